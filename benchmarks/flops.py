@@ -1,0 +1,45 @@
+"""What a training step costs at every depth of freezing, by XLA's own account of the compiled program, not a timer.
+
+    python benchmarks/flops.py                       # BERT-base shapes, about 3 minutes on two cores; nothing is run
+    python benchmarks/flops.py --hidden_size 256 --width 64
+
+Prints a JSON list of {"trainable_layers", "cached", "flops", "temp_bytes", "optimizer_bytes"}, one packed batch each.
+"""
+
+import argparse
+import json
+
+from jaxfreeze.data.batches import Shape
+from jaxfreeze.freezing import cut_of, label_layers
+from jaxfreeze.model.encoder import EncoderConfig, Precision
+from jaxfreeze.model.weights import structure
+from jaxfreeze.training.inspection import plan_cost
+from jaxfreeze.training.setup import Policy
+
+LAYERS = 12
+DEPTHS = (0, 1, 3, 6, 12, "all")
+
+
+def measure(hidden_size: int, shape: Shape, depths: tuple[int | str, ...] = DEPTHS) -> list[dict[str, object]]:
+    """One record per depth, for a 12-layer BERT of this width with two classes, clipping and gradient norm on."""
+    encoder = EncoderConfig(
+        model_type="bert", vocab_size=30522, hidden_size=hidden_size, num_hidden_layers=LAYERS,
+        num_attention_heads=hidden_size // 64, intermediate_size=4 * hidden_size, max_position_embeddings=512,
+        type_vocab_size=2, layer_norm_eps=1e-12, pad_token_id=0,
+    )  # fmt: skip
+    paths = list(structure(encoder, 2, Precision())[1])
+    records = []
+    for depth in depths:
+        labels = label_layers(paths, depth, LAYERS)
+        cost = plan_cost(encoder, 2, Policy(labels, cut_of(labels, LAYERS)), shape, "float32")
+        records.append({"trainable_layers": depth, "cached": False, **cost._asdict()})
+    return records
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hidden_size", type=int, default=768)
+    parser.add_argument("--rows", type=int, default=8, help="packed rows; two examples in each")
+    parser.add_argument("--width", type=int, default=128, help="slots of a row")
+    options = parser.parse_args()
+    print(json.dumps(measure(options.hidden_size, Shape(options.rows, options.width, 2)), indent=1))

@@ -1,0 +1,154 @@
+"""What a run is told: one frozen dataclass for flags, YAML files and the run folder's config.yaml."""
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from jaxfreeze.errors import InputError, one_of
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Fine-tune the last k layers of BERT or RoBERTa, and prove that the rest did not move."""
+
+    task: str
+    """cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli (GLUE), demo (generated sentences), or files (your own)."""
+    data_dir: str | None = None
+    """Folder in the classic GLUE layout (DIR/RTE/train.tsv ...); without it GLUE comes from the Hugging Face hub."""
+    train_file: str | None = None
+    """For --task files: training rows, .csv, .tsv, .jsonl or .parquet."""
+    validation_file: str | None = None
+    """For --task files: validation rows, in the same form."""
+    text_columns: tuple[str, ...] = ()
+    """For --task files: the name of one text column, or of two for pairs of texts."""
+    label_column: str | None = None
+    """For --task files: the name of the label column."""
+    label_names: tuple[str, ...] = ()
+    """For --task files: class names in id order; without it, those found in the training file, sorted."""
+    regression: bool = False
+    """For --task files: labels are numbers to predict, not classes."""
+
+    model: str = "bert-base-uncased"
+    """A BERT or RoBERTa: hub name, local folder, or `demo` (the packaged 6-layer MiniLM)."""
+    trainable_layers: int | Literal["all"] | None = None
+    """How many of the last encoder layers train, beside the head: 0 to the number of layers; all: the embeddings too.
+    Default: 3."""
+    trainable: tuple[str, ...] = ()
+    """Another policy instead: regular expressions; the parameters whose whole path one of them matches train."""
+    frozen_dropout: bool = False
+    """Keep dropout on in the frozen layers too, as the paper's runs did."""
+
+    output_dir: str | None = None
+    """Run folder. Default: runs/TASK-MODEL-kK-seedS."""
+    overwrite: bool = False
+    """Delete the run that is in the folder, and start again."""
+
+    epochs: int = 3
+    """Passes over the training rows."""
+    max_steps: int | None = None
+    """Stop after this many optimizer steps instead; the learning rate decays to 0 by then."""
+    batch_size: int = 16
+    """Examples in one optimizer step, over all devices."""
+    learning_rate: float = 5e-5
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay; biases and LayerNorms are left out."""
+    warmup_ratio: float = 0.1
+    """Share of the steps in which the learning rate rises from 0; it falls linearly to 0 after that."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this global norm, taken over the trained parameters."""
+    max_length: int = 128
+    """Longest example in tokens, special tokens included; the longer text of a pair is cut first."""
+    seed: int = 42
+    """Seed of the fresh head, the shuffling and the dropout."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of activations and frozen weights; trained weights and statistics stay float32."""
+
+    log_every: int = 20
+    """Steps between two log lines."""
+    eval_every: int | None = None
+    """Steps between two evaluations on the validation rows; without it, at the end only."""
+
+    def __post_init__(self) -> None:
+        for name in ("text_columns", "trainable", "label_names"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value or ()))
+        _check(self)
+        if self.trainable_layers is None and not self.trainable:
+            object.__setattr__(self, "trainable_layers", 3)
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run lies."""
+        return Path(self.output_dir or f"runs/{self._run_name()}")
+
+    def _run_name(self) -> str:
+        policy = "custom" if self.trainable else f"k{self.trainable_layers}"
+        return f"{self.task}-{Path(self.model).name}-{policy}-seed{self.seed}"
+
+
+def _check(config: TrainConfig) -> None:
+    """Raise InputError for a value that no run could have."""
+    for name in ("epochs", "max_steps", "batch_size", "log_every", "eval_every"):
+        _within(config, name, 1, math.inf)
+    _within(config, "max_length", 4, math.inf)
+    _within(config, "seed", 0, 2**32 - 1)
+    for name in ("learning_rate", "max_grad_norm"):
+        _within(config, name, 1e-12, 1e6)
+    _within(config, "weight_decay", 0, 1e6)
+    _within(config, "warmup_ratio", 0, 1)
+    if config.dtype not in ("float32", "bfloat16"):
+        raise InputError(f"--dtype {config.dtype}: expected {one_of(('float32', 'bfloat16'), config.dtype)}")
+    if isinstance(config.trainable_layers, str) and config.trainable_layers != "all":
+        raise InputError(f"--trainable_layers {config.trainable_layers}: expected a whole number, or all")
+    if config.trainable and config.trainable_layers is not None:
+        raise InputError("--trainable and --trainable_layers: expected one policy, found two; leave one out")
+    if config.task == "files":
+        needed = ("train_file", "validation_file", "text_columns", "label_column")
+        missing = [f"--{name}" for name in needed if not getattr(config, name)]
+        if missing:
+            raise InputError(f"--task files: {', '.join(missing)} missing")
+        if len(config.text_columns) > 2:
+            raise InputError(f"--text_columns: expected one or two names, found {len(config.text_columns)}")
+        if config.data_dir is not None:
+            raise InputError("--data_dir is for GLUE tasks; --task files reads --train_file and --validation_file")
+        return
+    own = ("train_file", "validation_file", "text_columns", "label_column", "label_names", "regression")
+    surplus = [f"--{name}" for name in own if getattr(config, name)]
+    if surplus:
+        raise InputError(f"{', '.join(surplus)}: only for --task files, found --task {config.task}")
+
+
+def _within(config: TrainConfig, name: str, low: float, high: float) -> None:
+    value = getattr(config, name)
+    if value is not None and not low <= value <= high:  # also refuses nan
+        bound = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+        raise InputError(f"--{name} {value}: expected {bound}")
+
+
+def to_yaml(config: TrainConfig) -> str:
+    """The resolved config as YAML, in the order of the fields."""
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
+    return yaml.safe_dump(values, sort_keys=False)
+
+
+def from_yaml(path: Path) -> TrainConfig:
+    """Read a run folder's config.yaml. Raises InputError for anything else."""
+    try:
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not the config.yaml of a run ({error})") from error
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    if not isinstance(values, dict) or not set(values) <= set(names):
+        unknown = sorted(set(values) - set(names)) if isinstance(values, dict) else type(values).__name__
+        raise InputError(f"{path}: not the config.yaml of a run (unknown: {unknown})")
+    return TrainConfig(**values)
+
+
+def cache_root() -> Path:
+    """Where jaxfreeze keeps what it can make again: $JAXFREEZE_CACHE, else ~/.cache/jaxfreeze."""
+    return Path(os.environ.get("JAXFREEZE_CACHE", Path.home() / ".cache" / "jaxfreeze"))

@@ -1,0 +1,145 @@
+"""The flat token store: one split tokenised once, no padding anywhere, kept on disk under a digest of what made it."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxfreeze.config import cache_root
+from jaxfreeze.data.readers import Split
+from jaxfreeze.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FORMAT = "1"  # part of the digest: raise it when the meaning of a column changes
+COLUMNS = ("token_id", "token_type", "position", "start", "label")
+CHUNK = 1024  # examples tokenised at a time
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TokenStore:
+    """T tokens of E examples, end to end."""
+
+    token_id: np.ndarray  # int32 [T]
+    token_type: np.ndarray  # int8 [T]
+    position: np.ndarray  # int16 [T] position id: from 0 for BERT, from pad id + 1 for RoBERTa
+    start: np.ndarray  # int64 [E + 1] where each example's tokens begin
+    label: np.ndarray  # int32 [E] class, or float32 [E] score; -1 or NaN where the split has none
+
+    @property
+    def num_examples(self) -> int:
+        """E."""
+        return len(self.start) - 1
+
+    @property
+    def num_tokens(self) -> int:
+        """T."""
+        return len(self.token_id)
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each example: int64 [E]."""
+        return np.diff(self.start)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextEncoder:
+    """A tokenizer folder and how its output becomes a token store."""
+
+    folder: Path
+    max_length: int
+    vocab_size: int
+    type_vocab_size: int
+    first_position: int
+
+    @functools.cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """The Hugging Face tokenizer of the folder, checked: it knows words, and only those the model has rows for."""
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        from transformers import AutoTokenizer
+
+        expected = "expected tokenizer.json, or vocab.txt (BERT), or vocab.json and merges.txt (RoBERTa)"
+        if not any((self.folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
+            raise InputError(f"--model {self.folder}: no tokenizer in the folder; {expected}")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # whatever a damaged file makes the library raise, the mend is the same
+            raise InputError(f"--model {self.folder}: the tokenizer does not load ({error}); {expected}") from error
+        sample = tokenizer("the a of in and to")["input_ids"][1:-1]
+        if not sample or set(sample) <= {tokenizer.unk_token_id}:
+            raise InputError(f"--model {self.folder}: the tokenizer knows no common English word; {expected}")
+        if len(tokenizer) > self.vocab_size:
+            raise InputError(
+                f"--model {self.folder}: the tokenizer has {len(tokenizer)} tokens but config.json has vocab_size "
+                f"{self.vocab_size}; take both files from the same model"
+            )
+        return tokenizer
+
+    def digest(self, split: Split) -> str:
+        """SHA-256 (hex) over the tokenizer's files, the settings and the split's texts and labels."""
+        sha = hashlib.sha256(f"{FORMAT} {self.max_length} {self.type_vocab_size} {self.first_position}".encode())
+        for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt"):
+            file = self.folder / name
+            sha.update(f"\0{name}\0".encode() + (file.read_bytes() if file.is_file() else b""))
+        for column in split.texts:
+            sha.update(f"\0{len(column)}\0".encode())
+            sha.update("\0".join(column).encode())
+        if split.labels is not None:
+            sha.update(split.labels.dtype.str.encode() + split.labels.tobytes())
+        return sha.hexdigest()
+
+    def encode(self, split: Split) -> TokenStore:
+        """Tokenise a split as the tokenizer builds its pairs, the longer text cut to fit max_length."""
+        columns = [list(column) for column in split.texts]
+        ids: list[np.ndarray] = []
+        types: list[np.ndarray] = []
+        lengths: list[np.ndarray] = []
+        for begin in range(0, len(columns[0]), CHUNK):
+            encoded = self.tokenizer(
+                *(column[begin : begin + CHUNK] for column in columns),
+                truncation=True,
+                max_length=self.max_length,
+                return_token_type_ids=True,
+                return_attention_mask=False,
+            )
+            ids += [np.fromiter((i for example in encoded["input_ids"] for i in example), np.int32)]
+            types += [np.fromiter((i for example in encoded["token_type_ids"] for i in example), np.int8)]
+            lengths += [np.array([len(example) for example in encoded["input_ids"]], np.int64)]
+        start = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+        token_id = np.concatenate(ids)
+        token_type = np.minimum(np.concatenate(types), self.type_vocab_size - 1)  # RoBERTa has one type
+        position = np.arange(len(token_id)) - np.repeat(start[:-1], np.diff(start)) + self.first_position
+        labels = np.full(len(start) - 1, -1, np.int32) if split.labels is None else split.labels
+        return TokenStore(token_id, token_type, position.astype(np.int16), start, labels)
+
+
+def tokenize(split: Split, encoder: TextEncoder) -> TokenStore:
+    """The split's token store, memory-mapped from the cache folder; made and written there if it is not there yet."""
+    folder = cache_root() / "tokens" / encoder.digest(split)
+    if not (folder / "done.json").is_file():
+        _write(encoder.encode(split), folder, {"split": split.name, "tokenizer": encoder.folder.name})
+    return TokenStore(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS))
+
+
+def _write(store: TokenStore, folder: Path, note: dict[str, str]) -> None:
+    """Write all columns into a temporary folder beside `folder`, then give it its name: it is whole or not there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".writing-"))
+    try:
+        for name in COLUMNS:
+            np.save(temporary / f"{name}.npy", getattr(store, name))
+        (temporary / "done.json").write_text(json.dumps(note))
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not (folder / "done.json").is_file():  # another process may have finished the same store first
+            raise

@@ -1,0 +1,58 @@
+"""The devices of this process: settings before the first array, one mesh, and how arrays lie on it."""
+
+import resource
+import sys
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxfreeze.config import cache_root
+
+Tree = TypeVar("Tree")
+
+
+def configure(dtype: str) -> None:
+    """Settle what must be settled before the first array: the compile cache, and what float32 means.
+
+    float32 products are float32 products on every device; by default GPUs would take TF32 and TPUs bfloat16.
+    """
+    jax.config.update("jax_compilation_cache_dir", str(cache_root() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_default_matmul_precision", "highest" if dtype == "float32" else "default")
+
+
+def data_mesh(devices: int | None = None) -> Mesh:
+    """One axis, `data`, over all local devices (or the first few)."""
+    chosen = jax.local_devices()[:devices]
+    return jax.make_mesh((len(chosen),), ("data",), axis_types=(AxisType.Auto,), devices=chosen)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def by_row(mesh: Mesh) -> NamedSharding:
+    """The leading axis shared out over the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def replicate(tree: Tree, mesh: Mesh) -> Tree:
+    """Put host arrays on every device of the mesh; each leaf becomes a buffer of its own."""
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), replicated(mesh), may_alias=False), tree)
+
+
+def describe(mesh: Mesh) -> str:
+    """What the mesh is made of, e.g. '1 cpu' or '8 NVIDIA H200'."""
+    devices = mesh.devices.ravel()
+    return f"{len(devices)} {devices[0].device_kind}"
+
+
+def peak_memory_bytes() -> int:
+    """The most memory used so far: of the fullest device where it says so, else of this process (resident)."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    peaks = [s["peak_bytes_in_use"] for s in stats if "peak_bytes_in_use" in s]
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return max(peaks) if peaks else resident * (1 if sys.platform == "darwin" else 1024)

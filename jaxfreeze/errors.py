@@ -1,0 +1,23 @@
+"""The one kind of error that a person can mend, and how its line is worded."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """Something the person at the keyboard can mend: printed as one line, exit code 2, no traceback.
+
+    The message says what was expected, what was found, where (file and line, or flag) and how to mend it.
+    Everything else that goes wrong is an ordinary exception with its traceback, exit code 1.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+def one_of(allowed: Iterable[str], found: str) -> str:
+    """The end of an error line: every allowed value, and the one nearest to what was found."""
+    values = list(allowed)
+    near = difflib.get_close_matches(found, values, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"one of {', '.join(values)}{hint}"

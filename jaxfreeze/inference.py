@@ -1,0 +1,94 @@
+"""Finished runs at work: the same score again, and predictions for a file."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxfreeze import devices, freezing
+from jaxfreeze.config import TrainConfig, from_yaml
+from jaxfreeze.data.readers import Split, read_file, read_glue_tsv
+from jaxfreeze.data.tasks import OWN_FILES, Task, get_task, own_task
+from jaxfreeze.errors import InputError
+from jaxfreeze.training import checkpoint, console, evaluation, setup
+from jaxfreeze.training.run_folder import RunFolder, write_text
+
+
+class FinishedRun:
+    """A run folder opened: its config, its task, its pretrained weights (proved to be the same ones) and its top."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_dir():
+            raise InputError(f"--run {path}: there is no such folder")
+        self.folder = RunFolder(path)
+        self.metrics: dict[str, Any] = self.folder.read(self.folder.metrics)
+        self.config: TrainConfig = from_yaml(self.folder.config)
+        devices.configure(self.config.dtype)
+        self.mesh = devices.data_mesh()
+        self.task = self._task()
+        self.model = setup.load_model(self.config, self.task, self.mesh)
+        self._check_base()
+        _, trained = checkpoint.restore(self.folder.checkpoints, self.model.trained)
+        self.params = self.model.params(trained)
+
+    def _task(self) -> Task:
+        if self.config.task != OWN_FILES:
+            return get_task(self.config.task)
+        return own_task(self.config.text_columns, self.metrics["labels"], self.config.regression)
+
+    def _check_base(self) -> None:
+        expected = self.folder.read(self.folder.freeze)["digest_after"]
+        found = freezing.digest_of(freezing.digests(self.model.frozen))
+        if found != expected:
+            raise InputError(
+                f"--run {self.folder.path}: was trained on other pretrained weights than those of --model "
+                f"{self.config.model} now (digest of the frozen parameters {expected[:12]}, found {found[:12]}); "
+                "put the original weights back"
+            )
+
+    def logits(self, split: Split) -> tuple[setup.Dataset, np.ndarray]:
+        """The tokenised split and its logits: float32 [E, C]."""
+        dataset = setup.dataset(split, setup.text_encoder(self.config, self.model), self.mesh)
+        return dataset, evaluation.predict(self.model.program(self.task), self.params, dataset, self.mesh)
+
+
+def evaluate(path: Path) -> dict[str, float]:
+    """Score a finished run on its validation rows again -> {metric: value}; says whether it is the score of the run."""
+    run = FinishedRun(path)
+    _, _, validations = setup.read_task(run.config)
+    metrics: dict[str, float] = {}
+    for split in validations:
+        metrics |= evaluation.score(run.task, *run.logits(split))
+    console.say(f"pretrained weights: the same ones, by digest of {len(run.model.frozen)} frozen arrays")
+    console.say(f"{run.config.task} validation: {console.metrics_line(metrics)}")
+    recorded = run.metrics["metrics"]
+    if metrics == recorded:
+        console.say("the same score as in metrics.json")
+    else:
+        console.say(f"metrics.json says: {console.metrics_line(recorded)} (on {run.metrics['devices']})")
+    return metrics
+
+
+def predict(path: Path, input_file: Path, output_file: Path) -> None:
+    """Write a JSON line {"index", "prediction", "logits"} for every row of a file, in its order.
+
+    The file has the layout that the run was trained on: a GLUE TSV, or a file with the run's text columns; labels in it
+    are ignored. A prediction is a class name, or a number for a regression.
+    """
+    if not output_file.absolute().parent.is_dir():
+        raise InputError(f"--output {output_file}: its folder does not exist")
+    run = FinishedRun(path)
+    if run.config.task == OWN_FILES:
+        split, _ = read_file(input_file, run.config.text_columns, None, run.task.labels, run.config.regression)
+    else:
+        split = read_glue_tsv(input_file, run.task, "test")
+    _, logits = run.logits(dataclasses.replace(split, labels=None))
+    write_text(output_file, "".join(_line(run.task, index, row) + "\n" for index, row in enumerate(logits)))
+    console.say(f"{len(logits):,} predictions in {output_file}")
+
+
+def _line(task: Task, index: int, logits: np.ndarray) -> str:
+    prediction = float(logits[0]) if task.regression else task.labels[int(logits.argmax())]
+    return json.dumps({"index": index, "prediction": prediction, "logits": [float(value) for value in logits]})

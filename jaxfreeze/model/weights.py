@@ -1,0 +1,194 @@
+"""Hugging Face weights <-> parameter tree: one table of names, used in both directions, strict in both."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from safetensors import SafetensorError, safe_open
+
+from jaxfreeze.arrays import Array
+from jaxfreeze.errors import InputError
+from jaxfreeze.model.classifier import SequenceClassifier
+from jaxfreeze.model.encoder import EncoderConfig, Precision
+from jaxfreeze.model.source import read_json
+
+NAMES = (  # Hugging Face name in BertForSequenceClassification or RobertaForSequenceClassification, ours
+    ("{base}.embeddings.word_embeddings", "embeddings.word"),
+    ("{base}.embeddings.position_embeddings", "embeddings.position"),
+    ("{base}.embeddings.token_type_embeddings", "embeddings.token_type"),
+    ("{base}.embeddings.LayerNorm", "embeddings.layer_norm"),
+    ("{base}.encoder.layer.{layer}.attention.self.query", "layers.{layer}.attention.query"),
+    ("{base}.encoder.layer.{layer}.attention.self.key", "layers.{layer}.attention.key"),
+    ("{base}.encoder.layer.{layer}.attention.self.value", "layers.{layer}.attention.value"),
+    ("{base}.encoder.layer.{layer}.attention.output.dense", "layers.{layer}.attention.output"),
+    ("{base}.encoder.layer.{layer}.attention.output.LayerNorm", "layers.{layer}.attention.layer_norm"),
+    ("{base}.encoder.layer.{layer}.intermediate.dense", "layers.{layer}.feed_forward.intermediate"),
+    ("{base}.encoder.layer.{layer}.output.dense", "layers.{layer}.feed_forward.output"),
+    ("{base}.encoder.layer.{layer}.output.LayerNorm", "layers.{layer}.feed_forward.layer_norm"),
+    ("bert.pooler.dense", "head.pooler"),
+    ("classifier", "head.classifier"),
+    ("classifier.dense", "head.dense"),
+    ("classifier.out_proj", "head.out_proj"),
+)
+LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}  # a kernel is transposed
+OLD_NAMES = (
+    (re.compile(r"LayerNorm\.gamma$"), "LayerNorm.weight"),
+    (re.compile(r"LayerNorm\.beta$"), "LayerNorm.bias"),
+)
+SKIPPED = {  # what a file may hold beside the classifier
+    "bert": re.compile(r"(bert\.)?embeddings\.position_ids|cls\..*"),
+    # RoBERTa's classifier has a head of its own; the pooler that some files hold belongs to none of its outputs.
+    "roberta": re.compile(r"(roberta\.)?embeddings\.position_ids|lm_head\..*|roberta\.pooler\..*"),
+}
+OUTPUTS = ("head.classifier.", "head.out_proj.")  # the layer whose size is the number of classes
+FLOATS = {"F32", "F16", "BF16", "F64"}
+
+
+class Pretrained(NamedTuple):
+    """Parameters as loaded, and which of them no file held."""
+
+    params: dict[str, np.ndarray]  # float32, path -> leaf
+    fresh: tuple[str, ...]  # paths that were drawn at random: some or all of the head
+
+
+def structure(
+    config: EncoderConfig, num_outputs: int, precision: Precision
+) -> tuple[nnx.GraphDef, dict[str, jax.ShapeDtypeStruct]]:
+    """The classifier without values: its graph, and path -> shape and dtype of every parameter."""
+    model = nnx.eval_shape(lambda: SequenceClassifier(config, num_outputs, precision, nnx.Rngs(0)))
+    graph, state = nnx.split(model)
+    return graph, {".".join(map(str, path)): variable.get_value() for path, variable in nnx.to_flat_state(state)}
+
+
+def bind(graph: nnx.GraphDef, params: dict[str, Array]) -> SequenceClassifier:
+    """The classifier with these values."""
+    flat: Any = {tuple(int(p) if p.isdigit() else p for p in path.split(".")): leaf for path, leaf in params.items()}
+    return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+def hugging_face_name(path: str, model_type: str) -> tuple[str, bool]:
+    """Parameter path -> (name in the file of a classifier, whether the array lies transposed there)."""
+    module, leaf = path.rsplit(".", 1)
+    for theirs, ours in NAMES:
+        match = re.fullmatch(re.escape(ours).replace(r"\{layer\}", r"(?P<layer>\d+)"), module)
+        if match:
+            return f"{theirs.format(base=model_type, **match.groupdict())}.{LEAVES[leaf]}", leaf == "kernel"
+    raise KeyError(path)
+
+
+def load(folder: Path, config: EncoderConfig, num_outputs: int, seed: int) -> Pretrained:
+    """Read every parameter of a classifier from a folder's safetensors, one file or sharded.
+
+    The file may hold the bare encoder (no prefix), a pre-training model, or a classifier. Only head parameters may be
+    missing, or shaped for another number of classes: those are drawn from N(0, 0.02), biases 0, as Hugging Face does.
+    Raises InputError that lists every missing, surplus or misshapen name.
+    """
+    shapes = structure(config, num_outputs, Precision())[1]
+    names = {path: hugging_face_name(path, config.model_type) for path in shapes}
+    present = {_canonical(name, config.model_type): (file, name) for name, file in _index(folder)}
+    _check_names(folder, config, {path: name for path, (name, _) in names.items()}, present)
+    params: dict[str, np.ndarray] = {}
+    misshapen: list[str] = []
+    for path, (name, transposed) in names.items():
+        if name not in present:
+            continue
+        leaf = _read(*present[name])
+        wanted = shapes[path].shape[::-1] if transposed else shapes[path].shape
+        if leaf.shape == wanted:
+            params[path] = np.ascontiguousarray(leaf.T) if transposed else leaf
+        elif not path.startswith(OUTPUTS):  # an output layer for other classes is drawn afresh
+            misshapen.append(f"{name} is {list(leaf.shape)}, expected {list(wanted)}")
+    if misshapen:
+        raise InputError(f"{folder}: shapes do not agree with config.json: {'; '.join(misshapen)}")
+    if any(path.startswith(OUTPUTS) and path not in params for path in shapes):
+        params = {path: leaf for path, leaf in params.items() if not path.startswith(OUTPUTS)}
+    fresh = tuple(path for path in shapes if path not in params)
+    params |= _draw({path: shapes[path] for path in fresh}, seed)
+    return Pretrained({path: params[path] for path in shapes}, fresh)
+
+
+def _check_names(
+    folder: Path, config: EncoderConfig, names: dict[str, str], present: dict[str, tuple[Path, str]]
+) -> None:
+    """Fail on surplus names, and on missing ones outside the head."""
+    skipped = SKIPPED[config.model_type]
+    surplus = [present[name][1] for name in present if name not in names.values() and not skipped.fullmatch(name)]
+    missing = [name for path, name in names.items() if name not in present and not path.startswith("head.")]
+    lists = [f"{title}: {', '.join(sorted(n))}" for title, n in (("missing", missing), ("surplus", surplus)) if n]
+    if lists:
+        raise InputError(
+            f"{folder}: these are not the weights of a {config.model_type} encoder or classifier with "
+            f"{config.num_hidden_layers} layers, as its config.json says; {'; '.join(lists)}"
+        )
+
+
+def _canonical(name: str, model_type: str) -> str:
+    """A name as a classifier's file would have it: today's LayerNorm names, and the encoder's prefix."""
+    for pattern, today in OLD_NAMES:
+        name = pattern.sub(today, name)
+    return f"{model_type}.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
+
+
+def _draw(shapes: dict[str, jax.ShapeDtypeStruct], seed: int) -> dict[str, np.ndarray]:
+    """Fresh head parameters."""
+    keys = jax.random.split(jax.random.key(seed), len(shapes))
+    return {
+        path: np.zeros(leaf.shape, np.float32)
+        if path.endswith(".bias")
+        else np.asarray(0.02 * jax.random.normal(key, leaf.shape, jnp.float32))
+        for key, (path, leaf) in zip(keys, sorted(shapes.items()), strict=True)
+    }
+
+
+def _index(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(tensor name, file) for every tensor of a folder, checked against the files themselves."""
+    single, sharded = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        yield from ((name, single) for name in _tensor_names(single))
+        return
+    if not sharded.is_file():
+        pickle = next(iter(sorted(folder.glob("*.bin"))), None)
+        convert = (
+            f"; {pickle.name} is a pickle, which can run code and is not read: convert it once with "
+            "`AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)` where PyTorch is installed"
+            if pickle
+            else ""
+        )
+        raise InputError(f"{folder}: no model.safetensors and no model.safetensors.index.json{convert}")
+    weight_map = read_json(sharded).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(f"{sharded}: expected an object 'weight_map' from tensor name to file name")
+    for file_name in sorted({str(name) for name in weight_map.values()}):
+        file = folder / file_name
+        if Path(file_name).name != file_name or not file.is_file():
+            raise InputError(f"{sharded}: names the file '{file_name}', which is not in the folder")
+        held = set(_tensor_names(file))
+        absent = sorted(name for name, where in weight_map.items() if where == file_name and name not in held)
+        if absent:
+            raise InputError(f"{file}: holds no {', '.join(absent)}, which {sharded.name} promises")
+        yield from ((name, file) for name in held)
+
+
+def _tensor_names(file: Path) -> list[str]:
+    try:
+        with safe_open(file, "np") as tensors:
+            return list(tensors.keys())
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file}: not a whole safetensors file ({error}); fetch it again") from error
+
+
+def _read(file: Path, name: str) -> np.ndarray:
+    """One tensor as float32; finite values only."""
+    with safe_open(file, "np") as tensors:
+        dtype = tensors.get_slice(name).get_dtype()
+        if dtype not in FLOATS:
+            raise InputError(f"{file}: {name} has type {dtype}; expected one of {', '.join(sorted(FLOATS))}")
+        leaf = tensors.get_tensor(name).astype(np.float32)
+    if not np.isfinite(leaf).all():
+        raise InputError(f"{file}: {name} holds NaN or infinite values; fetch or make the file again")
+    return leaf

@@ -1,0 +1,33 @@
+"""One pass over a split without training: logits in the order of the store, and GLUE's metrics."""
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxfreeze import devices, freezing, metrics
+from jaxfreeze.data.batches import Batch, evaluation_batches
+from jaxfreeze.data.tasks import Task
+from jaxfreeze.training.setup import Dataset
+from jaxfreeze.training.step import Program, compiled_predict_step
+
+BATCH_SIZE = 64  # examples in one step of a pass without training
+
+
+def predict(program: Program, params: freezing.Params, dataset: Dataset, mesh: Mesh) -> np.ndarray:
+    """Logits of every example: float32 [E, C]."""
+    finished: list[tuple[Batch, jax.Array]] = []
+    for batch in evaluation_batches(dataset.store, BATCH_SIZE, mesh.size):
+        device_batch = jax.device_put(batch, devices.by_row(mesh))
+        finished.append((batch, compiled_predict_step(program, params, dataset.data.tokens, device_batch)))
+    result = np.full((dataset.store.num_examples, finished[0][1].shape[-1]), np.nan, np.float32)
+    for batch, logits in finished:
+        real = batch.example >= 0
+        result[batch.example[real]] = np.asarray(logits)[real]
+    return result
+
+
+def score(task: Task, dataset: Dataset, logits: np.ndarray) -> dict[str, float]:
+    """The task's metrics on one validation split; those of MNLI's second split carry its name."""
+    suffix = "_mismatched" if dataset.name.endswith("_mismatched") else ""
+    values = metrics.compute(task.metrics, logits, np.asarray(dataset.store.label))
+    return {f"{name}{suffix}": value for name, value in values.items()}

@@ -1,0 +1,66 @@
+"""`inspect`: what would train, where the cut is, and what a step costs, from config.json alone; trains nothing."""
+
+import dataclasses
+
+import jax
+from rich.table import Table
+
+from jaxfreeze import devices, freezing
+from jaxfreeze.config import TrainConfig
+from jaxfreeze.data.batches import Shape
+from jaxfreeze.data.tasks import OWN_FILES, get_task
+from jaxfreeze.model import weights
+from jaxfreeze.model.encoder import EncoderConfig, Precision
+from jaxfreeze.model.source import model_folder, read_config
+from jaxfreeze.training import console, cost
+from jaxfreeze.training.optimizer import OptimizerConfig, make_optimizer
+from jaxfreeze.training.setup import Policy
+from jaxfreeze.training.step import Program
+
+
+def inspect(config: TrainConfig) -> None:
+    """Print the parameter table, every parameter's label, the cut, and the cost of a step against full fine-tuning."""
+    devices.configure(config.dtype)
+    encoder = read_config(model_folder(config.model))
+    num_outputs = 2 if config.task == OWN_FILES else get_task(config.task).num_outputs
+    _, shapes = weights.structure(encoder, num_outputs, Precision())
+    policy = Policy.of(config, list(shapes), encoder.num_hidden_layers)
+    for path, leaf in shapes.items():
+        console.say(f"{policy.labels[path]:8} {path} {list(leaf.shape)}")
+    sizes = {path: leaf.shape for path, leaf in shapes.items()}
+    console.console.print(console.parameter_table(sizes, policy.labels, encoder.num_hidden_layers))
+    console.say(f"cut: {cut_in_words(policy.cut, encoder.num_hidden_layers)}")
+    shape = Shape(config.batch_size, min(config.max_length, encoder.max_tokens), 1)
+    full = Policy.of(_all(config), list(shapes), encoder.num_hidden_layers)
+    table = Table("one step", "this policy", "all trained", "ratio", title_justify="left")
+    this, whole = (plan_cost(encoder, num_outputs, p, shape, config.dtype) for p in (policy, full))
+    for name, ours, theirs in zip(("GFLOP", "temporary MB", "optimizer MB"), this, whole, strict=True):
+        unit = 1e9 if name == "GFLOP" else 1e6
+        table.add_row(name, f"{ours / unit:,.1f}", f"{theirs / unit:,.1f}", f"{ours / theirs:.2f}")
+    console.say(f"the largest step, {shape.rows} examples of {shape.width} tokens, by XLA's account:")
+    console.console.print(table)
+
+
+def cut_in_words(cut: int, num_layers: int) -> str:
+    """Where the cut is."""
+    if cut == 0:
+        return "below the embeddings; nothing is frozen below it"
+    if cut == num_layers + 1:
+        return f"above layer {num_layers - 1}; only the head is above it"
+    return f"below layer {cut - 1}; frozen below it: the embeddings" + (f" and {cut - 1} layers" if cut > 1 else "")
+
+
+def plan_cost(encoder: EncoderConfig, num_outputs: int, policy: Policy, shape: Shape, dtype: str) -> cost.Cost:
+    """Cost of one training step under a policy, from shapes alone."""
+    graph, shapes = weights.structure(encoder, num_outputs, Precision(compute=dtype))
+    trained, frozen = freezing.split(shapes, policy.labels)
+    frozen = {path: jax.ShapeDtypeStruct(leaf.shape, dtype) for path, leaf in frozen.items()}
+    optimizer = make_optimizer(OptimizerConfig(5e-5, 0.01, 0.1, 1.0, 1000), policy.labels)
+    program = Program(graph, encoder.num_hidden_layers, policy.cut, regression=num_outputs == 1)
+    data = cost.abstract_data(shape.slots, shape.rows * shape.segments, num_outputs == 1)
+    return cost.step_cost(program, optimizer, trained, frozen, data, cost.abstract_batch(shape))
+
+
+def _all(config: TrainConfig) -> TrainConfig:
+
+    return dataclasses.replace(config, trainable=(), trainable_layers="all")

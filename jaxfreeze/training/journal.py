@@ -1,0 +1,49 @@
+"""What a run writes down as it goes: log.jsonl, TensorBoard events, and the progress line."""
+
+import json
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from tensorboardX import SummaryWriter
+
+from jaxfreeze.training import console
+from jaxfreeze.training.run_folder import RunFolder
+
+
+class Journal:
+    """One line a logged step or evaluation, in three places at once. Used as a context manager."""
+
+    def __init__(self, folder: RunFolder, total_steps: int) -> None:
+        self._log = folder.log.open("a", encoding="utf-8")
+        self._events = SummaryWriter(str(folder.path / "events"), flush_secs=10)
+        self._line = console.ProgressLine(total_steps)
+        self._start = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._line.close()
+        self._events.close()
+        self._log.close()
+
+    def step(self, step: int, figures: Mapping[str, float]) -> None:
+        """After `step` optimizer steps: loss, learning_rate, grad_norm, examples_per_second."""
+        self._write("train", step, figures)
+        self._line.update(step, figures)
+
+    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Metrics on the validation rows after `step` optimizer steps."""
+        self._write("validation", step, metrics)
+        console.say(f"step {step}: {console.metrics_line(metrics)}")
+
+    def _write(self, kind: str, step: int, figures: Mapping[str, float]) -> None:
+        line = {"kind": kind, "step": step, "seconds": round(time.perf_counter() - self._start, 3), **figures}
+        self._log.write(json.dumps(line) + "\n")
+        self._log.flush()
+        for name, value in figures.items():
+            self._events.add_scalar(f"{kind}/{name}", value, step)

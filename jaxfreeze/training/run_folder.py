@@ -1,0 +1,106 @@
+"""The folder of one run: what is in it, when it may be written to, and files that are whole or not there."""
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from jaxfreeze.config import TrainConfig, from_yaml, to_yaml
+from jaxfreeze.errors import InputError
+
+NOT_COMPARED = ("output_dir", "overwrite", "log_every")  # flags that do not change a run's result
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Everything the run was told, resolved."""
+        return self.path / "config.yaml"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object per logged step or evaluation."""
+        return self.path / "log.jsonl"
+
+    @property
+    def freeze(self) -> Path:
+        """Every parameter's label, and the frozen ones' digests before and after."""
+        return self.path / "freeze.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The result; there once the run is finished."""
+        return self.path / "metrics.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Trained leaves, a folder per step."""
+        return self.path / "checkpoints"
+
+    def check(self, config: TrainConfig) -> bool:
+        """True if this very run is finished here. Raises InputError if something else is in the way."""
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"--output_dir {self.path}: expected a folder, found a file; give another name")
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            self._check_writable()
+            return False
+        if not self.config.is_file():
+            raise InputError(f"--output_dir {self.path}: the folder is not empty and holds no run; give another name")
+        if config.overwrite:
+            return False
+        differences = self._differences(config)
+        if differences:
+            raise InputError(
+                f"--output_dir {self.path}: holds another run ({'; '.join(differences)}); "
+                "give another folder, or --overwrite to delete that run"
+            )
+        if not self.metrics.is_file():
+            raise InputError(f"--output_dir {self.path}: holds this run, unfinished; --overwrite starts it again")
+        return True
+
+    def _check_writable(self) -> None:
+        parent = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise InputError(f"--output_dir {self.path}: {parent} is not a folder that can be written to")
+
+    def _differences(self, config: TrainConfig) -> list[str]:
+        here = dataclasses.asdict(from_yaml(self.config))
+        asked = dataclasses.asdict(config)
+        return [
+            f"--{name} was {here[name]}, is {asked[name]}"
+            for name in asked
+            if name not in NOT_COMPARED and here[name] != asked[name]
+        ]
+
+    def create(self, config: TrainConfig) -> None:
+        """Start afresh: an empty folder with config.yaml in it."""
+        if config.overwrite and self.config.is_file():
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.config, to_yaml(dataclasses.replace(config, overwrite=False, output_dir=str(self.path))))
+
+    def read(self, file: Path) -> Any:
+        """A JSON file of a finished run."""
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file}: not a file of a finished run ({error})") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under another name, then give it its own: it is whole or not there."""
+    temporary = path.with_name(f".{path.name}.writing")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, indented, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")

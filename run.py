@@ -1,0 +1,8 @@
+"""Fine-tune the last k layers of BERT or RoBERTa: `python run.py --task mnli --trainable_layers 3`."""
+
+import sys
+
+from jaxfreeze.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,22 @@
+"""Eight simulated devices for every test, and nothing from the network."""
+
+import os
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # the reference is small: more threads wait for each other
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Token stores go to a folder of the test session, not to the person's."""
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("JAXFREEZE_CACHE", str(folder))
+    return folder

@@ -1,0 +1,97 @@
+"""The reference: random Hugging Face models in PyTorch, saved as folders, and their inputs as packed batches."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+from jaxfreeze.data.batches import Batch, Shape, best_fit, fill
+from jaxfreeze.data.token_store import TokenStore
+
+SIZES = {
+    "vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40,
+    "max_position_embeddings": 40,
+}  # fmt: skip
+
+
+def hugging_face_model(
+    family: str, num_labels: int = 3, dropout: float = 0.0, seed: int = 0, **changes: object
+) -> torch.nn.Module:
+    """A random classifier whose every parameter, biases and LayerNorms included, is away from its initial value."""
+    torch.manual_seed(seed)
+    dropouts = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    if family == "bert":
+        config = transformers.BertConfig(**SIZES | dropouts | changes, num_labels=num_labels)
+        model = transformers.BertForSequenceClassification(config)
+    else:
+        sizes = SIZES | {"type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5}
+        config = transformers.RobertaConfig(**sizes | dropouts | changes, num_labels=num_labels)
+        model = transformers.RobertaForSequenceClassification(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model.eval()
+
+
+def save(model: torch.nn.Module, folder: Path) -> Path:
+    """Write config.json and model.safetensors as Hugging Face does."""
+    model.save_pretrained(folder)
+    return folder
+
+
+def random_store(
+    family: str, num_examples: int = 7, longest: int = 20, num_labels: int = 3, seed: int = 0
+) -> TokenStore:
+    """Random tokens and labels in the layout that the family's tokenizer would give."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(2, longest + 1, num_examples)
+    start = np.concatenate([[0], np.cumsum(lengths)])
+    within = np.arange(start[-1]) - np.repeat(start[:-1], lengths)
+    first_position = 2 if family == "roberta" else 0
+    token_type = within > np.repeat(lengths // 2, lengths) if family == "bert" else np.zeros(start[-1])
+    labels = (
+        random.integers(0, num_labels, num_examples, np.int32)
+        if num_labels > 1
+        else random.random(num_examples, np.float32)
+    )
+    return TokenStore(
+        random.integers(5, SIZES["vocab_size"], start[-1], np.int32),
+        token_type.astype(np.int8),
+        (within + first_position).astype(np.int16),
+        start,
+        labels,
+    )
+
+
+def packed(store: TokenStore, width: int = 32, rows: int | None = None) -> Batch:
+    """All examples of a store in one packed batch."""
+    examples = np.arange(store.num_examples)
+    row_of = best_fit(store.lengths[None], width)[0]
+    shape = Shape(rows or int(row_of.max()) + 1, width, int(np.bincount(row_of).max()))
+    return fill(store, examples, row_of, shape)
+
+
+def unpacked(store: TokenStore, width: int = 32, rows: int | None = None) -> Batch:
+    """All examples of a store, each in a row of its own."""
+    examples = np.arange(store.num_examples)
+    return fill(store, examples, examples, Shape(rows or store.num_examples, width, 1))
+
+
+def padded(store: TokenStore, pad_token_id: int) -> dict[str, torch.Tensor]:
+    """All examples of a store as a padded PyTorch batch."""
+    shape = (store.num_examples, int(store.lengths.max()))
+    ids, types, mask = np.full(shape, pad_token_id), np.zeros(shape, int), np.zeros(shape, int)
+    for row, (start, stop) in enumerate(zip(store.start[:-1], store.start[1:], strict=True)):
+        ids[row, : stop - start] = store.token_id[start:stop]
+        types[row, : stop - start] = store.token_type[start:stop]
+        mask[row, : stop - start] = 1
+    return {k: torch.tensor(v) for k, v in (("input_ids", ids), ("token_type_ids", types), ("attention_mask", mask))}
+
+
+def by_example(values: np.ndarray, batch: Batch) -> np.ndarray:
+    """[R, S, ...] of a batch -> [E, ...] in the order of the store."""
+    real = batch.example >= 0
+    result = np.zeros((real.sum(), *values.shape[2:]), values.dtype)
+    result[batch.example[real]] = np.asarray(values)[real]
+    return result

@@ -1,0 +1,202 @@
+"""The step: frozen leaves are the same buffers with the same bits; the trained ones move as PyTorch's do."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+from jaxfreeze import devices, freezing
+from jaxfreeze.model import weights
+from jaxfreeze.model.classifier import Tokens
+from jaxfreeze.model.encoder import Precision
+from jaxfreeze.model.source import read_config
+from jaxfreeze.training.optimizer import OptimizerConfig, decays, learning_rate_schedule, make_optimizer
+from jaxfreeze.training.step import Data, Program, compiled_train_step
+from tests import reference
+
+SETTINGS = OptimizerConfig(learning_rate=1e-3, weight_decay=0.1, warmup_ratio=0.1, max_grad_norm=0.5, total_steps=50)
+POLICIES = {
+    "k0": {"trainable_layers": 0}, "k1": {"trainable_layers": 1}, "k3": {"trainable_layers": 3},
+    "all": {"trainable_layers": "all"}, "biases": {"patterns": [r".*\.bias", r"head\..*"]},
+}  # fmt: skip
+
+
+class Setting:
+    """A random Hugging Face model and ours with its weights under a policy, on a mesh."""
+
+    def __init__(
+        self,
+        family: str,
+        policy: str,
+        folder: Path,
+        dtype: str = "float32",
+        dropout: float = 0.0,
+        num_devices: int = 1,
+        num_labels: int = 3,
+    ) -> None:
+        self.theirs = reference.hugging_face_model(family, num_labels, dropout)
+        config = read_config(reference.save(self.theirs, folder))
+        self.mesh = devices.data_mesh(num_devices)
+        graph, shapes = weights.structure(config, num_labels, Precision(compute=dtype))
+        how = POLICIES[policy]
+        self.labels = (
+            freezing.label_patterns(list(shapes), how["patterns"])
+            if "patterns" in how
+            else freezing.label_layers(list(shapes), how["trainable_layers"], config.num_hidden_layers)
+        )
+        trained, frozen = freezing.split(weights.load(folder, config, num_labels, seed=0).params, self.labels)
+        self.plant(dict(frozen.items()))
+        frozen = {path: leaf.astype(dtype) for path, leaf in frozen.items()}
+        self.trained, self.frozen = devices.replicate(trained, self.mesh), devices.replicate(frozen, self.mesh)
+        self.optimizer = make_optimizer(SETTINGS, self.labels)
+        cut = freezing.cut_of(self.labels, config.num_hidden_layers)
+        self.program = Program(graph, config.num_hidden_layers, cut, regression=num_labels == 1)
+        self.store = reference.random_store(family, num_examples=16, num_labels=num_labels)
+        self.data = devices.replicate(
+            Data(Tokens(self.store.token_id, self.store.token_type, self.store.position), self.store.label), self.mesh
+        )
+        self.state = jax.jit(self.optimizer.init, out_shardings=devices.replicated(self.mesh))(
+            freezing.combine(self.trained, self.frozen)
+        )
+
+    def plant(self, frozen: dict[str, np.ndarray]) -> None:
+        """Overridden where odd bits are wanted."""
+
+    def run(self, steps: int, batch=None) -> list[float]:
+        """Take steps on all examples -> losses."""
+        batch = reference.packed(self.store, rows=8) if batch is None else batch
+        batch = jax.device_put(batch, devices.by_row(self.mesh))
+        losses = []
+        for step in range(steps):
+            self.trained, self.state, metrics = compiled_train_step(
+                self.program,
+                self.optimizer,
+                self.trained,
+                self.state,
+                self.frozen,
+                self.data,
+                batch,
+                jax.random.key(7),
+                np.int32(step),
+            )
+            losses.append(float(metrics.loss))
+        return losses
+
+
+@pytest.mark.parametrize("family", ("bert", "roberta"))
+@pytest.mark.parametrize("policy", ("k0", "k1", "k3", "all", "biases"))
+def test_fifty_steps_are_pytorchs(family: str, policy: str, tmp_path: Path) -> None:
+    ours = Setting(family, policy, tmp_path)
+    theirs = ours.theirs
+    named = dict(theirs.named_parameters())
+    where = {path: weights.hugging_face_name(path, family) for path in ours.labels}
+    for path, (name, _) in where.items():
+        named[name].requires_grad_(ours.labels[path] == freezing.TRAINED)
+    groups = [
+        {
+            "params": [
+                named[name] for path, (name, _) in where.items() if decays(path) == decay and named[name].requires_grad
+            ],
+            "weight_decay": 0.1 * decay,
+        }
+        for decay in (True, False)
+    ]
+    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=1e-3, betas=(0.9, 0.999), eps=1e-8)
+    rates = [min((s + 1e-30) / 5, (50 - s) / 45) for s in range(50)]
+    inputs = reference.padded(ours.store, theirs.config.pad_token_id)
+    expected = []
+    for step in range(50):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * rates[step]
+        loss = theirs(**inputs, labels=torch.tensor(ours.store.label).long()).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([p for p in theirs.parameters() if p.requires_grad], 0.5)
+        optimizer.step()
+        expected.append(loss.item())
+    losses = ours.run(50)
+    np.testing.assert_allclose(losses, expected, atol=1e-4, rtol=0)
+    assert losses[-1] < losses[0] - 0.02
+    for path, leaf in ours.trained.items():
+        name, transposed = where[path]
+        wanted = named[name].detach().numpy()
+        np.testing.assert_allclose(leaf, wanted.T if transposed else wanted, atol=1e-4, rtol=0, err_msg=path)
+
+
+def test_regression_loss_is_pytorchs(tmp_path: Path) -> None:
+    ours = Setting("bert", "k1", tmp_path, num_labels=1)
+    inputs = reference.padded(ours.store, 0)
+    expected = ours.theirs(**inputs, labels=torch.tensor(ours.store.label)).loss.item()
+    assert ours.run(1)[0] == pytest.approx(expected, abs=1e-5)
+
+
+class Planted(Setting):
+    """Frozen leaves hold -0.0, a denormal and, where nothing is computed from it, a NaN with a payload."""
+
+    def plant(self, frozen: dict[str, np.ndarray]) -> None:
+        for leaf in frozen.values():
+            leaf.reshape(-1)[0] = -0.0
+            leaf.reshape(-1)[1] = 1e-39  # a denormal in float32 and in bfloat16
+        # Rows 0 to 4 of the word embedding are tokens that the store never holds.
+        frozen["embeddings.word.embedding"][0] = np.uint32(0x7FD51234).view(np.float32)
+
+
+@pytest.mark.parametrize("family", ("bert", "roberta"))
+@pytest.mark.parametrize("dtype", ("float32", "bfloat16"))
+@pytest.mark.parametrize("policy", ("k0", "k1", "k3"))
+def test_frozen_leaves_keep_buffers_and_bits(family: str, dtype: str, policy: str, tmp_path: Path) -> None:
+    setting = Planted(family, policy, tmp_path, dtype, dropout=0.1, num_devices=8)
+    before = {path: np.array(leaf).tobytes() for path, leaf in setting.frozen.items()}
+    pointers = {path: buffers(leaf) for path, leaf in setting.frozen.items()}
+    start = {path: np.array(leaf) for path, leaf in setting.trained.items()}
+    word = np.frombuffer(before["embeddings.word.embedding"], np.uint16 if dtype == "bfloat16" else np.uint32)
+    assert (word[:2] == (0x7FD5 if dtype == "bfloat16" else 0x7FD51234)).all()  # the payload went in
+    losses = setting.run(5)
+    assert np.isfinite(losses).all()
+    assert {path: np.array(leaf).tobytes() for path, leaf in setting.frozen.items()} == before
+    assert {path: buffers(leaf) for path, leaf in setting.frozen.items()} == pointers
+    moved = {path for path, leaf in setting.trained.items() if np.any(np.array(leaf) != start[path])}
+    # A key's bias shifts all scores of a query alike: its gradient is zero but for rounding.
+    assert {path for path in setting.trained if not path.endswith("key.bias")} <= moved
+    assert all(leaf.dtype == np.float32 for leaf in setting.trained.values())
+    assert all(leaf.dtype == dtype for leaf in setting.frozen.values())
+
+
+def buffers(leaf: jax.Array) -> list[int]:
+    return [shard.data.unsafe_buffer_pointer() for shard in leaf.addressable_shards]
+
+
+@pytest.mark.parametrize("family", ("bert", "roberta"))
+def test_one_device_and_eight_and_no_packing_give_the_same_losses(family: str, tmp_path: Path) -> None:
+    one = Setting(family, "k1", tmp_path, dropout=0.1)
+    losses = one.run(8)
+    packed = reference.packed(one.store, rows=8)
+    for num_devices, batch in ((1, packed), (8, packed), (8, reference.unpacked(one.store))):
+        other = Setting(family, "k1", tmp_path, dropout=0.1, num_devices=num_devices)
+        got = other.run(8, batch)
+        np.testing.assert_allclose(got, losses, atol=1e-5, rtol=0)
+        again = Setting(family, "k1", tmp_path, dropout=0.1, num_devices=num_devices)
+        assert again.run(8, batch) == got  # the same topology gives the same bits
+    assert packed.index.shape != reference.unpacked(one.store).index.shape
+
+
+def test_the_step_returns_nothing_frozen(tmp_path: Path) -> None:
+    setting = Setting("bert", "k1", tmp_path)
+    batch = reference.packed(setting.store, rows=8)
+    trained, _, _ = jax.eval_shape(
+        lambda *a: compiled_train_step(setting.program, setting.optimizer, *a),
+        setting.trained, setting.state, setting.frozen, setting.data, batch, jax.random.key(0), np.int32(0),
+    )  # fmt: skip
+    assert set(trained) == set(setting.trained)
+
+
+def test_learning_rates() -> None:
+    schedule = learning_rate_schedule(SETTINGS)
+    expected = [1e-3 * min(s / 5, (50 - s) / 45) for s in range(51)]
+    np.testing.assert_allclose([schedule(s) for s in range(51)], expected, rtol=1e-5, atol=1e-12)
+    flat = learning_rate_schedule(SETTINGS._replace(warmup_ratio=0.0, total_steps=10))
+    np.testing.assert_allclose(
+        [flat(s) for s in range(11)], [1e-3 * (10 - s) / 10 for s in range(11)], rtol=1e-5, atol=1e-12
+    )
