@@ -2,8 +2,8 @@
 
     python benchmarks/pytorch_reference.py --task rte --data_dir GLUE --model DIR --trainable_layers 2 --seeds 1 2
 
-prints one JSON object a seed. The last k encoder layers, the pooler and the classifier are trained; the embeddings and the
-layers below are frozen and run without dropout, or with --frozen_dropout in train mode, as Hugging Face runs them.
+prints one JSON object a seed. The last k encoder layers, the pooler and the classifier are trained; the embeddings and
+the layers below are frozen and run without dropout, or with --frozen_dropout in train mode, as Hugging Face runs them.
 --trunk_once computes the frozen layers once for each example (they have no dropout): the same function, in less time.
 Linear warm-up from 0 over a tenth of the steps (rounded up), then linear decay to 0; the final model is scored on dev.
 """

@@ -10,7 +10,7 @@ from jaxfreeze.data.batches import Batch, Shape, best_fit, fill
 from jaxfreeze.data.token_store import TokenStore
 
 SIZES = {
-    "vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40,
+    "vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40,
     "max_position_embeddings": 40,
 }  # fmt: skip
 

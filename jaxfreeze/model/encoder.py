@@ -183,7 +183,7 @@ class EncoderLayer(nnx.Module):
         self.feed_forward = FeedForward(config, precision, rngs)
 
     def __call__(self, hidden: jax.Array, batch: Batch, seeds: jax.Array | None, first_only: bool = False) -> jax.Array:
-        """hidden [R, W, D] -> [R, W, D], or [R, S, D] with first_only: keys and values for all tokens, the rest for S."""
+        """[R, W, D] -> [R, W, D]; with first_only -> [R, S, D]: keys and values for all tokens, the rest for S."""
         query_hidden, query_token, query_segment = hidden, batch.index, batch.segment
         if first_only:
             query_hidden = jnp.take_along_axis(hidden, batch.first[..., None], axis=1)  # [R, S, D]

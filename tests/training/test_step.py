@@ -18,7 +18,7 @@ from tests import reference
 
 SETTINGS = OptimizerConfig(learning_rate=1e-3, weight_decay=0.1, warmup_ratio=0.1, max_grad_norm=0.5, total_steps=50)
 POLICIES = {
-    "k0": {"trainable_layers": 0}, "k1": {"trainable_layers": 1}, "k3": {"trainable_layers": 3},
+    "k0": {"trainable_layers": 0}, "k1": {"trainable_layers": 1}, "k2": {"trainable_layers": 2},
     "all": {"trainable_layers": "all"}, "biases": {"patterns": [r".*\.bias", r"head\..*"]},
 }  # fmt: skip
 
@@ -47,9 +47,10 @@ class Setting:
             else freezing.label_layers(list(shapes), how["trainable_layers"], config.num_hidden_layers)
         )
         trained, frozen = freezing.split(weights.load(folder, config, num_labels, seed=0).params, self.labels)
-        self.plant(dict(frozen.items()))
         frozen = {path: leaf.astype(dtype) for path, leaf in frozen.items()}
-        self.trained, self.frozen = devices.replicate(trained, self.mesh), devices.replicate(frozen, self.mesh)
+        self.plant(frozen)
+        self.pretrained = trained
+        self.frozen = devices.replicate(frozen, self.mesh)
         self.optimizer = make_optimizer(SETTINGS, self.labels)
         cut = freezing.cut_of(self.labels, config.num_hidden_layers)
         self.program = Program(graph, config.num_hidden_layers, cut, regression=num_labels == 1)
@@ -57,9 +58,13 @@ class Setting:
         self.data = devices.replicate(
             Data(Tokens(self.store.token_id, self.store.token_type, self.store.position), self.store.label), self.mesh
         )
-        self.state = jax.jit(self.optimizer.init, out_shardings=devices.replicated(self.mesh))(
-            freezing.combine(self.trained, self.frozen)
-        )
+        self.restart()
+
+    def restart(self) -> None:
+        """Put the trained leaves and the optimizer back to where they were."""
+        self.trained = devices.replicate(self.pretrained, self.mesh)
+        init = jax.jit(self.optimizer.init, out_shardings=devices.replicated(self.mesh))
+        self.state = init(freezing.combine(self.trained, self.frozen))
 
     def plant(self, frozen: dict[str, np.ndarray]) -> None:
         """Overridden where odd bits are wanted."""
@@ -86,7 +91,7 @@ class Setting:
 
 
 @pytest.mark.parametrize("family", ("bert", "roberta"))
-@pytest.mark.parametrize("policy", ("k0", "k1", "k3", "all", "biases"))
+@pytest.mark.parametrize("policy", ("k0", "k1", "k2", "all", "biases"))
 def test_fifty_steps_are_pytorchs(family: str, policy: str, tmp_path: Path) -> None:
     ours = Setting(family, policy, tmp_path)
     theirs = ours.theirs
@@ -120,6 +125,8 @@ def test_fifty_steps_are_pytorchs(family: str, policy: str, tmp_path: Path) -> N
     np.testing.assert_allclose(losses, expected, atol=1e-4, rtol=0)
     assert losses[-1] < losses[0] - 0.02
     for path, leaf in ours.trained.items():
+        if path.endswith("key.bias"):
+            continue  # the function does not depend on it: its gradient is rounding noise, which Adam blows up
         name, transposed = where[path]
         wanted = named[name].detach().numpy()
         np.testing.assert_allclose(leaf, wanted.T if transposed else wanted, atol=1e-4, rtol=0, err_msg=path)
@@ -132,6 +139,9 @@ def test_regression_loss_is_pytorchs(tmp_path: Path) -> None:
     assert ours.run(1)[0] == pytest.approx(expected, abs=1e-5)
 
 
+PAYLOAD = {2: 0x7FD5, 4: 0x7FD51234}  # a NaN of so many bytes that is not the usual one
+
+
 class Planted(Setting):
     """Frozen leaves hold -0.0, a denormal and, where nothing is computed from it, a NaN with a payload."""
 
@@ -139,20 +149,20 @@ class Planted(Setting):
         for leaf in frozen.values():
             leaf.reshape(-1)[0] = -0.0
             leaf.reshape(-1)[1] = 1e-39  # a denormal in float32 and in bfloat16
-        # Rows 0 to 4 of the word embedding are tokens that the store never holds.
-        frozen["embeddings.word.embedding"][0] = np.uint32(0x7FD51234).view(np.float32)
+        word = frozen["embeddings.word.embedding"]  # its rows 0 to 4 are tokens that the store never holds
+        word[0].view(f"u{word.itemsize}")[:] = PAYLOAD[word.itemsize]
 
 
 @pytest.mark.parametrize("family", ("bert", "roberta"))
 @pytest.mark.parametrize("dtype", ("float32", "bfloat16"))
-@pytest.mark.parametrize("policy", ("k0", "k1", "k3"))
+@pytest.mark.parametrize("policy", ("k0", "k1", "k2"))
 def test_frozen_leaves_keep_buffers_and_bits(family: str, dtype: str, policy: str, tmp_path: Path) -> None:
     setting = Planted(family, policy, tmp_path, dtype, dropout=0.1, num_devices=8)
     before = {path: np.array(leaf).tobytes() for path, leaf in setting.frozen.items()}
     pointers = {path: buffers(leaf) for path, leaf in setting.frozen.items()}
     start = {path: np.array(leaf) for path, leaf in setting.trained.items()}
     word = np.frombuffer(before["embeddings.word.embedding"], np.uint16 if dtype == "bfloat16" else np.uint32)
-    assert (word[:2] == (0x7FD5 if dtype == "bfloat16" else 0x7FD51234)).all()  # the payload went in
+    assert (word[:2] == PAYLOAD[word.itemsize]).all()  # the payload went in
     losses = setting.run(5)
     assert np.isfinite(losses).all()
     assert {path: np.array(leaf).tobytes() for path, leaf in setting.frozen.items()} == before
@@ -173,12 +183,12 @@ def test_one_device_and_eight_and_no_packing_give_the_same_losses(family: str, t
     one = Setting(family, "k1", tmp_path, dropout=0.1)
     losses = one.run(8)
     packed = reference.packed(one.store, rows=8)
-    for num_devices, batch in ((1, packed), (8, packed), (8, reference.unpacked(one.store))):
+    for num_devices, batch in ((8, packed), (8, reference.unpacked(one.store))):
         other = Setting(family, "k1", tmp_path, dropout=0.1, num_devices=num_devices)
         got = other.run(8, batch)
         np.testing.assert_allclose(got, losses, atol=1e-5, rtol=0)
-        again = Setting(family, "k1", tmp_path, dropout=0.1, num_devices=num_devices)
-        assert again.run(8, batch) == got  # the same topology gives the same bits
+        other.restart()
+        assert other.run(8, batch) == got  # the same topology gives the same bits
     assert packed.index.shape != reference.unpacked(one.store).index.shape
 
 
