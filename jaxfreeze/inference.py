@@ -9,7 +9,8 @@ import numpy as np
 
 from jaxfreeze import devices, freezing
 from jaxfreeze.config import TrainConfig, from_yaml
-from jaxfreeze.data.readers import Split, read_file, read_glue_tsv
+from jaxfreeze.data.readers import read_file, read_glue_tsv
+from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import OWN_FILES, Task, get_task, own_task
 from jaxfreeze.errors import InputError
 from jaxfreeze.training import checkpoint, console, evaluation, setup

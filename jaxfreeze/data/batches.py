@@ -44,9 +44,13 @@ def shuffled_batches(num_examples: int, batch_size: int, seed: int, epoch: int) 
     return _rows_of(order, batch_size)
 
 
-def sorted_batches(lengths: np.ndarray, batch_size: int) -> np.ndarray:
-    """Batches for a pass without training: int32 [steps, B], longest examples first, the last row padded with -1."""
-    return _rows_of(np.argsort(-lengths, kind="stable"), batch_size)
+def dealt_batches(lengths: np.ndarray, batch_size: int) -> np.ndarray:
+    """Batches for a pass without training: int32 [steps, B], examples dealt like cards from longest to shortest.
+
+    So all batches have nearly the same lengths in them, and one shape fits them all tightly.
+    """
+    order = _rows_of(np.argsort(-lengths, kind="stable"), batch_size)
+    return order.reshape(batch_size, -1).T
 
 
 def _rows_of(order: np.ndarray, batch_size: int) -> np.ndarray:
@@ -121,8 +125,10 @@ def _verified(lengths: np.ndarray, shapes: set[Shape], row_multiple: int) -> tup
     ordered = sorted(shapes, key=lambda shape: shape.slots)
     unheld = np.ones(len(lengths), bool)
     for place, shape in enumerate(ordered):
+        if not unheld.any():
+            break
         rows, segments = _needs(lengths[unheld], shape.width)
-        if place == len(ordered) - 1 and unheld.any():
+        if place == len(ordered) - 1:
             if rows.max() == IMPOSSIBLE:
                 shape = dataclasses.replace(shape, width=-(-int(lengths.max()) // 8) * 8)
                 rows, segments = _needs(lengths[unheld], shape.width)
@@ -194,9 +200,9 @@ class BatchPlan:
 
 
 def evaluation_batches(store: TokenStore, batch_size: int, row_multiple: int = 1) -> Iterator[Batch]:
-    """Every example once, by length, in at most four shapes."""
-    batches = sorted_batches(store.lengths, batch_size)
-    shapes = choose_shapes(_lengths(store, batches), row_multiple)
+    """Every example once, in at most two shapes."""
+    batches = dealt_batches(store.lengths, batch_size)
+    shapes = choose_shapes(_lengths(store, batches), row_multiple, limit=2)
     for examples in batches:
         yield pack(store, examples, shapes)
 

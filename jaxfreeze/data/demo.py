@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxfreeze.data.readers import Split
+from jaxfreeze.data.split import Split
 from jaxfreeze.errors import InputError, one_of
 
 ENTAILMENT, NEUTRAL, CONTRADICTION = range(3)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxfreeze.data.demo import demo_split
+from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import ClassIds, Task, read_score, read_stsb_score
 from jaxfreeze.errors import InputError, one_of
 
@@ -23,28 +25,12 @@ Row = tuple[int, list[str]]  # line, every field
 Record = tuple[str, list[Any]] | None  # place as an error names it, cells of the wanted columns; None: left out
 
 
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """The examples of one split, in file order; E examples."""
-
-    name: str
-    """'train', 'validation', 'validation_matched', 'validation_mismatched', 'test', 'test_matched', ..., 'ax'."""
-    texts: tuple[tuple[str, ...], ...]
-    """One entry per text column, E strings each."""
-    labels: np.ndarray | None
-    """int32[E] class ids, or float32[E] for regression; None when the split has no labels."""
-    skipped: int = 0
-    """Rows left out because the published file is damaged there (QQP only)."""
-
-
 def read_split(task: Task, split: str, data_dir: Path | None) -> Split:
     """One split of a GLUE task (from `data_dir`, in the classic layout, or else from the hub) or of the demo.
 
     Raises InputError when the split or its file is not there or not well formed, or the hub cannot be reached.
     """
     if task.name == "demo":
-        from jaxfreeze.data.demo import demo_split  # here, because demo.py needs Split
-
         return demo_split(split)
     if split not in task.splits:
         raise InputError(f"task '{task.name}' has no split '{split}'; expected {one_of(task.splits, split)}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxfreeze.config import cache_root
-from jaxfreeze.data.readers import Split
+from jaxfreeze.data.split import Split
 from jaxfreeze.errors import InputError
 
 if TYPE_CHECKING:

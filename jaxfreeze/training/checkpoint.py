@@ -1,6 +1,7 @@
 """Checkpoints of the trained leaves only: Orbax behind two functions, with a digest per leaf of our own."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -9,12 +10,20 @@ from jaxfreeze import freezing
 from jaxfreeze.errors import InputError
 
 
+def _describe(leaves: freezing.Params) -> dict[str, dict[str, Any]]:
+    """Shape, dtype and digest of each leaf, as the checkpoint keeps them."""
+    digests = freezing.digests(leaves)
+    return {
+        path: {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "digest": digests[path]}
+        for path, leaf in leaves.items()
+    }
+
+
 def save(folder: Path, step: int, trained: freezing.Params) -> None:
     """Write folder/<step>/ with the trained leaves and their digests, and wait until it is there."""
     with ocp.CheckpointManager(folder.absolute()) as manager:
-        items = ocp.args.Composite(
-            trained=ocp.args.StandardSave(trained), digests=ocp.args.JsonSave(freezing.digests(trained))
-        )
+        leaves = ocp.args.JsonSave(_describe(trained))
+        items = ocp.args.Composite(trained=ocp.args.StandardSave(trained), leaves=leaves)
         if not manager.save(step, args=items, force=True):
             raise RuntimeError(f"{folder}: Orbax did not save step {step}")
         manager.wait_until_finished()
@@ -30,18 +39,17 @@ def restore(folder: Path, template: freezing.Params) -> tuple[int, freezing.Para
         step = manager.latest_step()
         if step is None:
             raise InputError(f"{folder}: holds no checkpoint; the run did not finish")
-        saved = manager.item_metadata(step).trained or {}
-        found = {path: (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in dict(saved).items()}
-        wanted = {path: (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in template.items()}
+        saved = manager.restore(step, args=ocp.args.Composite(leaves=ocp.args.JsonRestore())).leaves
+        found = {path: (leaf["shape"], leaf["dtype"]) for path, leaf in saved.items()}
+        wanted = {path: (list(leaf.shape), str(leaf.dtype)) for path, leaf in template.items()}
         if found != wanted:
             differing = sorted(path for path in {*found, *wanted} if found.get(path) != wanted.get(path))
             raise InputError(f"{folder / str(step)}: holds other leaves than this run trains: {', '.join(differing)}")
-        abstract = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), template
-        )
-        items = ocp.args.Composite(trained=ocp.args.StandardRestore(abstract), digests=ocp.args.JsonRestore())
-        restored = manager.restore(step, args=items)
-    damaged = [path for path, digest in freezing.digests(restored.trained).items() if restored.digests[path] != digest]
+        shapes = {
+            p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for p, leaf in template.items()
+        }
+        trained = manager.restore(step, args=ocp.args.Composite(trained=ocp.args.StandardRestore(shapes))).trained
+    damaged = [path for path, digest in freezing.digests(trained).items() if saved[path]["digest"] != digest]
     if damaged:
         raise InputError(f"{folder / str(step)}: damaged, other bytes than were saved in {', '.join(damaged)}")
-    return step, restored.trained
+    return step, trained

@@ -9,7 +9,8 @@ from jax.sharding import Mesh
 
 from jaxfreeze import devices, freezing
 from jaxfreeze.config import TrainConfig
-from jaxfreeze.data.readers import Split, read_file, read_split, splits_for_evaluation
+from jaxfreeze.data.readers import read_file, read_split, splits_for_evaluation
+from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import OWN_FILES, Task, get_task, own_task
 from jaxfreeze.data.token_store import TextEncoder, TokenStore, tokenize
 from jaxfreeze.errors import InputError

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from jaxfreeze.data import demo
 from jaxfreeze.data.demo import CONTRADICTION, ENTAILMENT, NEUTRAL, demo_split
-from jaxfreeze.data.readers import Split
+from jaxfreeze.data.split import Split
 from jaxfreeze.errors import InputError
 
 ROWS = {"train": 6000, "validation": 600}

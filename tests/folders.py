@@ -1,0 +1,62 @@
+"""Whole Hugging Face folders made in-process: a random model of each family, and a tokenizer trained on the demo."""
+
+from pathlib import Path
+
+import tokenizers
+import transformers
+from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
+
+from jaxfreeze.data.demo import demo_split
+from tests import reference
+
+VOCABULARY = 400
+
+
+def make_folder(folder: Path, family: str, **changes: object) -> Path:
+    """config.json, model.safetensors and tokenizer files of a tiny random BERT or RoBERTa."""
+    texts = [text for column in demo_split("validation").texts for text in column]
+    fast = _bert_tokenizer(texts) if family == "bert" else _roberta_tokenizer(texts)
+    fast.save_pretrained(folder)
+    sizes = {"vocab_size": len(fast), "max_position_embeddings": 70} | changes
+    model = reference.hugging_face_model(family, dropout=0.1, **sizes)
+    reference.save(model, folder)
+    return folder
+
+
+def _bert_tokenizer(texts: list[str]) -> transformers.PreTrainedTokenizerFast:
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=70, **names)
+
+
+def _roberta_tokenizer(texts: list[str]) -> transformers.PreTrainedTokenizerFast:
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    tokenizer = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    names = {
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "cls_token": "<s>",
+        "sep_token": "</s>",
+        "mask_token": "<mask>",
+    }
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=68, **names)
