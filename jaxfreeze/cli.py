@@ -4,15 +4,15 @@ import dataclasses
 import json
 import re
 import sys
-from argparse import ArgumentError
+from argparse import Action, ArgumentError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-from jaxfreeze.config import TrainConfig
-from jaxfreeze.errors import InputError, one_of
+from jaxfreeze.config import TrainConfig, add_settings, expected, read_settings
+from jaxfreeze.errors import InputError, did_you_mean, one_of
 
 DESCRIPTION = """\
 Fine-tune the last k layers of BERT or RoBERTa in JAX, and prove that the rest did not move.
@@ -20,9 +20,38 @@ Fine-tune the last k layers of BERT or RoBERTa in JAX, and prove that the rest d
 commands:
   train      fine-tune; what `python run.py --task ...` does without a command
   evaluate   --run DIR: load a finished run and score it again
-  predict    --run DIR --input FILE --output FILE: predictions for a file in the layout of the run's task
+  predict    --run DIR --input FILE --output FILE: predict for a file laid out as the run's task is
   inspect    the parameter table, the cut, and the memory and FLOPs of a step; trains nothing
 """
+
+EXAMPLES = {
+    "train": "python run.py --task demo --model demo --trainable_layers 3",
+    "evaluate": "python run.py evaluate --run runs/demo",
+    "predict": "python run.py predict --run runs/demo --input test.tsv --output predictions.jsonl",
+    "inspect": "python run.py inspect --task demo --model demo --trainable_layers 3",
+}
+
+METAVARS = {
+    "task": "TASK",
+    "data_dir": "DIR",
+    "train_file": "FILE",
+    "validation_file": "FILE",
+    "text_columns": "NAME [NAME]",
+    "label_names": "NAME [NAME ...]",
+    "label_column": "NAME",
+    "trainable_layers": "K",
+    "trainable": "REGEX [REGEX ...]",
+    "output_dir": "DIR",
+    "max_steps": "N",
+    "learning_rate": "RATE",
+    "max_length": "TOKENS",
+    "dtype": "{float32,bfloat16}",
+    "log_every": "STEPS",
+    "eval_every": "STEPS",
+}
+"""What stands for a flag's value in --help, where its type does not say enough."""
+
+FIELDS: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(TrainConfig)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,26 +65,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130  # 128 + SIGINT, as shells have it
     return 0
 
 
 def _train(arguments: list[str]) -> None:
-    config = _train_config(arguments, DESCRIPTION)
+    config = _train_config("train", DESCRIPTION, arguments)
     from jaxfreeze.training.loop import finetune  # after the flags: --help and mistakes in flags answer without jax
 
     finetune(config)
 
 
 def _inspect(arguments: list[str]) -> None:
-    config = _train_config(arguments, "Print what would train, the cut, and what a step costs; trains nothing.")
+    config = _train_config(
+        "inspect", "Print what would train, the cut, and what a step costs; trains nothing.", arguments
+    )
     from jaxfreeze.training.inspection import inspect
 
     inspect(config)
 
 
 def _evaluate(arguments: list[str]) -> None:
-    parser = _parser("Load a finished run, check that its pretrained weights are the same, and score it again.")
-    parser.add_argument("--run", type=str, required=True, help="Run folder.")
+    parser = _parser("evaluate", "Load a finished run, check that its pretrained weights are the same, score it again.")
+    parser.add_argument("--run", type=str, metavar="DIR", required=True, help="Run folder.")
     options = _parse(parser, arguments)
     from jaxfreeze.inference import evaluate
 
@@ -63,12 +97,12 @@ def _evaluate(arguments: list[str]) -> None:
 
 
 def _predict(arguments: list[str]) -> None:
-    parser = _parser("Predict for a file in the layout of the run's task; JSON lines in input order.")
-    parser.add_argument("--run", type=str, required=True, help="Run folder.")
-    parser.add_argument(
-        "--input", type=str, required=True, help="A GLUE TSV for a GLUE task, else a file with the run's text columns."
-    )
-    parser.add_argument("--output", type=str, required=True, help="JSON lines {index, prediction, logits}.")
+    parser = _parser("predict", "Predict for a file in the layout of the run's task; JSON lines in input order.")
+    parser.add_argument("--run", type=str, metavar="DIR", required=True, help="Run folder.")
+    rows = "A GLUE TSV for a GLUE task, else a file with the run's text columns; labels in it are ignored."
+    parser.add_argument("--input", type=str, metavar="FILE", required=True, help=rows)
+    lines = 'JSON lines {"index", "prediction", "logits"}.'
+    parser.add_argument("--output", type=str, metavar="FILE", required=True, help=lines)
     options = _parse(parser, arguments)
     from jaxfreeze.inference import predict
 
@@ -83,54 +117,111 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 }
 
 
-def _train_config(arguments: list[str], description: str) -> TrainConfig:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = _parser(description)
-    parser.add_argument("--config", action="config", help="YAML file with any of these settings; flags win over it.")
-    parser.add_class_arguments(TrainConfig, as_group=False)
-    options = _parse(parser, _spelled_out(arguments)).as_dict()
+def _train_config(command: str, description: str, arguments: list[str]) -> TrainConfig:
+    parser = _parser(command, description, usage="python run.py [command] --task TASK [flags]")
+    parser.add_argument(
+        "--config", type=str, metavar="FILE", help="YAML file of any of these flags; flags win over it."
+    )
+    add_settings(parser)
+    flags = _by_flag(arguments)
+    settings = {}
+    for file in (values[0] for flag, values in flags if flag == "--config" and values):
+        settings = read_settings(Path(file))
+    if {"--trainable", "--trainable_layers"} & {flag for flag, _ in flags}:  # one policy replaces the other
+        settings = {name: value for name, value in settings.items() if name not in ("trainable", "trainable_layers")}
+    options = _parse(parser, _spelled_out(flags), settings).as_dict()
     options.pop("config", None)
     return TrainConfig(**options)
 
 
-def _parser(description: str) -> ArgumentParser:
-    return ArgumentParser(prog="run.py", description=description, exit_on_error=False)
+def _parser(command: str, description: str, usage: str | None = None) -> ArgumentParser:
+    return ArgumentParser(
+        prog=f"python run.py {command}",
+        usage=usage,
+        description=description,
+        epilog=f"example: {EXAMPLES[command]}",
+        formatter_class=_HelpFormatter,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
 
 
-def _spelled_out(arguments: list[str]) -> list[str]:
-    """`--flag` -> `--flag true` and `--list a b` -> `--list ["a", "b"]`, as the parser wants them."""
-    kinds = {f"--{field.name}": field.type for field in dataclasses.fields(TrainConfig)}
-    result: list[str] = []
-    rest = list(arguments)
-    while rest:
-        flag = rest.pop(0)
-        values = []
-        while rest and not rest[0].startswith("--"):
-            values.append(rest.pop(0))
-        if kinds.get(flag) == tuple[str, ...] and not (len(values) == 1 and values[0].startswith("[")):
-            values = [json.dumps(values)]
-        elif kinds.get(flag) is bool and not values:
-            values = ["true"]
-        result += [flag, *values]
+class _HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Flags as they are typed, a default where there is one, and no Python types."""
+
+    def __init__(self, prog: str, **more: Any) -> None:
+        super().__init__(prog, max_help_position=32, **more)
+
+    def _format_action_invocation(self, action: Action) -> str:
+        return " ".join([", ".join(action.option_strings), *_metavar(action)])
+
+    def _get_help_string(self, action: Action) -> str:
+        text = (action.help or "").removesuffix(".")
+        if action.required:
+            text += " (required)"
+        elif action.default not in (None, ()) and action.default is not False and action.dest != "help":
+            text += " (default: %(default)s)"
+        return text
+
+
+def _metavar(action: Action) -> list[str]:
+    kind = FIELDS.get(action.dest)
+    if kind is bool or action.nargs == 0:
+        return []
+    usual = "N" if kind is int else "X" if kind is float else action.dest.upper()
+    return [str(METAVARS.get(action.dest) or action.metavar or usual)]
+
+
+def _by_flag(arguments: list[str]) -> list[tuple[str, list[str]]]:
+    """`--a 1 --b x y --c=2` -> [(--a, [1]), (--b, [x, y]), (--c, [2])]."""
+    result: list[tuple[str, list[str]]] = []
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if argument.startswith("--") or argument == "-h" or not result:
+            result.append((flag, [value] if equals else []))
+        else:
+            result[-1][1].append(argument)
     return result
 
 
-def _parse(parser: ArgumentParser, arguments: list[str]) -> Any:
+def _spelled_out(flags: list[tuple[str, list[str]]]) -> list[str]:
+    """The arguments again, with `--flag` as `--flag=true` and `--list a b` as `--list=["a", "b"]` for the parser."""
+    result = []
+    for flag, values in flags:
+        kind = FIELDS.get(flag.removeprefix("--"))
+        if kind is bool and not values:
+            values = ["true"]
+        elif kind == tuple[str, ...] and values:
+            values = [json.dumps(values)]
+        result += [f"{flag}={values[0]}"] if len(values) == 1 else [flag, *values]
+    return result
+
+
+def _parse(parser: ArgumentParser, arguments: list[str], settings: dict[str, Any] | None = None) -> Any:
+    """What the arguments give, over what a file gave."""
     try:
-        return parser.parse_args(arguments)
+        return parser.parse_args(arguments, namespace=Namespace(**(settings or {})), defaults=False)
     except ArgumentError as error:
-        raise InputError(_explain(str(error))) from error
+        raise InputError(_explain(parser, str(error))) from error
 
 
-def _explain(message: str) -> str:
+def _explain(parser: ArgumentParser, message: str) -> str:
     """A parser's message as one line that names the flag."""
-    names = [f"--{field.name}" for field in dataclasses.fields(TrainConfig)]
-    unknown = re.search(r"unrecognized arguments: (\S+)", message)
+    unknown = re.search(r"unrecognized arguments: ([^\s=]+)", message)
     if unknown:
-        return f"{unknown[1]}: no such flag; expected {one_of(names, unknown[1])}"
+        near = did_you_mean([f"--{name}" for name in parser.get_defaults().as_dict()], unknown[1])
+        what = "no such flag" if unknown[1].startswith("-") else "expected a flag, found a value that belongs to none"
+        return f"{unknown[1]}: {what}{near} (`{parser.prog} --help` lists them)"
+    missing = re.search(r"arguments are required: (.*)", message)
+    if missing:
+        names = ", ".join(f"--{name}" for name in missing[1].split(", "))
+        verb = "are" if "," in names else "is"
+        return f"{names} {verb} required, as in: {str(parser.epilog).removeprefix('example: ')}"
+    empty = re.search(r"argument (\S+): expected", message)
+    if empty:
+        return f"{empty[1]}: expected a value, found none"
     wrong = re.search(r'Parser key "(\w+)"', message)
     found = re.search(r"(?:Given value|Got value): (.*)", message)
     if wrong and found:
-        kind = next((f.type for f in dataclasses.fields(TrainConfig) if f.name == wrong[1]), "")
-        return f"--{wrong[1]} {found[1]}: expected {getattr(kind, '__name__', str(kind).replace('typing.', ''))}"
+        return f"--{wrong[1]} {found[1]}: expected {expected(wrong[1])}"
     return message

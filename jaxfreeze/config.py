@@ -3,10 +3,13 @@
 import dataclasses
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from jaxfreeze.errors import InputError, one_of
 
@@ -35,15 +38,15 @@ class TrainConfig:
     model: str = "bert-base-uncased"
     """A BERT or RoBERTa: hub name, local folder, or `demo` (the packaged 6-layer MiniLM)."""
     trainable_layers: int | Literal["all"] | None = None
-    """How many of the last encoder layers train, beside the head: 0 to the number of layers; all: the embeddings too.
-    Default: 3."""
+    """How many of the last encoder layers train, beside the head: 0 to the number of layers; all: the embeddings too
+    (default: 3)."""
     trainable: tuple[str, ...] = ()
     """Another policy instead: regular expressions; the parameters whose whole path one of them matches train."""
     frozen_dropout: bool = False
     """Keep dropout on in the frozen layers too, as the paper's runs did."""
 
     output_dir: str | None = None
-    """Run folder. Default: runs/TASK-MODEL-kK-seedS."""
+    """Run folder (default: runs/TASK-MODEL-kK-seedS)."""
     overwrite: bool = False
     """Delete the run that is in the folder, and start again."""
 
@@ -101,10 +104,6 @@ def _check(config: TrainConfig) -> None:
         _within(config, name, 1e-12, 1e6)
     _within(config, "weight_decay", 0, 1e6)
     _within(config, "warmup_ratio", 0, 1)
-    if config.dtype not in ("float32", "bfloat16"):
-        raise InputError(f"--dtype {config.dtype}: expected {one_of(('float32', 'bfloat16'), config.dtype)}")
-    if isinstance(config.trainable_layers, str) and config.trainable_layers != "all":
-        raise InputError(f"--trainable_layers {config.trainable_layers}: expected a whole number, or all")
     if config.trainable and config.trainable_layers is not None:
         raise InputError("--trainable and --trainable_layers: expected one policy, found two; leave one out")
     if config.task == "files":
@@ -138,15 +137,84 @@ def to_yaml(config: TrainConfig) -> str:
 
 def from_yaml(path: Path) -> TrainConfig:
     """Read a run folder's config.yaml. Raises InputError for anything else."""
+    settings = read_settings(path)
+    if "task" not in settings:
+        raise InputError(f"{path}: not the config.yaml of a run; it names no task")
+    return TrainConfig(**settings)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Some or all fields of a TrainConfig from a YAML file, each of the field's type. Raises InputError."""
     try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not the config.yaml of a run ({error})") from error
+        values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # a SafeLoader: no tag runs anything
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: expected a YAML file of settings ({error})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected settings, one `name: value` a line, found {_cut(values)}")
+    return check_settings(values, str(path))
+
+
+def check_settings(values: Mapping[Any, Any], place: str) -> dict[str, Any]:
+    """Values by field name, each turned into the field's type. Raises InputError, beginning with `place`."""
+    parser = ArgumentParser(exit_on_error=False)
+    add_settings(parser)
     names = [field.name for field in dataclasses.fields(TrainConfig)]
-    if not isinstance(values, dict) or not set(values) <= set(names):
-        unknown = sorted(set(values) - set(names)) if isinstance(values, dict) else type(values).__name__
-        raise InputError(f"{path}: not the config.yaml of a run (unknown: {unknown})")
-    return TrainConfig(**values)
+    settings = {}
+    for name, value in values.items():
+        if name not in names:
+            raise InputError(f"{place}: no setting '{name}'; expected {one_of(names, str(name))}")
+        settings[name] = value
+        if type(value) in _kinds(name):
+            continue  # the parser would take the text "null" for None
+        try:
+            settings[name] = parser.parse_object({"task": "", name: value}, defaults=False)[name]
+        except ArgumentError:
+            settings[name] = None
+        if settings[name] is None:
+            raise InputError(f"{place}: {name} is {_cut(value)}; expected {expected(name)}")
+    return settings
+
+
+def add_settings(parser: ArgumentParser) -> None:
+    """Give a parser a flag for every field, with the field's type, default and docstring."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser.add_class_arguments(TrainConfig, as_group=False)
+
+
+def expected(name: str) -> str:
+    """What a field takes, in words."""
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text (a number, or a word like yes, in quotes)",
+        tuple[str, ...]: "a list of texts (numbers, and words like yes, in quotes)",
+    }
+    kinds = [kind for kind in _kinds(name) if kind is not type(None)]
+    return " or ".join(" or ".join(get_args(kind)) if get_origin(kind) is Literal else words[kind] for kind in kinds)
+
+
+def _kinds(name: str) -> tuple[Any, ...]:
+    kind: Any = next(field.type for field in dataclasses.fields(TrainConfig) if field.name == name)
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _cut(value: object) -> str:
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A name that stands twice is an error, not a matter of luck."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = []
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if name in names:
+                raise yaml.constructor.ConstructorError(None, None, f"'{name}' stands there twice", key.start_mark)
+            names.append(name)
+        return super().construct_mapping(node, deep)
 
 
 def cache_root() -> Path:

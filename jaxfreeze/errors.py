@@ -18,6 +18,10 @@ class InputError(Exception):
 def one_of(allowed: Iterable[str], found: str) -> str:
     """The end of an error line: every allowed value, and the one nearest to what was found."""
     values = list(allowed)
-    near = difflib.get_close_matches(found, values, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"one of {', '.join(values)}{hint}"
+    return f"one of {', '.join(values)}{did_you_mean(values, found)}"
+
+
+def did_you_mean(allowed: Iterable[str], found: str) -> str:
+    """The end of an error line: the allowed value nearest to what was found, or nothing if none is near."""
+    near = difflib.get_close_matches(found, list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else ""

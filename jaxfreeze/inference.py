@@ -24,6 +24,12 @@ class FinishedRun:
         if not path.is_dir():
             raise InputError(f"--run {path}: there is no such folder")
         self.folder = RunFolder(path)
+        if not self.folder.config.is_file():
+            raise InputError(f"--run {path}: holds no run; expected the --output_dir of a finished one")
+        if not self.folder.metrics.is_file():
+            raise InputError(f"--run {path}: holds an unfinished run; run its training command again to its end")
+        if not self.folder.checkpoints.is_dir():
+            raise InputError(f"--run {path}: its folder checkpoints is gone; train again with --overwrite")
         self.metrics: dict[str, Any] = self.folder.read(self.folder.metrics)
         self.config: TrainConfig = from_yaml(self.folder.config)
         devices.configure(self.config.dtype)
@@ -80,11 +86,17 @@ def predict(path: Path, input_file: Path, output_file: Path) -> None:
     """
     if not output_file.absolute().parent.is_dir():
         raise InputError(f"--output {output_file}: its folder does not exist")
+    if output_file.is_dir():
+        raise InputError(f"--output {output_file}: expected a file, found a folder")
     run = FinishedRun(path)
     if run.config.task == OWN_FILES:
         split, _ = read_file(input_file, run.config.text_columns, None, run.task.labels, run.config.regression)
     else:
         split = read_glue_tsv(input_file, run.task, "test")
+    if split.skipped:
+        raise InputError(
+            f"--input {input_file}: {split.skipped} rows have missing or surplus fields; mend or remove them"
+        )
     _, logits = run.logits(dataclasses.replace(split, labels=None))
     write_text(output_file, "".join(_line(run.task, index, row) + "\n" for index, row in enumerate(logits)))
     console.say(f"{len(logits):,} predictions in {output_file}")

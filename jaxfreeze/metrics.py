@@ -29,7 +29,10 @@ def _f1(logits: np.ndarray, label: np.ndarray) -> float:
 def _matthews_correlation(logits: np.ndarray, label: np.ndarray) -> float:
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef(label, logits.argmax(axis=-1)))
+    prediction = logits.argmax(axis=-1)
+    if np.ptp(prediction) == 0 or np.ptp(label) == 0:  # 0.0 there too, but with a warning where both are one class
+        return 0.0
+    return float(matthews_corrcoef(label, prediction))
 
 
 def _correlation(name: str, logits: np.ndarray, label: np.ndarray) -> float:

@@ -6,13 +6,11 @@ import os
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # the PyTorch reference is small: more threads wait for each other
 
 from pathlib import Path
 
 import pytest
-import torch
-
-torch.set_num_threads(1)  # the reference is small: more threads wait for each other
 
 
 @pytest.fixture(autouse=True)

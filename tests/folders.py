@@ -18,9 +18,7 @@ def make_folder(folder: Path, family: str, **changes: object) -> Path:
     fast = _bert_tokenizer(texts) if family == "bert" else _roberta_tokenizer(texts)
     fast.save_pretrained(folder)
     sizes = {"vocab_size": len(fast), "max_position_embeddings": 70} | changes
-    model = reference.hugging_face_model(family, dropout=0.1, **sizes)
-    reference.save(model, folder)
-    return folder
+    return reference.write_folder(folder, family, dropout=0.1, **sizes)
 
 
 def _bert_tokenizer(texts: list[str]) -> transformers.PreTrainedTokenizerFast:

@@ -1,13 +1,18 @@
-"""The reference: random Hugging Face models in PyTorch, saved as folders, and their inputs as packed batches."""
+"""The reference: random Hugging Face models (in PyTorch, or as folders only), and their inputs as packed batches."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-import transformers
+import pytest
+from safetensors.numpy import save_file
 
 from jaxfreeze.data.batches import Batch, Shape, best_fit, fill
 from jaxfreeze.data.token_store import TokenStore
+from jaxfreeze.model import weights
+from jaxfreeze.model.encoder import Precision
+from jaxfreeze.model.source import read_config
 
 SIZES = {
     "vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40,
@@ -15,29 +20,71 @@ SIZES = {
 }  # fmt: skip
 
 
-def hugging_face_model(
-    family: str, num_labels: int = 3, dropout: float = 0.0, seed: int = 0, **changes: object
-) -> torch.nn.Module:
-    """A random classifier whose every parameter, biases and LayerNorms included, is away from its initial value."""
-    torch.manual_seed(seed)
+def pytorch() -> Any:
+    """PyTorch, or a skip that says why: there are machines that the program runs on and PyTorch does not."""
+    return pytest.importorskip("torch", reason="PyTorch is not installed")
+
+
+def config_values(family: str, num_labels: int, dropout: float, **changes: object) -> dict[str, Any]:
+    """The arguments of a Hugging Face config: tiny sizes, the family's own constants."""
+    own = {"type_vocab_size": 2, "pad_token_id": 0, "layer_norm_eps": 1e-12}
+    if family == "roberta":
+        own = {"type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5}
     dropouts = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    return SIZES | own | dropouts | changes | {"num_labels": num_labels}
+
+
+def hugging_face_model(family: str, num_labels: int = 3, dropout: float = 0.0, seed: int = 0, **changes: object) -> Any:
+    """A random classifier whose every parameter, biases and LayerNorms included, is away from its initial value."""
+    torch = pytorch()
+    import transformers
+
+    torch.manual_seed(seed)
+    values = config_values(family, num_labels, dropout, **changes)
     if family == "bert":
-        config = transformers.BertConfig(**SIZES | dropouts | changes, num_labels=num_labels)
-        model = transformers.BertForSequenceClassification(config)
+        model = transformers.BertForSequenceClassification(transformers.BertConfig(**values))
     else:
-        sizes = SIZES | {"type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5}
-        config = transformers.RobertaConfig(**sizes | dropouts | changes, num_labels=num_labels)
-        model = transformers.RobertaForSequenceClassification(config)
+        model = transformers.RobertaForSequenceClassification(transformers.RobertaConfig(**values))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     return model.eval()
 
 
-def save(model: torch.nn.Module, folder: Path) -> Path:
+def write_folder(
+    folder: Path, family: str, num_labels: int = 3, dropout: float = 0.0, seed: int = 0, **changes: object
+) -> Path:
+    """config.json and model.safetensors of a random classifier, made without PyTorch."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = config_values(family, num_labels, dropout, **changes)
+    (folder / "config.json").write_text(json.dumps({"model_type": family, "hidden_act": "gelu", **values}))
+    random = np.random.default_rng(seed)
+    tensors = {}
+    for path, leaf in weights.structure(read_config(folder), num_labels, Precision())[1].items():
+        name, transposed = weights.hugging_face_name(path, family)
+        center = 1.0 if path.endswith(".scale") else 0.0
+        tensors[name] = random.normal(center, 0.1, leaf.shape[::-1] if transposed else leaf.shape).astype(np.float32)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def save(model: Any, folder: Path) -> Path:
     """Write config.json and model.safetensors as Hugging Face does."""
     model.save_pretrained(folder)
     return folder
+
+
+def load(folder: Path, family: str) -> Any:
+    """The PyTorch classifier of a folder, without dropout."""
+    pytorch()
+    import transformers
+
+    kind = (
+        transformers.BertForSequenceClassification
+        if family == "bert"
+        else transformers.RobertaForSequenceClassification
+    )
+    return kind.from_pretrained(folder).eval()
 
 
 def random_store(
@@ -78,8 +125,9 @@ def unpacked(store: TokenStore, width: int = 32, rows: int | None = None) -> Bat
     return fill(store, examples, examples, Shape(rows or store.num_examples, width, 1))
 
 
-def padded(store: TokenStore, pad_token_id: int) -> dict[str, torch.Tensor]:
+def padded(store: TokenStore, pad_token_id: int) -> dict[str, Any]:
     """All examples of a store as a padded PyTorch batch."""
+    torch = pytorch()
     shape = (store.num_examples, int(store.lengths.max()))
     ids, types, mask = np.full(shape, pad_token_id), np.zeros(shape, int), np.zeros(shape, int)
     for row, (start, stop) in enumerate(zip(store.start[:-1], store.start[1:], strict=True)):

@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 
 FORMAT = "1"  # part of the digest: raise it when the meaning of a column changes
 COLUMNS = ("token_id", "token_type", "position", "start", "label")
+TOKENIZER_FILES = (  # all that transformers reads to make a tokenizer
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+)
 CHUNK = 1024  # examples tokenised at a time
 
 
@@ -86,7 +95,7 @@ class TextEncoder:
     def digest(self, split: Split) -> str:
         """SHA-256 (hex) over the tokenizer's files, the settings and the split's texts and labels."""
         sha = hashlib.sha256(f"{FORMAT} {self.max_length} {self.type_vocab_size} {self.first_position}".encode())
-        for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt"):
+        for name in TOKENIZER_FILES:
             file = self.folder / name
             sha.update(f"\0{name}\0".encode() + (file.read_bytes() if file.is_file() else b""))
         for column in split.texts:
@@ -137,7 +146,8 @@ def _write(store: TokenStore, folder: Path, note: dict[str, str]) -> None:
         for name in COLUMNS:
             np.save(temporary / f"{name}.npy", getattr(store, name))
         (temporary / "done.json").write_text(json.dumps(note))
-        shutil.rmtree(folder, ignore_errors=True)
+        if not (folder / "done.json").is_file():
+            shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.util
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ HUB_FILES = (
     "vocab.*",
     "merges.txt",
     "special_tokens_map.json",
+    "added_tokens.json",
 )
 REQUIRED = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
@@ -57,24 +57,24 @@ def _demo_folder() -> Path:
 def _hub_folder(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
-        HfHubHTTPError,
         HFValidationError,
-        LocalEntryNotFoundError,
+        HTTPError,
         RepositoryNotFoundError,
     )
 
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0")
     instead = "give --model a local folder with config.json, model.safetensors and the tokenizer's files, or `demo`"
     try:
         return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
     except RepositoryNotFoundError as error:
         raise InputError(
-            f"--model {name}: the hub has no such model (or it is private), and there is no such folder; {instead}"
+            f"--model {name}: no such folder, and no such model on the hub, or it is private or gated; {instead}"
         ) from error
     except HFValidationError as error:
         raise InputError(f"--model {name}: neither a folder nor a hub name; {instead}") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise InputError(f"--model {name}: no such folder, and the hub cannot be reached; {instead}") from error
+    except (HTTPError, OSError) as error:  # ProxyError is only the first, LocalEntryNotFoundError only the second
+        cause = error.__cause__ or error
+        why = f"{type(cause).__name__}: {cause}"
+        raise InputError(f"--model {name}: no such folder, and the hub cannot be reached ({why}); {instead}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _check_supported(path: Path, raw: dict[str, Any]) -> None:
         raise InputError(f"{path}: position_embedding_type is {raw['position_embedding_type']!r}; expected 'absolute'")
     if raw.get("is_decoder") or raw.get("add_cross_attention"):
         raise InputError(f"{path}: this is a decoder; expected an encoder")
-    if raw.get("hidden_act", "gelu") not in ACTIVATIONS:
+    if str(raw.get("hidden_act", "gelu")) not in ACTIVATIONS:
         raise InputError(
             f"{path}: hidden_act is {raw['hidden_act']!r}; expected {one_of(ACTIVATIONS, str(raw['hidden_act']))}"
         )

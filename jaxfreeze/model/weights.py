@@ -90,8 +90,9 @@ def load(folder: Path, config: EncoderConfig, num_outputs: int, seed: int) -> Pr
     """
     shapes = structure(config, num_outputs, Precision())[1]
     names = {path: hugging_face_name(path, config.model_type) for path in shapes}
-    present = {_canonical(name, config.model_type): (file, name) for name, file in _index(folder)}
-    _check_names(folder, config, {path: name for path, (name, _) in names.items()}, present)
+    found = [(_canonical(name, config.model_type), (file, name)) for name, file in _index(folder)]
+    _check_names(folder, config, {path: name for path, (name, _) in names.items()}, found)
+    present = dict(found)
     params: dict[str, np.ndarray] = {}
     misshapen: list[str] = []
     for path, (name, transposed) in names.items():
@@ -101,7 +102,7 @@ def load(folder: Path, config: EncoderConfig, num_outputs: int, seed: int) -> Pr
         wanted = shapes[path].shape[::-1] if transposed else shapes[path].shape
         if leaf.shape == wanted:
             params[path] = np.ascontiguousarray(leaf.T) if transposed else leaf
-        elif not path.startswith(OUTPUTS):  # an output layer for other classes is drawn afresh
+        elif not path.startswith(OUTPUTS) or leaf.shape[1:] != wanted[1:]:  # one for other classes is drawn afresh
             misshapen.append(f"{name} is {list(leaf.shape)}, expected {list(wanted)}")
     if misshapen:
         raise InputError(f"{folder}: shapes do not agree with config.json: {'; '.join(misshapen)}")
@@ -113,11 +114,15 @@ def load(folder: Path, config: EncoderConfig, num_outputs: int, seed: int) -> Pr
 
 
 def _check_names(
-    folder: Path, config: EncoderConfig, names: dict[str, str], present: dict[str, tuple[Path, str]]
+    folder: Path, config: EncoderConfig, names: dict[str, str], found: list[tuple[str, tuple[Path, str]]]
 ) -> None:
-    """Fail on surplus names, and on missing ones outside the head."""
-    skipped = SKIPPED[config.model_type]
-    surplus = [present[name][1] for name in present if name not in names.values() and not skipped.fullmatch(name)]
+    """Fail on surplus names, two names of one parameter among them, and on missing ones outside the head."""
+    skipped, present = SKIPPED[config.model_type], dict(found)
+    surplus = [
+        place[1]
+        for name, place in found
+        if present[name] != place or (name not in names.values() and not skipped.fullmatch(name))
+    ]
     missing = [name for path, name in names.items() if name not in present and not path.startswith("head.")]
     lists = [f"{title}: {', '.join(sorted(n))}" for title, n in (("missing", missing), ("surplus", surplus)) if n]
     if lists:
@@ -171,7 +176,7 @@ def _index(folder: Path) -> Iterator[tuple[str, Path]]:
         absent = sorted(name for name, where in weight_map.items() if where == file_name and name not in held)
         if absent:
             raise InputError(f"{file}: holds no {', '.join(absent)}, which {sharded.name} promises")
-        yield from ((name, file) for name in held)
+        yield from ((name, file) for name in held if weight_map.get(name, file_name) == file_name)
 
 
 def _tensor_names(file: Path) -> list[str]:

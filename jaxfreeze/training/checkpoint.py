@@ -9,6 +9,8 @@ import orbax.checkpoint as ocp
 from jaxfreeze import freezing
 from jaxfreeze.errors import InputError
 
+MEND = "train again with --overwrite"
+
 
 def _describe(leaves: freezing.Params) -> dict[str, dict[str, Any]]:
     """Shape, dtype and digest of each leaf, as the checkpoint keeps them."""
@@ -39,8 +41,8 @@ def restore(folder: Path, template: freezing.Params) -> tuple[int, freezing.Para
         step = manager.latest_step()
         if step is None:
             raise InputError(f"{folder}: holds no checkpoint; the run did not finish")
-        saved = manager.restore(step, args=ocp.args.Composite(leaves=ocp.args.JsonRestore())).leaves
-        found = {path: (leaf["shape"], leaf["dtype"]) for path, leaf in saved.items()}
+        saved = _read(manager, step, leaves=ocp.args.JsonRestore())
+        found = {path: (leaf.get("shape"), leaf.get("dtype")) for path, leaf in saved.items()}
         wanted = {path: (list(leaf.shape), str(leaf.dtype)) for path, leaf in template.items()}
         if found != wanted:
             differing = sorted(path for path in {*found, *wanted} if found.get(path) != wanted.get(path))
@@ -48,8 +50,18 @@ def restore(folder: Path, template: freezing.Params) -> tuple[int, freezing.Para
         shapes = {
             p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for p, leaf in template.items()
         }
-        trained = manager.restore(step, args=ocp.args.Composite(trained=ocp.args.StandardRestore(shapes))).trained
-    damaged = [path for path, digest in freezing.digests(trained).items() if saved[path]["digest"] != digest]
+        trained = _read(manager, step, trained=ocp.args.StandardRestore(shapes))
+    damaged = [path for path, digest in freezing.digests(trained).items() if saved[path].get("digest") != digest]
     if damaged:
-        raise InputError(f"{folder / str(step)}: damaged, other bytes than were saved in {', '.join(damaged)}")
+        raise InputError(f"{folder / str(step)}: damaged, other bytes than were saved in {', '.join(damaged)}; {MEND}")
     return step, trained
+
+
+def _read(manager: ocp.CheckpointManager, step: int, **item: Any) -> dict[str, Any]:
+    """One item of a checkpoint, by its name."""
+    try:
+        return next(iter(manager.restore(step, args=ocp.args.Composite(**item)).values()))
+    except Exception as error:  # a damaged file makes Orbax raise ValueError, KeyError, plain Exception and others
+        raise InputError(
+            f"{manager.directory / str(step)}: damaged, {type(error).__name__} on reading; {MEND}"
+        ) from error

@@ -18,7 +18,9 @@ def say(line: str) -> None:
     console.print(line, markup=False)
 
 
-def parameter_table(shapes: Mapping[str, tuple[int, ...]], labels: Mapping[str, str], num_layers: int) -> Table:
+def parameter_table(
+    shapes: Mapping[str, tuple[int, ...]], labels: Mapping[str, str], num_layers: int, frozen: str = "frozen"
+) -> Table:
     """Part, parameters, trained or frozen, share; neighbouring layers that are alike share a line."""
     totals = np.zeros((num_layers + 2, 2), np.int64)  # per block: parameters, trained ones
     for path, shape in shapes.items():
@@ -30,7 +32,7 @@ def parameter_table(shapes: Mapping[str, tuple[int, ...]], labels: Mapping[str, 
         table.add_column(name, justify="right" if name != "state" else "left")
     whole = int(totals[:, 0].sum())
     for name, (size, trained) in _grouped(totals):
-        state = "trained" if trained == size else "frozen" if trained == 0 else f"{trained:,} trained"
+        state = "trained" if trained == size else frozen if trained == 0 else f"{trained:,} trained"
         table.add_row(name, f"{size:,}", state, f"{size / whole:.1%}", style="" if trained else "dim")
     table.add_section()
     trained = int(totals[:, 1].sum())
@@ -49,6 +51,15 @@ def _grouped(totals: np.ndarray) -> Iterator[tuple[str, tuple[int, int]]]:
             yield f"layer {start}" if stop == start + 1 else f"layers {start} to {stop - 1}", (int(size), int(trained))
             start = stop
     yield "head", (int(totals[-1, 0]), int(totals[-1, 1]))
+
+
+def cut_in_words(cut: int, num_layers: int) -> str:
+    """Where the cut is."""
+    if cut == 0:
+        return "below the embeddings: nothing is frozen as a whole"
+    if cut == num_layers + 1:
+        return f"above layer {num_layers - 1}: only the head is above it"
+    return f"below layer {cut - 1}: frozen below it are the embeddings" + (f" and {cut - 1} layers" if cut > 1 else "")
 
 
 class ProgressLine:

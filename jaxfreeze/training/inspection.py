@@ -29,7 +29,7 @@ def inspect(config: TrainConfig) -> None:
         console.say(f"{policy.labels[path]:8} {path} {list(leaf.shape)}")
     sizes = {path: leaf.shape for path, leaf in shapes.items()}
     console.console.print(console.parameter_table(sizes, policy.labels, encoder.num_hidden_layers))
-    console.say(f"cut: {cut_in_words(policy.cut, encoder.num_hidden_layers)}")
+    console.say(f"cut: {console.cut_in_words(policy.cut, encoder.num_hidden_layers)}")
     shape = Shape(config.batch_size, min(config.max_length, encoder.max_tokens), 1)
     full = Policy.of(_all(config), list(shapes), encoder.num_hidden_layers)
     table = Table("one step", "this policy", "all trained", "ratio", title_justify="left")
@@ -39,15 +39,6 @@ def inspect(config: TrainConfig) -> None:
         table.add_row(name, f"{ours / unit:,.1f}", f"{theirs / unit:,.1f}", f"{ours / theirs:.2f}")
     console.say(f"the largest step, {shape.rows} examples of {shape.width} tokens, by XLA's account:")
     console.console.print(table)
-
-
-def cut_in_words(cut: int, num_layers: int) -> str:
-    """Where the cut is."""
-    if cut == 0:
-        return "below the embeddings; nothing is frozen below it"
-    if cut == num_layers + 1:
-        return f"above layer {num_layers - 1}; only the head is above it"
-    return f"below layer {cut - 1}; frozen below it: the embeddings" + (f" and {cut - 1} layers" if cut > 1 else "")
 
 
 def plan_cost(encoder: EncoderConfig, num_outputs: int, policy: Policy, shape: Shape, dtype: str) -> cost.Cost:

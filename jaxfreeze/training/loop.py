@@ -115,14 +115,17 @@ class Run:
     def introduce(self) -> None:
         """Say what will be done."""
         model, store = self.model, self.train_set.store
-        shapes = {path: leaf.shape for path, leaf in model.params().items()}
+        counts, layers = model.parameter_counts(), model.encoder.num_hidden_layers
         console.say(
             f"{self.config.task} on {self.config.model}: {store.num_examples:,} examples, {store.num_tokens:,} tokens, "
             f"{self.total_steps:,} steps on {devices.describe(self.mesh)}, {self.config.dtype}"
         )
         if model.fresh:
             console.say(f"drawn at random, not in the pretrained files: {', '.join(model.fresh)}")
-        console.console.print(console.parameter_table(shapes, model.policy.labels, model.encoder.num_hidden_layers))
+        console.say(
+            f"{counts['trainable']:,} of {counts['total']:,} parameters train; the cut is "
+            f"{console.cut_in_words(model.policy.cut, layers)}"
+        )
 
     def compile(self, trained: freezing.Params, state: Any, key: jax.Array) -> dict[tuple[int, ...], Any]:
         """The training step for every batch shape of the plan: (R, W, S) -> executable."""
@@ -232,7 +235,12 @@ class Run:
 
     def conclude(self, result: dict[str, Any], folder: RunFolder) -> None:
         """Say what came out."""
-        seconds = result["seconds"]
+        seconds, model = result["seconds"], self.model
+        shapes = {path: leaf.shape for path, leaf in model.params().items()}
+        table = console.parameter_table(
+            shapes, model.policy.labels, model.encoder.num_hidden_layers, frozen="frozen, bits unchanged"
+        )
+        console.console.print(table)
         console.say(f"{self.config.task} validation: {console.metrics_line(result['metrics'])}")
         console.say(
             f"{seconds['total']:.0f} s in all: load {seconds['load']:.0f}, tokenize {seconds['tokenize']:.0f}, "

@@ -18,6 +18,7 @@ from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Tokens
 from jaxfreeze.model.encoder import EncoderConfig, Precision
 from jaxfreeze.model.source import model_folder, read_config
+from jaxfreeze.training import console
 from jaxfreeze.training.step import Data, Program
 
 
@@ -84,8 +85,14 @@ def read_task(config: TrainConfig) -> tuple[Task, Split, list[Split]]:
         return own_task(columns, classes, config.regression), train, [validation]
     task = get_task(config.task)
     data_dir = None if config.data_dir is None else Path(config.data_dir)
-    names, _ = splits_for_evaluation(task, data_dir)
-    return task, read_split(task, "train", data_dir), [read_split(task, name, data_dir) for name in names]
+    names, missing = splits_for_evaluation(task, data_dir)
+    for name in missing:
+        console.say(f"--data_dir {data_dir}: no file for {name}; scored without it")
+    train, *validations = (read_split(task, name, data_dir) for name in ("train", *names))
+    for split in (train, *validations):
+        if split.skipped:
+            console.say(f"{config.task} {split.name}: {split.skipped} rows left out, damaged in the published file")
+    return task, train, validations
 
 
 def load_model(config: TrainConfig, task: Task, mesh: Mesh) -> Model:

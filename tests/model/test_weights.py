@@ -1,0 +1,300 @@
+"""Loading weights: every way Hugging Face writes the same numbers gives the same parameters, everything else fails."""
+
+import copy
+import json
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import save_file
+
+from jaxfreeze.errors import InputError
+from jaxfreeze.model import weights
+from jaxfreeze.model.encoder import Precision
+from jaxfreeze.model.source import read_config
+from tests import reference
+
+FAMILIES = ("bert", "roberta")
+MODELS = {family: reference.hugging_face_model(family, num_labels=2 if family == "bert" else 5) for family in FAMILIES}
+CLASSES = {family: model.config.num_labels for family, model in MODELS.items()}
+Tensors = dict[str, torch.Tensor]
+
+
+def tensors_of(family: str) -> Tensors:
+    """The classifier's tensors under the names of its file."""
+    return {name: tensor.clone() for name, tensor in MODELS[family].state_dict().items()}
+
+
+def write(folder: Path, family: str, tensors: Tensors) -> Path:
+    """config.json and one file with these tensors."""
+    folder.mkdir(exist_ok=True)
+    MODELS[family].config.save_pretrained(folder)
+    contiguous = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    save_file(contiguous, folder / "model.safetensors")
+    return folder
+
+
+def load(folder: Path, num_outputs: int, seed: int = 0) -> weights.Pretrained:
+    return weights.load(folder, read_config(folder), num_outputs, seed)
+
+
+def error_of(folder: Path, num_outputs: int) -> str:
+    """The one line that loading fails with."""
+    with pytest.raises(InputError) as caught:
+        load(folder, num_outputs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def assert_from_file(params: dict[str, np.ndarray], family: str, ignore: str = "nothing") -> None:
+    """Every parameter has the bits of the classifier's tensor."""
+    for path, leaf in params.items():
+        name, transposed = weights.hugging_face_name(path, family)
+        expected = MODELS[family].state_dict()[name].numpy()
+        assert leaf.dtype == np.float32, path
+        assert leaf.flags.c_contiguous, path
+        if not path.startswith(ignore):
+            np.testing.assert_array_equal(leaf, expected.T if transposed else expected, err_msg=path)
+
+
+def with_old_names(family: str) -> Tensors:
+    old = {r"LayerNorm\.weight": "LayerNorm.gamma", r"LayerNorm\.bias": "LayerNorm.beta"}
+    tensors = tensors_of(family)
+    for today, then in old.items():
+        tensors = {re.sub(today, then, name): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def with_buffers(family: str) -> Tensors:
+    return tensors_of(family) | {f"{family}.embeddings.position_ids": torch.arange(40)[None]}
+
+
+def with_surplus_pooler(family: str) -> Tensors:
+    return tensors_of(family) | {"roberta.pooler.dense.weight": torch.ones(24, 24), "roberta.pooler.dense.bias": ONES}
+
+
+ONES = torch.ones(24)
+WRITTEN = [
+    ("bert", tensors_of),
+    ("roberta", tensors_of),
+    ("bert", with_old_names),
+    ("roberta", with_old_names),
+    ("bert", with_buffers),
+    ("roberta", with_buffers),
+    ("roberta", with_surplus_pooler),
+]
+
+
+@pytest.mark.parametrize("family, tensors", WRITTEN)
+def test_classifier_file(family, tensors, tmp_path: Path):
+    params, fresh = load(write(tmp_path, family, tensors(family)), CLASSES[family])
+    assert fresh == ()
+    assert_from_file(params, family)
+    graph, shapes = weights.structure(read_config(tmp_path), CLASSES[family], Precision())
+    assert list(params) == list(shapes)
+    weights.bind(graph, params)
+
+
+@pytest.mark.parametrize(
+    "family, name, fresh",
+    [
+        ("bert", "BertModel", "head.classifier"),
+        ("bert", "BertForPreTraining", "head.classifier"),
+        ("bert", "BertForMaskedLM", "head"),
+        ("bert", "BertForSequenceClassification", None),
+        ("roberta", "RobertaModel", "head"),
+        ("roberta", "RobertaForMaskedLM", "head"),
+        ("roberta", "RobertaForSequenceClassification", None),
+    ],
+)
+@pytest.mark.parametrize("max_shard_size", ["1GB", "20KB"])
+def test_every_class_of_hugging_face(family, name, fresh, max_shard_size, tmp_path: Path):
+    model = getattr(transformers, name)(MODELS[family].config)
+    bare = model if name in ("BertModel", "RobertaModel") else getattr(model, family)
+    bare.load_state_dict(getattr(MODELS[family], family).state_dict(), strict=False)
+    if fresh is None:
+        model.load_state_dict(MODELS[family].state_dict())
+    model.save_pretrained(tmp_path, max_shard_size=max_shard_size)
+    assert (tmp_path / "model.safetensors").is_file() == (max_shard_size == "1GB")
+    loaded = load(tmp_path, CLASSES[family])
+    prefix = f"{fresh}." if fresh else "nothing"
+    assert loaded.fresh == tuple(path for path in loaded.params if path.startswith(prefix))
+    assert bool(loaded.fresh) == (fresh is not None)
+    assert_from_file(loaded.params, family, ignore=prefix)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floats_load_as_float32_exactly(dtype, tmp_path: Path):
+    tensors = {name: tensor.to(dtype) for name, tensor in tensors_of("bert").items()}
+    params, fresh = load(write(tmp_path, "bert", tensors), 2)
+    assert fresh == ()
+    for path, leaf in params.items():
+        name, transposed = weights.hugging_face_name(path, "bert")
+        expected = tensors[name].float().numpy()
+        assert leaf.dtype == np.float32
+        np.testing.assert_array_equal(leaf, expected.T if transposed else expected, err_msg=path)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_name_table_is_a_bijection(family, tmp_path: Path):
+    _, shapes = weights.structure(read_config(write(tmp_path, family, {})), CLASSES[family], Precision())
+    theirs = {name: tuple(tensor.shape) for name, tensor in MODELS[family].state_dict().items()}
+    named = {path: weights.hugging_face_name(path, family) for path in shapes}
+    assert len({name for name, _ in named.values()}) == len(shapes)
+    assert {
+        name: shapes[path].shape[::-1] if transposed else shapes[path].shape
+        for path, (name, transposed) in named.items()
+    } == theirs
+    assert {path.endswith(".kernel") for path, (_, transposed) in named.items() if transposed} == {True}
+    with pytest.raises(KeyError):
+        weights.hugging_face_name("layers.0.attention.queryXkernel.bias", family)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_head_for_other_classes_is_drawn_afresh(family, tmp_path: Path):
+    folder, classes = write(tmp_path, family, tensors_of(family)), CLASSES[family] + 2
+    output = "head.classifier" if family == "bert" else "head.out_proj"
+    params, fresh = load(folder, classes, seed=3)
+    assert sorted(fresh) == [f"{output}.bias", f"{output}.kernel"]
+    assert_from_file({path: leaf for path, leaf in params.items() if path not in fresh}, family)
+    assert params[f"{output}.kernel"].shape == (24, classes)
+    np.testing.assert_array_equal(params[f"{output}.bias"], np.zeros(classes, np.float32))
+    np.testing.assert_array_equal(load(folder, classes, seed=3).params[f"{output}.kernel"], params[f"{output}.kernel"])
+    assert (load(folder, classes, seed=4).params[f"{output}.kernel"] != params[f"{output}.kernel"]).all()
+
+
+def test_fresh_head_is_normal_with_deviation_0_02(tmp_path: Path):
+    tensors = {name: tensor for name, tensor in tensors_of("roberta").items() if not name.startswith("classifier.")}
+    params, fresh = load(write(tmp_path, "roberta", tensors), 5)
+    assert {path.split(".")[0] for path in fresh} == {"head"}
+    dense = params["head.dense.kernel"]  # [24, 24]
+    assert abs(dense.std() / 0.02 - 1) < 5 / np.sqrt(2 * dense.size)
+    assert abs(dense.mean()) < 5 * 0.02 / np.sqrt(dense.size)
+    assert not np.isin(params["head.out_proj.kernel"], dense).any()  # each leaf has a key of its own
+    assert not params["head.dense.bias"].any()
+    assert not params["head.out_proj.bias"].any()
+
+
+WORD, QUERY = "bert.embeddings.word_embeddings.weight", "bert.encoder.layer.1.attention.self.query.bias"
+DENSE, NORM = "bert.encoder.layer.0.intermediate.dense.weight", "bert.embeddings.LayerNorm.bias"
+CLASSIFIER = "classifier.weight"
+
+
+def renamed(tensors: Tensors, changes: dict[str, str]) -> Tensors:
+    return {changes.get(name, name): tensor for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    "change, ending",
+    [
+        (lambda t: renamed(t, {WORD: "bert.embeddings.words.weight", QUERY: "bert.encoder.layer.2.x"}),
+         f"missing: {WORD}, {QUERY}; surplus: bert.embeddings.words.weight, bert.encoder.layer.2.x"),
+        (lambda t: {name: tensor for name, tensor in t.items() if name not in (WORD, QUERY)},
+         f"missing: {WORD}, {QUERY}"),
+        (lambda t: t | {"qa_outputs.weight": ONES, "bert.embeddings.norm": ONES},
+         "surplus: bert.embeddings.norm, qa_outputs.weight"),
+        (lambda t: t | {"bert.embeddings.token_ids": ONES, "xcls.bias": ONES},  # near to what is skipped
+         "surplus: bert.embeddings.token_ids, xcls.bias"),
+        (lambda t: t | {"bert.embeddings.LayerNormXweight": ONES}, "surplus: bert.embeddings.LayerNormXweight"),
+        (lambda t: t | {"bert.embeddings.LayerNorm.beta": ONES}, f"surplus: {NORM}|bert.embeddings.LayerNorm.beta"),
+        (lambda t: t | {"roberta.pooler.dense.bias": ONES, "lm_head.bias": ONES},
+         "surplus: lm_head.bias, roberta.pooler.dense.bias"),
+        (lambda t: t | {DENSE: t[DENSE].T, QUERY: torch.ones(25)},
+         f"do not agree with config.json: {QUERY} is [25], expected [24]; {DENSE} is [24, 40], expected [40, 24]"
+         f"|do not agree with config.json: {DENSE} is [24, 40], expected [40, 24]; {QUERY} is [25], expected [24]"),
+        (lambda t: t | {CLASSIFIER: torch.ones(2, 23)}, f"{CLASSIFIER} is [2, 23], expected [2, 24]"),
+        (lambda t: t | {CLASSIFIER: torch.ones(24)}, f"{CLASSIFIER} is [24], expected [2, 24]"),
+        (lambda t: t | {WORD: t[WORD].index_fill(0, torch.tensor(7), torch.nan)},
+         f"{WORD} holds NaN or infinite values; fetch or make the file again"),
+        (lambda t: t | {QUERY: t[QUERY] / 0}, f"{QUERY} holds NaN or infinite values; fetch or make the file again"),
+        (lambda t: t | {QUERY: t[QUERY].to(torch.int32)}, f"{QUERY} has type I32; expected one of BF16, F16, F32, F64"),
+        (lambda t: t | {QUERY: t[QUERY].to(torch.float8_e4m3fn)},
+         f"{QUERY} has type F8_E4M3; expected one of BF16, F16, F32, F64"),
+    ],
+)  # fmt: skip
+def test_wrong_tensors(change, ending, tmp_path: Path):
+    message = error_of(write(tmp_path, "bert", change(tensors_of("bert"))), 2)
+    assert message.startswith(str(tmp_path))
+    assert any(message.endswith(one) for one in ending.split("|")), message
+
+
+def sharded(folder: Path) -> tuple[Path, dict[str, str]]:
+    """A sharded folder's index file and its weight_map."""
+    copy.deepcopy(MODELS["bert"]).save_pretrained(folder, max_shard_size="20KB")
+    index = folder / "model.safetensors.index.json"
+    return index, json.loads(index.read_text())["weight_map"]
+
+
+def test_wrong_index(tmp_path: Path):
+    index, places = sharded(tmp_path / "model")
+    file = tmp_path / "model" / places[WORD]
+    (tmp_path / "outside.safetensors").write_bytes(file.read_bytes())
+    other = next(name for name in places.values() if name != places[WORD])
+    not_there = "which is not in the folder"
+    for wrong, ending in (
+        ({WORD: "gone.safetensors"}, f"{index}: names the file 'gone.safetensors', {not_there}"),
+        ({WORD: "../outside.safetensors"}, f"{index}: names the file '../outside.safetensors', {not_there}"),
+        ({WORD: str(file)}, f"{index}: names the file '{file}', {not_there}"),
+        ({WORD: ".."}, f"{index}: names the file '..', {not_there}"),
+        ({WORD: ""}, f"{index}: names the file '', {not_there}"),
+        ({WORD: None}, f"{index}: names the file 'None', {not_there}"),
+        ({WORD: other}, f"{file.with_name(other)}: holds no {WORD}, which {index.name} promises"),
+    ):
+        index.write_text(json.dumps({"weight_map": places | wrong}))
+        assert error_of(index.parent, 2) == ending
+    for content in ("{}", '{"weight_map": {}}', '{"weight_map": ["a"]}'):
+        index.write_text(content)
+        ending = f"{index}: expected an object 'weight_map' from tensor name to file name"
+        assert error_of(index.parent, 2) == ending
+    index.write_text("{")
+    assert error_of(index.parent, 2).startswith(f"{index}: not JSON (")
+
+
+def test_of_two_shards_that_hold_a_tensor_the_index_chooses(tmp_path: Path):
+    folder = write(tmp_path, "bert", {})
+    whole = tensors_of("bert")
+    stale = {name: torch.zeros_like(tensor) for name, tensor in whole.items()}
+    places = {name: ("a", "b")[number % 2] for number, name in enumerate(whole)}
+    for file in ("a", "b"):
+        mine = {name: tensor for name, tensor in whole.items() if places[name] == file}
+        save_file(stale | mine, folder / f"{file}.safetensors")
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {name: f"{file}.safetensors" for name, file in places.items()}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert_from_file(load(folder, 2).params, "bert")
+
+
+@pytest.mark.parametrize("kept", [0, 7, 1000, -1])
+def test_truncated_file(kept, tmp_path: Path):
+    file = write(tmp_path, "bert", tensors_of("bert")) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:kept])
+    message = error_of(tmp_path, 2)
+    assert message.startswith(f"{file}: not a whole safetensors file (")
+    assert message.endswith("; fetch it again")
+
+
+class Trap:
+    """An object whose pickle writes a file when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_pickle_is_refused_and_never_loaded(tmp_path: Path):
+    write(tmp_path, "bert", {})
+    (tmp_path / "model.safetensors").unlink()
+    nothing = f"{tmp_path}: no model.safetensors and no model.safetensors.index.json"
+    assert error_of(tmp_path, 2) == nothing
+    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    assert error_of(tmp_path, 2) == (
+        f"{nothing}; pytorch_model.bin is a pickle, which can run code and is not read: convert it once with "
+        "`AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)` where PyTorch is installed"
+    )
+    assert not (tmp_path / "sprung").exists()
