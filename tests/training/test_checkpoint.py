@@ -103,13 +103,6 @@ def test_other_leaves_are_refused_by_name(saved: Path, changes, named):
     assert error_of(saved, template) == (f"{saved / '7'}: holds other leaves than this run trains: {', '.join(named)}")
 
 
-# When one leaf does not read, Orbax leaves its reading of the others unfinished; the interpreter notes that later.
-unfinished_reads = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <coroutine:pytest.PytestUnraisableExceptionWarning"
-)
-
-
-@unfinished_reads
 def test_no_checkpoint(tmp_path: Path):
     assert error_of(tmp_path, on_device(LEAVES)) == f"{tmp_path}: holds no checkpoint; the run did not finish"
     (tmp_path / "3").mkdir()  # a save that came no further
@@ -118,7 +111,6 @@ def test_no_checkpoint(tmp_path: Path):
     assert message.endswith(" on reading; train again with --overwrite")
 
 
-@unfinished_reads
 @pytest.mark.parametrize("part", ["leaves", "trained"])
 def test_half_deleted_checkpoint(saved: Path, tmp_path: Path, part):
     folder = shutil.copytree(saved, tmp_path / "copy")
@@ -128,7 +120,6 @@ def test_half_deleted_checkpoint(saved: Path, tmp_path: Path, part):
     assert message.endswith(" on reading; train again with --overwrite")
 
 
-@unfinished_reads
 def test_a_flipped_bit_in_any_file_is_found(saved: Path, tmp_path: Path):
     """Each file, three places, one bit: either all leaves come back as they were, or it is an InputError."""
     folder = shutil.copytree(saved, tmp_path / "copy")
