@@ -27,7 +27,7 @@ class FinishedRun:
         if not self.folder.config.is_file():
             raise InputError(f"--run {path}: holds no run; expected the --output_dir of a finished one")
         if not self.folder.metrics.is_file():
-            raise InputError(f"--run {path}: holds an unfinished run; run its training command again to its end")
+            raise InputError(f"--run {path}: holds an unfinished run; train it again with --overwrite")
         if not self.folder.checkpoints.is_dir():
             raise InputError(f"--run {path}: its folder checkpoints is gone; train again with --overwrite")
         self.metrics: dict[str, Any] = self.folder.read(self.folder.metrics)

@@ -31,6 +31,11 @@ class Journal:
         self._events.close()
         self._log.close()
 
+    def start(self) -> None:
+        """The first step begins now: the clock and the time left count from here, compilation is behind."""
+        self._start = time.perf_counter()
+        self._line.start()
+
     def step(self, step: int, figures: Mapping[str, float]) -> None:
         """After `step` optimizer steps: loss, learning_rate, grad_norm, examples_per_second."""
         self._write("train", step, figures)

@@ -147,6 +147,7 @@ class Run:
         key = jax.device_put(jax.random.key(self.config.seed), devices.replicated(self.mesh))
         steps = self.compile(trained, state, key)
         self.watch.begin("train")
+        journal.start()
         pending: list[Metrics] = []
         window = (0, time.perf_counter())
         for batch in self.batches():

@@ -5,12 +5,11 @@ import json
 import pickle
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import transformers
-from safetensors.torch import save_file
 
 from jaxfreeze.errors import InputError
 from jaxfreeze.model import weights
@@ -18,10 +17,13 @@ from jaxfreeze.model.encoder import Precision
 from jaxfreeze.model.source import read_config
 from tests import reference
 
+torch = reference.pytorch()
+save_file = pytest.importorskip("safetensors.torch").save_file
+
 FAMILIES = ("bert", "roberta")
 MODELS = {family: reference.hugging_face_model(family, num_labels=2 if family == "bert" else 5) for family in FAMILIES}
 CLASSES = {family: model.config.num_labels for family, model in MODELS.items()}
-Tensors = dict[str, torch.Tensor]
+Tensors = dict[str, Any]
 
 
 def tensors_of(family: str) -> Tensors:
