@@ -190,14 +190,19 @@ def test_one_device_and_eight_and_no_packing_give_the_same_losses(family: str, t
     assert packed.index.shape != reference.unpacked(one.store).index.shape
 
 
-def test_the_step_returns_nothing_frozen(tmp_path: Path) -> None:
+def test_the_step_neither_takes_nor_returns_the_frozen_tree(tmp_path: Path) -> None:
     setting = Setting("bert", "k1", tmp_path)
     batch = reference.packed(setting.store, rows=8)
-    trained, _, _ = jax.eval_shape(
-        lambda *a: compiled_train_step(setting.program, setting.optimizer, *a),
-        setting.trained, setting.state, setting.frozen, setting.data, batch, jax.random.key(0), np.int32(0),
+    lowered = compiled_train_step.lower(
+        setting.program, setting.optimizer, setting.trained, setting.state, setting.frozen, setting.data, batch,
+        jax.random.key(0), np.int32(0),
     )  # fmt: skip
-    assert set(trained) == set(setting.trained)
+    assert set(lowered.out_info[0]) == set(setting.trained)
+    donated = {argument.shape: argument.donated for argument in jax.tree.leaves(lowered.args_info)}
+    assert donated[setting.trained["head.classifier.kernel"].shape]
+    frozen_only = {leaf.shape for leaf in setting.frozen.values()} - {leaf.shape for leaf in setting.trained.values()}
+    assert frozen_only
+    assert not any(donated[shape] for shape in frozen_only)
 
 
 def test_learning_rates() -> None:
