@@ -1,6 +1,7 @@
 """The step: frozen leaves are the same buffers with the same bits; the trained ones move as PyTorch's do."""
 
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Tokens
 from jaxfreeze.model.encoder import Precision
 from jaxfreeze.model.source import read_config
-from jaxfreeze.training.optimizer import OptimizerConfig, decays, learning_rate_schedule, make_optimizer
+from jaxfreeze.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
 from jaxfreeze.training.step import Data, Program, compiled_train_step
 from tests import reference
 
@@ -99,12 +100,10 @@ def test_fifty_steps_are_pytorchs(family: str, policy: str, tmp_path: Path) -> N
         named[name].requires_grad_(ours.labels[path] == freezing.TRAINED)
     groups = [
         {
-            "params": [
-                named[name] for path, (name, _) in where.items() if decays(path) == decay and named[name].requires_grad
-            ],
+            "params": [p for p in theirs.parameters() if p.requires_grad and (p.ndim == 2) == decay],
             "weight_decay": 0.1 * decay,
         }
-        for decay in (True, False)
+        for decay in (True, False)  # matrices decay; vectors, which are biases and LayerNorms, do not
     ]
     optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=1e-3, betas=(0.9, 0.999), eps=1e-8)
     rates = [min((s + 1e-30) / 5, (50 - s) / 45) for s in range(50)]
@@ -203,6 +202,22 @@ def test_the_step_neither_takes_nor_returns_the_frozen_tree(tmp_path: Path) -> N
     frozen_only = {leaf.shape for leaf in setting.frozen.values()} - {leaf.shape for leaf in setting.trained.values()}
     assert frozen_only
     assert not any(donated[shape] for shape in frozen_only)
+
+
+@pytest.mark.parametrize("family", ("bert", "roberta"))
+@pytest.mark.parametrize("trainable_layers", (0, 1, "all"))
+def test_without_gradients_only_trained_matrices_move_by_weight_decay(
+    family: str, trainable_layers: int | Literal["all"], tmp_path: Path
+) -> None:
+    config = read_config(reference.write_folder(tmp_path, family))
+    params = {p: np.ones(leaf.shape, np.float32) for p, leaf in weights.structure(config, 3, Precision())[1].items()}
+    labels = freezing.label_layers(params, trainable_layers, config.num_hidden_layers)
+    optimizer = make_optimizer(SETTINGS._replace(warmup_ratio=0.0), labels)
+    updates, _ = optimizer.update(jax.tree.map(np.zeros_like, params), optimizer.init(params), params)
+    assert updates.keys() == params.keys()
+    for path, update in updates.items():
+        decays = labels[path] == freezing.TRAINED and params[path].ndim == 2  # vectors: biases and LayerNorms
+        np.testing.assert_allclose(update, -1e-3 * 0.1 if decays else 0.0, rtol=1e-6, atol=0, err_msg=path)
 
 
 def test_learning_rates() -> None:
