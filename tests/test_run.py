@@ -9,9 +9,11 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from jaxfreeze import freezing
+from jaxfreeze import devices, freezing
 from jaxfreeze.cli import main
-from jaxfreeze.training import loop
+from jaxfreeze.config import TrainConfig
+from jaxfreeze.data.tasks import get_task
+from jaxfreeze.training import loop, setup
 from tests.folders import make_folder
 
 GLUE_RTE = "index\tsentence1\tsentence2\tlabel\n"
@@ -129,6 +131,19 @@ def test_same_seed_same_bits(bert: Path, train: Command, tmp_path: Path) -> None
     assert train(bert, "--trainable_layers", "1", "--seed", "7", out="three") == 0
     lines = [json.loads(line) for line in (tmp_path / "three" / "log.jsonl").read_text().splitlines()]
     assert [line["loss"] for line in lines if line["kind"] == "train"] != losses[0]
+
+
+def test_the_seed_reaches_the_fresh_head(bert: Path) -> None:
+    """Losses alone do not show it: with another seed the order and the dropout differ too."""
+
+    def head(seed: int) -> np.ndarray:
+        config = TrainConfig(task="rte", model=str(bert), trainable_layers=0, max_length=32, seed=seed)
+        model = setup.load_model(config, get_task("rte"), devices.data_mesh(1))
+        assert "head.classifier.kernel" in model.fresh  # the folder's is for three classes
+        return np.asarray(model.trained["head.classifier.kernel"])
+
+    np.testing.assert_array_equal(head(7), head(7))
+    assert (head(7) != head(8)).all()
 
 
 def test_a_frozen_leaf_that_moves_is_found(
