@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import transformers
 from scipy.stats import pearsonr, spearmanr
@@ -170,14 +171,19 @@ def train(model: Any, tokenizer: Any, split: Split, args: argparse.Namespace, se
     return step, examples
 
 
+def score(task: Task, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """Labels [E] and logits [E, C] -> every metric of the task, as a fraction, not in percent."""
+    prediction = logits.argmax(-1) if task.classes else logits[:, 0]
+    return {name: float(METRICS[name](labels, prediction)) for name in task.metrics}
+
+
 @torch.no_grad()
 def evaluate(model: Any, tokenizer: Any, split: Split, task: Task, batch_size: int) -> dict[str, float]:
-    """Score `model` on labelled examples; every metric is a fraction, not in percent."""
+    """Score `model` on labelled examples."""
     model.eval()
     chunks = torch.arange(len(split.features)).split(batch_size)
     logits = torch.cat([model(**split.inputs(tokenizer, chunk.tolist())).logits for chunk in chunks])  # [E, C]
-    prediction = logits.argmax(-1) if task.classes else logits[:, 0]
-    return {name: float(METRICS[name](split.labels.numpy(), prediction.numpy())) for name in task.metrics}
+    return score(task, split.labels.numpy(), logits.numpy())
 
 
 def run(args: argparse.Namespace, seed: int, above_trunk: list[Split]) -> dict[str, Any]:
