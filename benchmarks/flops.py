@@ -20,8 +20,11 @@ LAYERS = 12
 DEPTHS = (0, 1, 3, 6, 12, "all")
 
 
-def measure(hidden_size: int, shape: Shape, depths: tuple[int | str, ...] = DEPTHS) -> list[dict[str, object]]:
-    """One record per depth, for a 12-layer BERT of this width with two classes, clipping and gradient norm on."""
+def measure(hidden_size: int, shape: Shape, depths: tuple[int | str, ...], cached: bool) -> list[dict[str, object]]:
+    """One record per depth, for a 12-layer BERT of this width with two classes, clipping and gradient norm on.
+
+    cached: the state at the cut comes from the trunk cache (float32), where there is a trunk.
+    """
     encoder = EncoderConfig(
         model_type="bert", vocab_size=30522, hidden_size=hidden_size, num_hidden_layers=LAYERS,
         num_attention_heads=hidden_size // 64, intermediate_size=4 * hidden_size, max_position_embeddings=512,
@@ -31,8 +34,8 @@ def measure(hidden_size: int, shape: Shape, depths: tuple[int | str, ...] = DEPT
     records = []
     for depth in depths:
         labels = label_layers(paths, depth, LAYERS)
-        cost = plan_cost(encoder, 2, Policy(labels, cut_of(labels, LAYERS)), shape, "float32")
-        records.append({"trainable_layers": depth, "cached": False, **cost._asdict()})
+        cost = plan_cost(encoder, 2, Policy(labels, cut_of(labels, LAYERS)), shape, "float32", cached)
+        records.append({"trainable_layers": depth, "cached": cached, **cost._asdict()})
     return records
 
 
@@ -42,4 +45,9 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, default=8, help="packed rows; two examples in each")
     parser.add_argument("--width", type=int, default=128, help="slots of a row")
     options = parser.parse_args()
-    print(json.dumps(measure(options.hidden_size, Shape(options.rows, options.width, 2)), indent=1))
+    shape = Shape(options.rows, options.width, 2)
+    records = [
+        *measure(options.hidden_size, shape, DEPTHS, False),
+        *measure(options.hidden_size, shape, DEPTHS[:-1], True),
+    ]
+    print(json.dumps(records, indent=1))

@@ -11,7 +11,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-from jaxfreeze.config import TrainConfig, add_settings, expected, read_settings
+from jaxfreeze.config import TrainConfig, add_settings, cache_root, expected, read_settings
 from jaxfreeze.errors import InputError, did_you_mean, one_of
 
 DESCRIPTION = """\
@@ -21,6 +21,7 @@ commands:
   train      fine-tune; what `python run.py --task ...` does without a command
   evaluate   --run DIR: load a finished run and score it again
   predict    --run DIR --input FILE --output FILE: predict for a file laid out as the run's task is
+  cache      list | clear: what is kept on disk because it can be made again
   inspect    the parameter table, the cut, and the memory and FLOPs of a step; trains nothing
 """
 
@@ -28,6 +29,7 @@ EXAMPLES = {
     "train": "python run.py --task demo --model demo --trainable_layers 3",
     "evaluate": "python run.py evaluate --run runs/demo",
     "predict": "python run.py predict --run runs/demo --input test.tsv --output predictions.jsonl",
+    "cache": "python run.py cache list",
     "inspect": "python run.py inspect --task demo --model demo --trainable_layers 3",
 }
 
@@ -109,10 +111,28 @@ def _predict(arguments: list[str]) -> None:
     predict(Path(options.run), Path(options.input), Path(options.output))
 
 
+def _cache(arguments: list[str]) -> None:
+    """Token stores, trunk caches, compiled programs: list them, or clear them all."""
+    parser = _parser("cache", "Token stores, trunk caches and compiled programs: `list` them, or `clear` them all.")
+    parser.add_argument("what", type=str, help="list or clear")
+    if {"-h", "--help"} & set(arguments):
+        _parse(parser, arguments)
+    if len(arguments) != 1 or arguments[0] not in ("list", "clear"):
+        raise InputError(f"cache {' '.join(arguments)}: expected list or clear, as in: {EXAMPLES['cache']}")
+    from jaxfreeze import cache_folder
+
+    if arguments == ["clear"]:
+        print(f"{cache_folder.clear() / 1e6:,.1f} MB freed in {cache_root()}")
+        return
+    entries = cache_folder.entries()
+    print("\n".join([f"{cache_root()}:{'' if entries else ' empty'}", *map(cache_folder.describe, entries)]))
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "evaluate": _evaluate,
     "predict": _predict,
+    "cache": _cache,
     "inspect": _inspect,
 }
 

@@ -45,6 +45,11 @@ class TrainConfig:
     frozen_dropout: bool = False
     """Keep dropout on in the frozen layers too, as the paper's runs did."""
 
+    cache: Literal["auto", "device", "host", "disk", "off"] = "auto"
+    """Where the frozen layers' output, computed once, is read from; auto: the fastest place where it fits."""
+    cache_budget: float = 50.0
+    """Disk space that all trunk caches may take together, in GB; those longest unused make room."""
+
     output_dir: str | None = None
     """Run folder (default: runs/TASK-MODEL-kK-seedS)."""
     overwrite: bool = False
@@ -104,6 +109,7 @@ def _check(config: TrainConfig) -> None:
         _within(config, name, 1e-12, 1e6)
     _within(config, "weight_decay", 0, 1e6)
     _within(config, "warmup_ratio", 0, 1)
+    _within(config, "cache_budget", 0, 1e6)
     if config.trainable and config.trainable_layers is not None:
         raise InputError("--trainable and --trainable_layers: expected one policy, found two; leave one out")
     if config.task == "files":

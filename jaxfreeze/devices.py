@@ -1,7 +1,10 @@
 """The devices of this process: settings before the first array, one mesh, and how arrays lie on it."""
 
+import contextlib
+import os
 import resource
 import sys
+from pathlib import Path
 from typing import TypeVar
 
 import jax
@@ -39,6 +42,11 @@ def by_row(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
+def by_part(mesh: Mesh) -> NamedSharding:
+    """The second axis shared out over the devices: for groups of batches, [K, P, ...]."""
+    return NamedSharding(mesh, PartitionSpec(None, "data"))
+
+
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
     """Put host arrays on every device of the mesh; each leaf becomes a buffer of its own."""
     return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), replicated(mesh), may_alias=False), tree)
@@ -56,3 +64,24 @@ def peak_memory_bytes() -> int:
     peaks = [s["peak_bytes_in_use"] for s in stats if "peak_bytes_in_use" in s]
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return max(peaks) if peaks else resident * (1 if sys.platform == "darwin" else 1024)
+
+
+def free_bytes(mesh: Mesh) -> int:
+    """Memory free on the fullest device of the mesh; CPU devices share what the host has."""
+    stats = [device.memory_stats() or {} for device in mesh.devices.ravel()]
+    if all("bytes_limit" in s for s in stats):
+        return min(s["bytes_limit"] - s["bytes_in_use"] for s in stats)
+    return free_host_bytes() // mesh.size
+
+
+def free_host_bytes() -> int:
+    """Memory that this process can still take: what the machine has, or what is left of its control group."""
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, StopIteration):  # Linux: also counts what the page cache would give back
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = 1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
+    with contextlib.suppress(OSError, ValueError):  # a container's limit; "max" where there is none
+        group = Path("/sys/fs/cgroup")
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        free = min(free, limit - used)
+    return free

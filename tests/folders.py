@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import tokenizers
 import transformers
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
@@ -10,6 +11,7 @@ from jaxfreeze.data.demo import demo_split
 from tests import reference
 
 VOCABULARY = 400
+GLUE_RTE = "index\tsentence1\tsentence2\tlabel\n"
 
 
 def make_folder(folder: Path, family: str, **changes: object) -> Path:
@@ -58,3 +60,19 @@ def _roberta_tokenizer(texts: list[str]) -> transformers.PreTrainedTokenizerFast
         "mask_token": "<mask>",
     }
     return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=68, **names)
+
+
+def tiny_rte(folder: Path, train: int = 40, validation: int = 11) -> Path:
+    """A small RTE in the classic layout, learnable: the label is in the first word."""
+    random = np.random.default_rng(0)
+    words = ["the", "bowl", "crate", "picture", "from", "holds", "owner", "town", "tools", "made"]
+    for name, count in (("train", train), ("dev", validation), ("test", validation)):
+        lines = [GLUE_RTE if name != "test" else GLUE_RTE.replace("\tlabel", "")]
+        for index in range(count):
+            label = index % 2
+            text = " ".join([("tools", "clothes")[label], *random.choice(words, random.integers(2, 9))])
+            row = [str(index), text, " ".join(random.choice(words, 4)), ("entailment", "not_entailment")[label]]
+            lines.append("\t".join(row[: 3 if name == "test" else 4]) + "\n")
+        (folder / "RTE").mkdir(parents=True, exist_ok=True)
+        (folder / "RTE" / f"{name}.tsv").write_text("".join(lines))
+    return folder

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 from jaxfreeze.data.batches import Shape
+from jaxfreeze.data.groups import unstack
 from jaxfreeze.training import optimizer, step
 
 FLOPS = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "flops.py"))
 SHAPE = Shape(rows=4, width=64, segments=2)
 
 
-def measure(*depths: int | str) -> list[dict]:
-    return FLOPS["measure"](256, SHAPE, depths)
+def measure(*depths: int | str, cached: bool = False) -> list[dict]:
+    return FLOPS["measure"](256, SHAPE, depths, cached)
 
 
 def test_the_step_costs_what_its_depth_says() -> None:
@@ -32,6 +33,16 @@ def test_the_step_costs_what_its_depth_says() -> None:
     assert third["optimizer_bytes"] == pytest.approx(2 * trained, abs=64)  # two moments, and a few counters
 
 
+def test_from_the_cache_the_trunk_costs_nothing() -> None:
+    full = measure("all")[0]["flops"]
+    records = {record["trainable_layers"]: record for record in measure(0, 1, 3, 12, cached=True)}
+    assert all(record["cached"] for record in records.values())
+    assert records[0]["flops"] <= 0.001 * full
+    assert records[1]["flops"] <= 0.03 * full
+    assert records[3]["flops"] <= 0.21 * full
+    assert records[12]["flops"] <= 1.0 * full
+
+
 def record_bytes(depth: int) -> list[int]:
     """Bytes of the trained leaves at a depth, by hand: layers, pooler and classifier of width 256."""
     width, wide = 256, 1024
@@ -43,9 +54,11 @@ def test_the_figures_would_show_gradients_of_the_frozen_tree(monkeypatch: pytest
     """The classic leak: clip by the norm of all gradients, then zero the frozen updates."""
     honest = measure(3)[0]["flops"]
 
-    def leaky(program, optimizer_, trained, state, frozen, data, batch, key, number):
+    def leaky(program, optimizer_, trained, state, frozen, data, group, key, number):
         import jax
         import optax
+
+        batch = unstack(group, 0, program.shapes[0])
 
         def loss_of(params):
             model = step.bind(program.graph, params)
@@ -60,5 +73,5 @@ def test_the_figures_would_show_gradients_of_the_frozen_tree(monkeypatch: pytest
 
     from jaxfreeze.training import cost
 
-    monkeypatch.setattr(cost, "compiled_train_step", jax.jit(leaky, static_argnums=(0, 1)))
+    monkeypatch.setattr(cost, "compiled_train_steps", jax.jit(leaky, static_argnums=(0, 1)))
     assert measure(3)[0]["flops"] > 1.8 * honest

@@ -16,6 +16,7 @@ FLOORS = (  # from the top; a module may import from its own floor's folder and 
     {"model"},
     {"data"},
     {"freezing"},
+    {"cache_folder"},
     {"metrics", "devices", "config", "errors", "arrays"},
 )
 FILES = sorted(ROOT.rglob("*.py"))

@@ -14,9 +14,7 @@ from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.tasks import get_task
 from jaxfreeze.training import loop, setup
-from tests.folders import make_folder
-
-GLUE_RTE = "index\tsentence1\tsentence2\tlabel\n"
+from tests.folders import make_folder, tiny_rte
 
 
 @pytest.fixture(scope="session", params=["bert", "roberta"])
@@ -29,28 +27,12 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_folder(tmp_path_factory.mktemp("model") / "tiny", "bert")
 
 
-def rte(folder: Path, train: int = 40, validation: int = 11) -> Path:
-    """A small RTE in the classic layout, learnable: the label is in the first word."""
-    random = np.random.default_rng(0)
-    words = ["the", "bowl", "crate", "picture", "from", "holds", "owner", "town", "tools", "made"]
-    for name, count in (("train", train), ("dev", validation), ("test", validation)):
-        lines = [GLUE_RTE if name != "test" else GLUE_RTE.replace("\tlabel", "")]
-        for index in range(count):
-            label = index % 2
-            text = " ".join([("tools", "clothes")[label], *random.choice(words, random.integers(2, 9))])
-            row = [str(index), text, " ".join(random.choice(words, 4)), ("entailment", "not_entailment")[label]]
-            lines.append("\t".join(row[: 3 if name == "test" else 4]) + "\n")
-        (folder / "RTE").mkdir(parents=True, exist_ok=True)
-        (folder / "RTE" / f"{name}.tsv").write_text("".join(lines))
-    return folder
-
-
 Command = Callable[..., int]
 
 
 @pytest.fixture
 def train(tmp_path: Path) -> Command:
-    data = rte(tmp_path / "glue")
+    data = tiny_rte(tmp_path / "glue")
 
     def run(model: Path, *flags: str, out: str = "run") -> int:
         arguments = [

@@ -12,6 +12,7 @@ from jaxfreeze.data.token_store import TokenStore
 IMPOSSIBLE = np.iinfo(np.int32).max  # rows needed where an example is longer than a row
 WIDTHS = (*range(16, 64, 8), *range(64, 512, 16))  # row widths tried, in slots
 ATTENTION_COST = 1 / 2304  # attention's share of a slot's cost per slot of width: 4 W D against 24 D^2 FLOPs at D = 384
+CHUNK = 1024  # examples dealt out together in a pass without training
 PLAN_SAMPLE = 1024  # batches looked at when the shapes are chosen
 
 
@@ -22,6 +23,7 @@ class Batch(NamedTuple):
     segment: Array  # int32 [R, W] which of its row's examples the slot belongs to
     first: Array  # int32 [R, S] slot of each example's first token
     example: Array  # int32 [R, S] number of the example in the store
+    hidden: Array | None = None  # the state at the cut, if the host read it: [R, W, D], or [R, S, D] below the head
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -201,7 +203,9 @@ class BatchPlan:
 
 def evaluation_batches(store: TokenStore, batch_size: int, row_multiple: int = 1) -> Iterator[Batch]:
     """Every example once, in at most two shapes."""
-    batches = dealt_batches(store.lengths, batch_size)
+    chunks = [store.lengths[begin : begin + CHUNK] for begin in range(0, store.num_examples, CHUNK)]
+    dealt = [dealt_batches(lengths, batch_size) for lengths in chunks]
+    batches = np.concatenate([np.where(d >= 0, d + i * CHUNK, -1) for i, d in enumerate(dealt)])
     shapes = choose_shapes(_lengths(store, batches), row_multiple, limit=2)
     for examples in batches:
         yield pack(store, examples, shapes)

@@ -3,15 +3,13 @@
 import dataclasses
 import functools
 import hashlib
-import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxfreeze import cache_folder
 from jaxfreeze.config import cache_root
 from jaxfreeze.data.split import Split
 from jaxfreeze.errors import InputError
@@ -42,6 +40,7 @@ class TokenStore:
     position: np.ndarray  # int16 [T] position id: from 0 for BERT, from pad id + 1 for RoBERTa
     start: np.ndarray  # int64 [E + 1] where each example's tokens begin
     label: np.ndarray  # int32 [E] class, or float32 [E] score; -1 or NaN where the split has none
+    digest: str = ""  # of what it was made of
 
     @property
     def num_examples(self) -> int:
@@ -132,24 +131,11 @@ class TextEncoder:
 
 def tokenize(split: Split, encoder: TextEncoder) -> TokenStore:
     """The split's token store, memory-mapped from the cache folder; made and written there if it is not there yet."""
-    folder = cache_root() / "tokens" / encoder.digest(split)
-    if not (folder / "done.json").is_file():
-        _write(encoder.encode(split), folder, {"split": split.name, "tokenizer": encoder.folder.name})
-    return TokenStore(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS))
-
-
-def _write(store: TokenStore, folder: Path, note: dict[str, str]) -> None:
-    """Write all columns into a temporary folder beside `folder`, then give it its name: it is whole or not there."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".writing-"))
-    try:
-        for name in COLUMNS:
-            np.save(temporary / f"{name}.npy", getattr(store, name))
-        (temporary / "done.json").write_text(json.dumps(note))
-        if not (folder / "done.json").is_file():
-            shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    except OSError:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if not (folder / "done.json").is_file():  # another process may have finished the same store first
-            raise
+    digest = encoder.digest(split)
+    folder = cache_root() / "tokens" / digest
+    if not cache_folder.is_whole(folder):
+        store = encoder.encode(split)
+        with cache_folder.new_entry(folder, {"split": split.name, "tokenizer": encoder.folder.name}) as temporary:
+            for name in COLUMNS:
+                np.save(temporary / f"{name}.npy", getattr(store, name))
+    return TokenStore(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}, digest=digest)

@@ -8,8 +8,9 @@ import optax
 
 from jaxfreeze import freezing
 from jaxfreeze.data.batches import Batch, Shape
+from jaxfreeze.data.groups import Group
 from jaxfreeze.model.classifier import Tokens
-from jaxfreeze.training.step import Data, Program, compiled_train_step
+from jaxfreeze.training.step import Data, Program, compiled_train_steps
 
 
 class Cost(NamedTuple):
@@ -23,19 +24,22 @@ class Cost(NamedTuple):
     """Memory of the optimizer's state."""
 
 
-def abstract_batch(shape: Shape, sharding: jax.sharding.Sharding | None = None) -> Batch:
-    """A batch of this shape, without values."""
+def abstract_group(shape: Shape) -> Group:
+    """A group of one batch of this shape, without values."""
 
     def of(size: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((shape.rows, size), jnp.int32, sharding=sharding)
+        return jax.ShapeDtypeStruct((1, 1, shape.rows, size), jnp.int32)
 
-    return Batch(of(shape.width), of(shape.width), of(shape.segments), of(shape.segments))
+    batches = Batch(of(shape.width), of(shape.width), of(shape.segments), of(shape.segments))
+    return Group(batches, jax.ShapeDtypeStruct((1,), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32))
 
 
-def abstract_data(num_tokens: int, num_examples: int, regression: bool) -> Data:
-    """A token store and its labels, without values."""
+def abstract_data(num_tokens: int, num_examples: int, regression: bool, hidden: tuple[int, str] | None = None) -> Data:
+    """A token store and its labels, without values; hidden: (D, dtype) of a trunk cache with a row for each token."""
     columns = (jax.ShapeDtypeStruct((num_tokens,), dtype) for dtype in (jnp.int32, jnp.int8, jnp.int16))
-    return Data(Tokens(*columns), jax.ShapeDtypeStruct((num_examples,), jnp.float32 if regression else jnp.int32))
+    label = jax.ShapeDtypeStruct((num_examples,), jnp.float32 if regression else jnp.int32)
+    states = None if hidden is None else jax.ShapeDtypeStruct((num_tokens, hidden[0]), hidden[1])
+    return Data(Tokens(*columns), label, states)
 
 
 def tree_bytes(tree: object) -> int:
@@ -49,13 +53,14 @@ def step_cost(
     trained: freezing.Params,
     frozen: freezing.Params,
     data: Data,
-    batch: Batch,
+    group: Group,
 ) -> Cost:
     """Compile the step for these shapes (arrays or ShapeDtypeStructs) and read its cost; nothing is run."""
     state = jax.eval_shape(optimizer.init, freezing.combine(trained, frozen))
     key = jax.eval_shape(lambda: jax.random.key(0))
-    step = jax.ShapeDtypeStruct((), jnp.int32)
-    compiled = compiled_train_step.lower(program, optimizer, trained, state, frozen, data, batch, key, step).compile()
+    first_step = jax.ShapeDtypeStruct((), jnp.int32)
+    inputs = (program, optimizer, trained, state, frozen, data, group, key, first_step)
+    compiled = compiled_train_steps.lower(*inputs).compile()  # XLA counts the body of the loop over steps once
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
     if cost is None or memory is None:
         raise RuntimeError("this backend of XLA does not report the cost of a compiled program")

@@ -41,15 +41,18 @@ def inspect(config: TrainConfig) -> None:
     console.console.print(table)
 
 
-def plan_cost(encoder: EncoderConfig, num_outputs: int, policy: Policy, shape: Shape, dtype: str) -> cost.Cost:
-    """Cost of one training step under a policy, from shapes alone."""
+def plan_cost(
+    encoder: EncoderConfig, num_outputs: int, policy: Policy, shape: Shape, dtype: str, cached: bool = False
+) -> cost.Cost:
+    """Cost of a training step under a policy, from shapes alone; cached: with the trunk cache, if there is a trunk."""
     graph, shapes = weights.structure(encoder, num_outputs, Precision(compute=dtype))
     trained, frozen = freezing.split(shapes, policy.labels)
     frozen = {path: jax.ShapeDtypeStruct(leaf.shape, dtype) for path, leaf in frozen.items()}
     optimizer = make_optimizer(OptimizerConfig(5e-5, 0.01, 0.1, 1.0, 1000), policy.labels)
-    program = Program(graph, encoder.num_hidden_layers, policy.cut, regression=num_outputs == 1)
-    data = cost.abstract_data(shape.slots, shape.rows * shape.segments, num_outputs == 1)
-    return cost.step_cost(program, optimizer, trained, frozen, data, cost.abstract_batch(shape))
+    program = Program(graph, encoder.num_hidden_layers, policy.cut, num_outputs == 1, shapes=(shape,))
+    hidden = (encoder.hidden_size, dtype) if cached and policy.cut else None
+    data = cost.abstract_data(shape.slots, shape.rows * shape.segments, num_outputs == 1, hidden)
+    return cost.step_cost(program, optimizer, trained, frozen, data, cost.abstract_group(shape))
 
 
 def _all(config: TrainConfig) -> TrainConfig:

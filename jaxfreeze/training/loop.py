@@ -1,10 +1,10 @@
 """One run from config to metrics.json: the clock, the disk, the progress, and every other side effect."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
-from itertools import islice
 from typing import Any, NamedTuple
 
 import jax
@@ -14,16 +14,19 @@ from jax.sharding import Mesh
 from jaxfreeze import devices, freezing
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.batches import Batch, BatchPlan
+from jaxfreeze.data.groups import Group, ahead, stack
 from jaxfreeze.data.tasks import Task
-from jaxfreeze.training import checkpoint, console, evaluation, setup
-from jaxfreeze.training.cost import abstract_batch
+from jaxfreeze.training import checkpoint, console, evaluation, setup, trunk_cache
 from jaxfreeze.training.journal import Journal
 from jaxfreeze.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
 from jaxfreeze.training.run_folder import RunFolder, write_json
 from jaxfreeze.training.setup import Dataset, Model, Stopwatch
-from jaxfreeze.training.step import Metrics, compiled_train_step
+from jaxfreeze.training.step import Metrics, compiled_train_steps
 
 VERSIONS = ("jaxfreeze", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
+
+STEPS_PER_DISPATCH = 20
+GROUP_BYTES = 64 << 20  # of states that the host sends in one dispatch
 
 
 class NonFiniteLossError(Exception):
@@ -54,6 +57,7 @@ def finetune(config: TrainConfig) -> dict[str, Any]:
     folder.create(config)
     run.introduce()
     before = freezing.digests(run.model.frozen)
+    run.fill_cache()
     with Journal(folder, run.total_steps) as journal:
         trained = run.train(journal)
         metrics = run.evaluate(trained)
@@ -94,7 +98,11 @@ class Run:
         )
         self.learning_rate = learning_rate_schedule(settings)
         self.optimizer = make_optimizer(settings, model.policy.labels)
-        self.program = model.program(task, config.frozen_dropout)
+        self.program = model.program(task, config.frozen_dropout, self.plan.shapes)
+        self.cache = trunk_cache.plan(
+            config, model, self.program, (train_set, *validation_sets), mesh,
+            min(self.total_steps * config.batch_size, config.epochs * train_set.store.num_examples),
+        )  # fmt: skip
         self.progress = Progress()
 
     @classmethod
@@ -122,21 +130,28 @@ class Run:
         )
         if model.fresh:
             console.say(f"drawn at random, not in the pretrained files: {', '.join(model.fresh)}")
+        console.say(self.cache.in_words)
         console.say(
             f"{counts['trainable']:,} of {counts['total']:,} parameters train; the cut is "
             f"{console.cut_in_words(model.policy.cut, layers)}"
         )
 
-    def compile(self, trained: freezing.Params, state: Any, key: jax.Array) -> dict[tuple[int, ...], Any]:
-        """The training step for every batch shape of the plan: (R, W, S) -> executable."""
-        rows = devices.by_row(self.mesh)
-        return {
-            (shape.rows, shape.width, shape.segments): compiled_train_step.lower(
-                self.program, self.optimizer, trained, state, self.model.frozen, self.train_set.data,
-                abstract_batch(shape, rows), key, np.int32(0),
-            ).compile()
-            for shape in self.plan.shapes
-        }  # fmt: skip
+    def fill_cache(self) -> None:
+        """Give every split its states at the cut."""
+        self.watch.begin("cache")
+        sets = (self.train_set, *self.validation_sets)
+        self.train_set, *self.validation_sets = [
+            trunk_cache.serve(self.cache, dataset, self.model, self.program, self.mesh) for dataset in sets
+        ]
+        self.watch.begin(None)
+
+    @property
+    def group_size(self) -> int:
+        """Steps in one dispatch, at most."""
+        size = min(STEPS_PER_DISPATCH, self.config.log_every, self.total_steps)
+        if self.train_set.hidden is None:
+            return size
+        return max(1, min(size, GROUP_BYTES // self.train_set.hidden.largest(self.plan.shapes)))
 
     def train(self, journal: Journal) -> freezing.Params:
         """Every step of the run -> the trained leaves. Raises NonFiniteLossError."""
@@ -145,20 +160,22 @@ class Run:
         whole_tree = self.model.params()
         state = jax.jit(self.optimizer.init, out_shardings=devices.replicated(self.mesh))(whole_tree)
         key = jax.device_put(jax.random.key(self.config.seed), devices.replicated(self.mesh))
-        steps = self.compile(trained, state, key)
+        groups = ahead(self.groups())
+        first = next(groups)
+        inputs = (self.program, self.optimizer, trained, state, self.model.frozen, self.train_set.data)
+        steps = compiled_train_steps.lower(*inputs, first[1], key, np.int32(0)).compile()
         self.watch.begin("train")
         journal.start()
         pending: list[Metrics] = []
         window = (0, time.perf_counter())
-        for batch in self.batches():
-            device_batch = jax.device_put(batch, devices.by_row(self.mesh))
-            step = steps[(*batch.index.shape, batch.first.shape[1])]
-            trained, state, metrics = step(
-                trained, state, self.model.frozen, self.train_set.data, device_batch, key, np.int32(self.progress.steps)
+        for batches, group in itertools.chain([first], groups):
+            trained, state, metrics = steps(
+                trained, state, self.model.frozen, self.train_set.data, group, key, np.int32(self.progress.steps)
             )
-            pending.append(metrics)
-            self.progress = self.progress.plus(batch)
-            if self.progress.steps % self.config.log_every == 0 or self.progress.steps == self.total_steps:
+            pending.append(Metrics(metrics.loss[: len(batches)], metrics.grad_norm[: len(batches)]))
+            for batch in batches:
+                self.progress = self.progress.plus(batch)
+            if self.progress.steps % self.config.log_every == 0 or self.finished:
                 window = self.log(journal, pending, window)
                 pending = []
             if self.config.eval_every and self.progress.steps % self.config.eval_every == 0 and not self.finished:
@@ -166,9 +183,20 @@ class Run:
                 self.watch.begin("train")
         return trained
 
+    def groups(self) -> Iterator[tuple[list[Batch], Group]]:
+        """Every batch of the run, in groups for one dispatch each, on the devices; a log or evaluation ends a group."""
+        batches, done = self.batches(), 0
+        periods = (self.config.log_every, self.config.eval_every or self.total_steps, self.total_steps)
+        while done < self.total_steps:
+            count = min(self.group_size, *(period - done % period for period in periods))
+            some = [self.train_set.complete(batch) for batch in itertools.islice(batches, count)]
+            group = stack(some, self.plan.shapes, self.group_size, self.mesh.size)
+            yield some, jax.device_put(group, Group.shardings(self.mesh))
+            done += count
+
     def batches(self) -> Iterator[Batch]:
         """Every batch of the run, in order."""
-        return islice(iter(self.plan), self.total_steps)
+        return itertools.islice(iter(self.plan), self.total_steps)
 
     @property
     def finished(self) -> bool:
@@ -177,7 +205,7 @@ class Run:
 
     def log(self, journal: Journal, pending: list[Metrics], window: tuple[int, float]) -> tuple[int, float]:
         """Fetch what the last steps report, check it, write it down -> (examples, clock) for the next window."""
-        losses, norms = (np.asarray(column) for column in zip(*jax.device_get(pending), strict=True))
+        losses, norms = (np.concatenate(column) for column in zip(*jax.device_get(pending), strict=True))
         bad = np.flatnonzero(~np.isfinite(losses) | ~np.isfinite(norms))
         if bad.size:
             step = self.progress.steps - len(losses) + int(bad[0]) + 1
@@ -228,7 +256,8 @@ class Run:
             "token_efficiency": progress.tokens / progress.slots,
             "compiled_shapes": [dataclasses.astuple(shape) for shape in self.plan.shapes],
             "parameters": self.model.parameter_counts(),
-            "cache_bytes": 0,
+            "cache": self.cache.place,
+            "cache_bytes": self.cache.size,
             "peak_memory_bytes": devices.peak_memory_bytes(),
             "versions": {name: version(name) for name in VERSIONS},
             "devices": devices.describe(self.mesh),
@@ -245,6 +274,7 @@ class Run:
         console.say(f"{self.config.task} validation: {console.metrics_line(result['metrics'])}")
         console.say(
             f"{seconds['total']:.0f} s in all: load {seconds['load']:.0f}, tokenize {seconds['tokenize']:.0f}, "
+            f"trunk cache {seconds['cache']:.0f}, "
             f"compile {seconds['compile']:.0f}, train {seconds['train']:.0f}, evaluate {seconds['eval']:.0f}; "
             f"{result['examples_per_second']:,.0f} examples/s"
         )

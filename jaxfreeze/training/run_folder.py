@@ -10,7 +10,13 @@ from typing import Any
 from jaxfreeze.config import TrainConfig, from_yaml, to_yaml
 from jaxfreeze.errors import InputError
 
-NOT_COMPARED = ("output_dir", "overwrite", "log_every")  # flags that do not change a run's result
+NOT_COMPARED = (
+    "output_dir",
+    "overwrite",
+    "log_every",
+    "cache",
+    "cache_budget",
+)  # flags that do not change a run's result
 
 
 @dataclasses.dataclass(frozen=True)

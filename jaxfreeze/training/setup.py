@@ -9,6 +9,8 @@ from jax.sharding import Mesh
 
 from jaxfreeze import devices, freezing
 from jaxfreeze.config import TrainConfig
+from jaxfreeze.data.batches import Batch, Shape
+from jaxfreeze.data.hidden_store import HiddenStore
 from jaxfreeze.data.readers import read_file, read_split, splits_for_evaluation
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import OWN_FILES, Task, get_task, own_task
@@ -51,6 +53,7 @@ class Model:
     trained: freezing.Params  # float32
     frozen: freezing.Params  # in the compute type
     fresh: tuple[str, ...]
+    dtype: str
 
     def params(self, trained: freezing.Params | None = None) -> freezing.Params:
         """The whole tree, with these trained leaves in place of the pretrained ones if they are given."""
@@ -61,9 +64,10 @@ class Model:
         trainable, frozen = (sum(leaf.size for leaf in group.values()) for group in (self.trained, self.frozen))
         return {"total": trainable + frozen, "trainable": trainable, "frozen": frozen}
 
-    def program(self, task: Task, frozen_dropout: bool = False) -> Program:
-        """What a compiled step of this model is made of, the optimizer apart."""
-        return Program(self.graph, self.encoder.num_hidden_layers, self.policy.cut, task.regression, frozen_dropout)
+    def program(self, task: Task, frozen_dropout: bool = False, shapes: tuple[Shape, ...] = ()) -> Program:
+        """What a compiled step of this model is made of, the optimizer apart; shapes: those of training batches."""
+        layers, cut = self.encoder.num_hidden_layers, self.policy.cut
+        return Program(self.graph, layers, cut, task.regression, frozen_dropout, shapes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +77,11 @@ class Dataset:
     name: str
     store: TokenStore
     data: Data
+    hidden: HiddenStore | None = None  # the trunk cache, if batches are to bring their states from the host
+
+    def complete(self, batch: Batch) -> Batch:
+        """The batch with all that a step needs of it."""
+        return batch if self.hidden is None else self.hidden.attach(batch)
 
 
 def read_task(config: TrainConfig) -> tuple[Task, Split, list[Split]]:
@@ -114,6 +123,7 @@ def load_model(config: TrainConfig, task: Task, mesh: Mesh) -> Model:
         devices.replicate(trained, mesh),
         devices.replicate(frozen, mesh),
         pretrained.fresh,
+        config.dtype,
     )
 
 

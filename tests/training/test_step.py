@@ -1,5 +1,6 @@
 """The step: frozen leaves are the same buffers with the same bits; the trained ones move as PyTorch's do."""
 
+import dataclasses
 from pathlib import Path
 from typing import Literal
 
@@ -8,12 +9,13 @@ import numpy as np
 import pytest
 
 from jaxfreeze import devices, freezing
+from jaxfreeze.data.groups import Group, shape_of, stack
 from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Tokens
 from jaxfreeze.model.encoder import Precision
 from jaxfreeze.model.source import read_config
 from jaxfreeze.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
-from jaxfreeze.training.step import Data, Program, compiled_train_step
+from jaxfreeze.training.step import Data, Program, compiled_train_steps
 from tests import reference
 
 SETTINGS = OptimizerConfig(learning_rate=1e-3, weight_decay=0.1, warmup_ratio=0.1, max_grad_norm=0.5, total_steps=50)
@@ -71,21 +73,27 @@ class Setting:
     def run(self, steps: int, batch=None) -> list[float]:
         """Take steps on all examples -> losses."""
         batch = reference.packed(self.store, rows=8) if batch is None else batch
-        batch = jax.device_put(batch, devices.by_row(self.mesh))
+        return self.run_batches([batch] * steps)
+
+    def run_batches(self, batches, size: int = 10) -> list[float]:
+        """Take a step on each batch, `size` of them in one dispatch -> losses."""
+        shapes = tuple(sorted({shape_of(batch) for batch in batches}))
+        program = dataclasses.replace(self.program, shapes=shapes)
         losses = []
-        for step in range(steps):
-            self.trained, self.state, metrics = compiled_train_step(
-                self.program,
+        for first in range(0, len(batches), size):
+            group = stack(batches[first : first + size], shapes, size, self.mesh.size)
+            self.trained, self.state, metrics = compiled_train_steps(
+                program,
                 self.optimizer,
                 self.trained,
                 self.state,
                 self.frozen,
                 self.data,
-                batch,
+                jax.device_put(group, Group.shardings(self.mesh)),
                 jax.random.key(7),
-                np.int32(step),
+                np.int32(first),
             )
-            losses.append(float(metrics.loss))
+            losses += [float(loss) for loss in metrics.loss[: group.count]]
         return losses
 
 
@@ -192,9 +200,11 @@ def test_one_device_and_eight_and_no_packing_give_the_same_losses(family: str, t
 def test_the_step_neither_takes_nor_returns_the_frozen_tree(tmp_path: Path) -> None:
     setting = Setting("bert", "k1", tmp_path)
     batch = reference.packed(setting.store, rows=8)
-    lowered = compiled_train_step.lower(
-        setting.program, setting.optimizer, setting.trained, setting.state, setting.frozen, setting.data, batch,
-        jax.random.key(0), np.int32(0),
+    shapes = (shape_of(batch),)
+    program = dataclasses.replace(setting.program, shapes=shapes)
+    lowered = compiled_train_steps.lower(
+        program, setting.optimizer, setting.trained, setting.state, setting.frozen, setting.data,
+        stack([batch], shapes, 1, 1), jax.random.key(0), np.int32(0),
     )  # fmt: skip
     assert set(lowered.out_info[0]) == set(setting.trained)
     donated = {argument.shape: argument.donated for argument in jax.tree.leaves(lowered.args_info)}
@@ -218,6 +228,19 @@ def test_without_gradients_only_trained_matrices_move_by_weight_decay(
     for path, update in updates.items():
         decays = labels[path] == freezing.TRAINED and params[path].ndim == 2  # vectors: biases and LayerNorms
         np.testing.assert_allclose(update, -1e-3 * 0.1 if decays else 0.0, rtol=1e-6, atol=0, err_msg=path)
+
+
+@pytest.mark.parametrize("num_devices", (1, 8))
+def test_steps_in_one_dispatch_are_the_same_steps(num_devices: int, tmp_path: Path) -> None:
+    setting = Setting("bert", "k1", tmp_path, dropout=0.1, num_devices=num_devices)
+    packed, unpacked = reference.packed(setting.store, rows=8), reference.unpacked(setting.store)
+    batches = [packed, unpacked, unpacked, packed, packed, unpacked, packed]
+    losses = setting.run_batches(batches, size=1)
+    for size in (3, 7, 10):
+        setting.restart()
+        assert setting.run_batches(batches, size) == losses
+    setting.restart()
+    assert setting.run_batches(batches[::-1], 10) != losses
 
 
 def test_learning_rates() -> None:

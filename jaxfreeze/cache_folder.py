@@ -1,0 +1,139 @@
+"""What jaxfreeze keeps on disk because it can make it again: whole entries or none, a budget, a list, a way to clear.
+
+    <cache root>/tokens/<digest>/   token stores        <cache root>/trunk/<digest>/   hidden states at the cut
+    <cache root>/xla/               compiled programs
+
+An entry is written in a folder `.writing-*` beside the others and gets its name when it is whole. The writer holds a
+lock on that folder; one that nobody holds was left by a process that died, and goes.
+"""
+
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxfreeze.config import cache_root
+
+WRITING = ".writing-"
+NOTE = "done.json"  # written last: what the entry is, for `cache list`
+
+
+class Entry(NamedTuple):
+    """One thing in the cache folder."""
+
+    kind: str
+    path: Path
+    size: int  # bytes
+    used: float  # seconds since the epoch
+    note: dict[str, str]
+
+
+@contextlib.contextmanager
+def new_entry(folder: Path, note: dict[str, str]) -> Iterator[Path]:
+    """A temporary folder to write into; at the end of the block it becomes `folder`, after an exception it is gone."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(folder.parent)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=WRITING))
+    lock = os.open(temporary, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield temporary
+        (temporary / NOTE).write_text(json.dumps(note))
+        if not (folder / NOTE).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not (folder / NOTE).is_file():  # not another process that finished the same entry first
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(lock)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether this entry is there; marks it as used now."""
+    if not (folder / NOTE).is_file():
+        return False
+    with contextlib.suppress(OSError):  # a cache that can only be read serves as well
+        os.utime(folder)
+    return True
+
+
+def remove(folder: Path) -> None:
+    """Remove an entry, if it is there."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for folder in parent.glob(f"{WRITING}*"):
+        with contextlib.suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def make_room(need: int, budget: int, wanted: Collection[Path] = ()) -> str:
+    """Remove trunk caches, longest unused first and none of `wanted`, until `need` bytes more keep to `budget`.
+
+    -> "" if they do and the disk has room for them, else what is in the way, in words; then nothing is removed.
+    """
+    parent = cache_root() / "trunk"
+    parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(parent)
+    kept = [entry for entry in entries() if entry.kind == "trunk"]
+    removable = sorted((entry for entry in kept if entry.path not in wanted), key=lambda entry: entry.used)
+    surplus = sum(entry.size for entry in kept) + need - budget
+    if surplus > sum(entry.size for entry in removable):
+        return f"--cache_budget is {budget / 1e9:g} GB"
+    free = shutil.disk_usage(parent).free
+    removed = list(itertools.accumulate(removable, lambda total, entry: total + entry.size, initial=0))
+    count = next(i for i, size in enumerate(removed) if size >= surplus)
+    if free + removed[count] < need:
+        return f"{parent} has {free / 1e9:.2f} GB free"
+    for entry in removable[:count]:
+        remove(entry.path)
+    return ""
+
+
+def entries() -> list[Entry]:
+    """Everything in the cache folder; compiled programs as one entry."""
+    found = []
+    for kind in ("tokens", "trunk"):
+        for folder in sorted((cache_root() / kind).glob("[!.]*")):
+            if (folder / NOTE).is_file():
+                note = json.loads((folder / NOTE).read_text())
+                found.append(Entry(kind, folder, _size(folder), folder.stat().st_mtime, note))
+    compiled = cache_root() / "xla"
+    if compiled.is_dir():
+        found.append(Entry("compiled", compiled, _size(compiled), compiled.stat().st_mtime, {}))
+    return found
+
+
+def clear() -> int:
+    """Remove everything in the cache folder -> bytes freed. Nothing is lost: it is all made again when needed."""
+    before = _size(cache_root())
+    for kind in ("tokens", "trunk", "xla"):
+        shutil.rmtree(cache_root() / kind, ignore_errors=True)
+    return before - _size(cache_root())
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def describe(entry: Entry) -> str:
+    """One line: kind, size, last used, what it is."""
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+    about = ", ".join(f"{name} {value}" for name, value in entry.note.items())
+    return f"{entry.kind:8} {entry.size / 1e6:10,.1f} MB  {when}  {about or entry.path}"

@@ -1,0 +1,165 @@
+"""The trunk cache: one pass of the trunk over a split, its result kept, and put where training reads it fastest."""
+
+import dataclasses
+import hashlib
+import itertools
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxfreeze import cache_folder, devices, freezing
+from jaxfreeze.config import TrainConfig
+from jaxfreeze.data import hidden_store
+from jaxfreeze.data.batches import CHUNK, Batch, evaluation_batches
+from jaxfreeze.data.hidden_store import HiddenStore, Layout
+from jaxfreeze.errors import InputError
+from jaxfreeze.training import console
+from jaxfreeze.training.setup import Dataset, Model
+from jaxfreeze.training.step import Program, compiled_trunk_step
+
+FORMAT = "1"  # part of the digest: raise it when the trunk computes something else
+BATCH_SIZE = 64  # examples in one step of the pass
+SHARE = 0.5  # of the free memory: the most that a cache takes
+SAY_EVERY = 10  # seconds
+PLACES = {"device": "device memory", "host": "host memory", "disk": "disk"}
+
+Place = Literal["device", "host", "disk", "off"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrunkCache:
+    """The trunk cache of one run: where it is and what it holds."""
+
+    place: Place
+    keep: bool  # on disk, for this run and the next
+    layouts: dict[str, Layout]  # by the split's name; empty where there is no cache
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(layout.size for layout in self.layouts.values())
+
+    @property
+    def in_words(self) -> str:
+        """One line, before anything is computed: what is kept, the bytes it takes, and where."""
+        if self.place == "off":
+            return "trunk cache: off"
+        one = next(iter(self.layouts.values()))
+        rows = sum(layout.rows for layout in self.layouts.values())
+        what = "first tokens" if one.by_example else "tokens"
+        found = all(layout.kept for layout in self.layouts.values())
+        disk = "found on disk" if found else "kept on disk for the next run" if self.keep else "not kept on disk"
+        return (
+            f"trunk cache: {rows:,} {what} x {one.width} {one.dtype} = {self.size / 1e6:,.1f} MB, "
+            f"read from {PLACES[self.place]}, {disk}"
+        )
+
+
+def plan(
+    config: TrainConfig, model: Model, program: Program, datasets: Sequence[Dataset], mesh: Mesh, examples: int
+) -> TrunkCache:
+    """Choose the place for a run that trains on `examples` examples, repeats counted; datasets[0] is what it trains on.
+
+    auto: the fastest place where it fits, and off where it saves nothing. Raises InputError for a place that was asked
+    for and cannot be.
+    """
+    off = TrunkCache("off", False, {})
+    if config.cache == "off":
+        return off
+    asked = config.cache != "auto"
+    if config.frozen_dropout or program.cut == 0:
+        why = "--frozen_dropout" if config.frozen_dropout else "the embeddings trained"
+        if asked:
+            raise InputError(f"--cache {config.cache}: with {why} no layer's output is constant; leave --cache out")
+        return off
+    leaf_digests = freezing.digests(model.frozen)
+    layouts = {d.name: _layout(model, program, d, mesh, leaf_digests) for d in datasets}
+    missing = sum(layout.size for layout in layouts.values() if not layout.kept)
+    if not asked and (program.cut == 1 or (missing and examples < datasets[0].store.num_examples)):
+        return off  # embeddings alone are a lookup already; a run shorter than the pass would pay more than it saves
+    place: Place = (
+        config.cache if config.cache != "auto" else _fastest(sum(layout.size for layout in layouts.values()), mesh)
+    )
+    folders = [layout.folder for layout in layouts.values()]
+    obstacle = cache_folder.make_room(missing, int(config.cache_budget * 1e9), folders) if missing else ""
+    if obstacle and place == "disk":
+        if asked:
+            raise InputError(f"--cache disk: needs {missing / 1e9:.2f} GB more, and {obstacle}")
+        return off
+    return TrunkCache(place, not obstacle, layouts)
+
+
+def _fastest(size: int, mesh: Mesh) -> Place:
+    if size <= SHARE * devices.free_bytes(mesh):
+        return "device"
+    return "host" if size <= SHARE * devices.free_host_bytes() else "disk"
+
+
+def _layout(model: Model, program: Program, dataset: Dataset, mesh: Mesh, leaf_digests: dict[str, str]) -> Layout:
+    """The cache of one split, named by all that its values depend on."""
+    cut, layers = program.cut, program.num_layers
+    below = {path: digest for path, digest in leaf_digests.items() if freezing.block_of(path, layers) < cut}
+    made_of = (FORMAT, freezing.digest_of(below), dataset.store.digest, model.encoder, cut, model.dtype)
+    digest = hashlib.sha256(repr((*made_of, devices.describe(mesh))).encode()).hexdigest()
+    by_example = cut > layers
+    rows = dataset.store.num_examples if by_example else dataset.store.num_tokens
+    return Layout(digest, rows, model.encoder.hidden_size, np.dtype(model.dtype), by_example)
+
+
+def serve(cache: TrunkCache, dataset: Dataset, model: Model, program: Program, mesh: Mesh) -> Dataset:
+    """The split with its states at the cut, found on disk or computed now. Raises InputError if the disk is full."""
+    if cache.place == "off":
+        return dataset
+    layout = cache.layouts[dataset.name]
+    if not layout.kept:
+        chunks = _trunk_pass(layout, program, model.params(), dataset, mesh)
+        if not cache.keep:
+            return _placed(cache.place, hidden_store.gather(layout, chunks), dataset, mesh)
+        note = {"model": model.folder.name, "split": dataset.name, "cut": str(program.cut), "dtype": model.dtype}
+        hidden_store.write(layout, chunks, note)
+    return _placed(cache.place, hidden_store.open_kept(layout, cache.place != "disk"), dataset, mesh)
+
+
+def _placed(place: Place, store: HiddenStore, dataset: Dataset, mesh: Mesh) -> Dataset:
+    if place != "device":
+        return dataclasses.replace(dataset, hidden=store)
+    return dataclasses.replace(dataset, data=dataset.data._replace(hidden=devices.replicate(store.source, mesh)))
+
+
+def _trunk_pass(
+    layout: Layout, program: Program, params: freezing.Params, dataset: Dataset, mesh: Mesh
+) -> Iterator[np.ndarray]:
+    """The trunk over a whole split, in order: the rows of one chunk of examples after the other, [n, D]."""
+    store, start, said = dataset.store, time.perf_counter(), time.perf_counter()
+    states = _states(program, params, dataset, mesh)
+    for chunk, parts in itertools.groupby(states, key=lambda part: int(part[0].example.max()) // CHUNK):
+        first, last = chunk * CHUNK, min((chunk + 1) * CHUNK, store.num_examples)
+        begin, end = (first, last) if layout.by_example else (int(store.start[first]), int(store.start[last]))
+        rows = np.empty((end - begin, layout.width), layout.dtype)
+        for batch, hidden in parts:
+            places = layout.places(batch)
+            rows[places[places >= 0] - begin] = np.asarray(hidden)[places >= 0]
+        yield rows
+        now = time.perf_counter()
+        if now - said > SAY_EVERY and end < layout.rows:
+            said = now
+            left = (now - start) / end * (layout.rows - end)
+            console.say(f"trunk cache: {end / layout.rows:.0%} computed, {left:.0f} s left")
+
+
+def _states(
+    program: Program, params: freezing.Params, dataset: Dataset, mesh: Mesh
+) -> Iterator[tuple[Batch, jax.Array]]:
+    """Batches and their states at the cut; a few are under way while one is in use."""
+    waiting: deque[tuple[Batch, jax.Array]] = deque()
+    for batch in evaluation_batches(dataset.store, BATCH_SIZE, mesh.size):
+        on_device = jax.device_put(batch, devices.by_row(mesh))
+        waiting.append((batch, compiled_trunk_step(program, params, dataset.data, on_device)))
+        if len(waiting) > 2:
+            yield waiting.popleft()
+    yield from waiting

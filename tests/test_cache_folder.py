@@ -1,0 +1,95 @@
+"""The cache folder: entries are whole or not there, the longest unused make room, and all of it can go."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from jaxfreeze import cache_folder
+from jaxfreeze.cli import main
+from jaxfreeze.config import cache_root
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAXFREEZE_CACHE", str(tmp_path / "cache"))
+
+
+def add(name: str, size: int, used: float) -> Path:
+    folder = cache_root() / "trunk" / name
+    with cache_folder.new_entry(folder, {"model": name}) as temporary:
+        (temporary / "hidden").write_bytes(bytes(size))
+    os.utime(folder, (used, used))
+    return folder
+
+
+def names() -> set[str]:
+    return {entry.path.name for entry in cache_folder.entries()}
+
+
+def test_an_entry_is_whole_or_not_there() -> None:
+    folder = cache_root() / "trunk" / "a"
+
+    def fail() -> None:
+        with cache_folder.new_entry(folder, {}) as temporary:
+            (temporary / "hidden").write_bytes(b"half")
+            assert not cache_folder.is_whole(folder)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not list(folder.parent.iterdir())
+    add("a", 10, 1)
+    assert cache_folder.is_whole(folder)
+    assert folder.stat().st_mtime > 1  # used now
+
+
+def test_what_a_dead_process_left_goes_and_what_a_living_one_writes_stays() -> None:
+    parent = cache_root() / "trunk"
+    dead = parent / f"{cache_folder.WRITING}dead"
+    dead.mkdir(parents=True)
+    with cache_folder.new_entry(parent / "a", {}) as alive:
+        assert not dead.exists()
+        add("b", 10, 1)
+        assert alive.is_dir()
+    assert names() == {"a", "b"}
+
+
+def test_the_longest_unused_make_room() -> None:
+    size = 100 + len('{"model": "a"}')
+    a, b, c = add("a", 100, used=3), add("b", 100, used=1), add("c", 100, used=2)
+    assert cache_folder.make_room(need=1, budget=3 * size + 1) == ""
+    assert names() == {"a", "b", "c"}
+    assert cache_folder.make_room(need=1, budget=3 * size) == ""
+    assert names() == {"a", "c"}
+    assert cache_folder.make_room(2 * size, budget=3 * size, wanted=[c]) == ""
+    assert names() == {"c"}
+    assert "--cache_budget" in cache_folder.make_room(size, budget=2 * size - 1, wanted=[c])
+    assert names() == {"c"}
+    assert "GB free" in cache_folder.make_room(need=10**18, budget=10**19)
+    assert names() == {"c"}
+    assert a != b
+
+
+def test_list_and_clear(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cache", "list"]) == 0
+    assert "empty" in capsys.readouterr().out
+    add("a", 2_000_000, used=1)
+    assert main(["cache", "list"]) == 0
+    out = capsys.readouterr().out
+    assert "trunk" in out
+    assert "2.0 MB" in out
+    assert "model a" in out
+    assert main(["cache", "clear"]) == 0
+    assert "2.0 MB" in capsys.readouterr().out
+    assert not names()
+    assert main(["cache", "list"]) == 0
+    assert "empty" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", ([], ["purge"], ["list", "clear"]))
+def test_what_cache_takes(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cache", *words]) == 2
+    error = capsys.readouterr().err
+    assert "list or clear" in error
+    assert error.count("\n") == 1

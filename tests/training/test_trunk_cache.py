@@ -1,0 +1,199 @@
+"""The trunk cache: training from it is the same training, it is found again, and half of one is never used."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxfreeze import cache_folder, devices
+from jaxfreeze.cli import main
+from jaxfreeze.config import cache_root
+from jaxfreeze.data import hidden_store
+from jaxfreeze.training import trunk_cache
+from tests.folders import make_folder, tiny_rte
+
+POLICIES = {
+    "k0": ["--trainable_layers", "0"], "k1": ["--trainable_layers", "1"], "k2": ["--trainable_layers", "2"],
+    "custom": ["--trainable", r"layers\.1\..*bias", r"head\..*"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=("bert", "roberta"))
+def family_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("model") / request.param, request.param)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("model") / "bert", "bert")
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache folder for each test, but compiled programs are shared."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    (own_cache / "xla").mkdir(parents=True, exist_ok=True)
+    (folder / "xla").symlink_to(own_cache / "xla")
+    monkeypatch.setenv("JAXFREEZE_CACHE", str(folder))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tiny_rte(tmp_path / "glue")
+
+
+def train(model: Path, data: Path, out: Path, *flags: str) -> int:
+    """Nine steps of batch 16 on 40 examples: three epochs."""
+    arguments = ["--task", "rte", "--data_dir", str(data), "--model", str(model), "--output_dir", str(out)]
+    defaults = ["--max_steps", "9", "--log_every", "2", "--eval_every", "5", "--max_length", "32", "--overwrite"]
+    return main([*arguments, *defaults, *flags])
+
+
+def losses(out: Path) -> list[float]:
+    """Loss and gradient norm of every logged step."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [line[name] for line in lines if line["kind"] == "train" for name in ("loss", "grad_norm")]
+
+
+def metrics(out: Path) -> dict:
+    return json.loads((out / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_cache_on_is_cache_off(family_folder: Path, policy: str, data: Path, tmp_path: Path) -> None:
+    runs = {}
+    for place in ("off", "device", "host", "disk"):
+        out = tmp_path / place
+        assert train(family_folder, data, out, *POLICIES[policy], "--cache", place, "--learning_rate", "1e-3") == 0
+        runs[place] = losses(out)
+        assert metrics(out)["cache"] == place
+        assert (metrics(out)["cache_bytes"] > 0) == (place != "off")
+        assert metrics(out)["metrics"] == metrics(tmp_path / "off")["metrics"]
+    assert len(runs["off"]) == 2 * 5
+    for place in ("device", "host", "disk"):
+        np.testing.assert_allclose(runs[place], runs["off"], rtol=1e-4, atol=1e-5, err_msg=place)
+    assert runs["host"] == runs["device"] == runs["disk"]
+
+
+def test_the_trunk_runs_once(bert: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    honest = trunk_cache.compiled_trunk_step
+    monkeypatch.setattr(trunk_cache, "compiled_trunk_step", lambda *inputs: calls.append(1) or honest(*inputs))
+    assert train(bert, data, tmp_path / "first", "--trainable_layers", "1") == 0
+    assert metrics(tmp_path / "first")["cache"] == "device"
+    passes = len(calls)
+    assert passes == 2  # 40 and 11 examples are one batch each
+    for flags in (["--seed", "7"], ["--learning_rate", "1e-3"], ["--cache", "disk"], ["--cache", "host"]):
+        assert train(bert, data, tmp_path / "again", "--trainable_layers", "1", *flags) == 0
+    assert len(calls) == passes
+    for flags in (["--trainable_layers", "0"], ["--max_length", "12"], ["--dtype", "bfloat16"]):
+        assert train(bert, data, tmp_path / "other", *flags) == 0
+        assert len(calls) == passes + 2, flags
+        passes = len(calls)
+
+
+def test_other_weights_are_another_cache(bert: Path, data: Path, tmp_path: Path) -> None:
+    other = make_folder(tmp_path / "other", "bert", seed=1)
+    for model in (bert, other):
+        assert train(model, data, tmp_path / model.name, "--trainable_layers", "1") == 0
+    assert len([entry for entry in cache_folder.entries() if entry.kind == "trunk"]) == 4
+    assert losses(tmp_path / "bert") != losses(tmp_path / "other")
+
+
+def test_for_the_head_alone_one_row_an_example_is_kept(bert: Path, data: Path, tmp_path: Path) -> None:
+    assert train(bert, data, tmp_path / "run", "--trainable_layers", "0") == 0
+    width = json.loads((bert / "config.json").read_text())["hidden_size"]
+    assert metrics(tmp_path / "run")["cache_bytes"] == (40 + 11) * width * 4
+    assert train(bert, data, tmp_path / "half", "--trainable_layers", "0", "--dtype", "bfloat16") == 0
+    assert metrics(tmp_path / "half")["cache_bytes"] == (40 + 11) * width * 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "place"),
+    [
+        (["--trainable_layers", "all"], "off"),
+        (["--trainable_layers", "2"], "off"),  # embeddings alone below the cut
+        (["--trainable_layers", "1", "--frozen_dropout"], "off"),
+        (["--trainable_layers", "1", "--max_steps", "2"], "off"),  # sees 32 of 40 examples
+        (["--trainable_layers", "1", "--max_steps", "3"], "device"),
+    ],
+)
+def test_auto_is_off_where_it_saves_nothing(flags, place, bert: Path, data: Path, tmp_path: Path) -> None:
+    assert train(bert, data, tmp_path / "run", *flags) == 0
+    assert metrics(tmp_path / "run")["cache"] == place
+
+
+def test_auto_takes_the_fastest_place_that_fits(
+    bert: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for device, host, place in ((10**9, 10**9, "device"), (10, 10**9, "host"), (10, 10, "disk")):
+        monkeypatch.setattr(devices, "free_bytes", lambda mesh, free=device: free)
+        monkeypatch.setattr(devices, "free_host_bytes", lambda free=host: free)
+        assert train(bert, data, tmp_path / "run", "--trainable_layers", "1", "--max_steps", "4") == 0
+        assert metrics(tmp_path / "run")["cache"] == place
+    shutil.rmtree(cache_root() / "trunk")
+    assert train(bert, data, tmp_path / "run", "--trainable_layers", "1", "--cache_budget", "0.000001") == 0
+    assert metrics(tmp_path / "run")["cache"] == "off"  # too large for every place
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--trainable_layers", "all", "--cache", "device"], "with the embeddings trained"),
+        (["--trainable_layers", "1", "--cache", "host", "--frozen_dropout"], "with --frozen_dropout"),
+        (["--trainable_layers", "1", "--cache", "disk", "--cache_budget", "0.00001"], "--cache_budget is 1e-05 GB"),
+        (["--trainable_layers", "1", "--cache", "memory"], "--cache memory"),
+    ],
+)
+def test_a_place_that_cannot_be(flags, line, bert: Path, data: Path, tmp_path: Path, capsys) -> None:
+    assert train(bert, data, tmp_path / "run", *flags) == 2
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_room_on_disk_memory_serves(bert: Path, data: Path, tmp_path: Path) -> None:
+    assert train(bert, data, tmp_path / "run", "--trainable_layers", "1", "--cache_budget", "0.00001") == 0
+    assert metrics(tmp_path / "run")["cache"] == "device"
+    assert not [entry for entry in cache_folder.entries() if entry.kind == "trunk"]
+
+
+def test_a_full_disk_ends_in_one_line(bert, data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        assert train(bert, data, tmp_path / "run", "--trainable_layers", "1", "--cache", "disk") == 2
+    error = capsys.readouterr().err
+    assert "the disk is full" in error
+    assert error.count("\n") == 1
+    assert not list((cache_root() / "trunk").iterdir())
+    assert train(bert, data, tmp_path / "run", "--trainable_layers", "1", "--cache", "disk") == 0
+
+
+def test_an_interrupted_pass_is_not_taken_for_whole(bert, data, tmp_path: Path, monkeypatch, capsys) -> None:
+    honest = trunk_cache._trunk_pass
+
+    def interrupted(*inputs: object):
+        yield next(honest(*inputs))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trunk_cache, "_trunk_pass", interrupted)
+        assert train(bert, data, tmp_path / "run", "--trainable_layers", "1") == 130
+    assert not list((cache_root() / "trunk").iterdir())
+    assert train(bert, data, tmp_path / "run", "--trainable_layers", "1") == 0
+    layouts = [entry for entry in cache_folder.entries() if entry.kind == "trunk"]
+    assert len(layouts) == 2
+    # A file that lost its end is not used either.
+    reference = losses(tmp_path / "run")
+    for entry in layouts:
+        os.truncate(entry.path / hidden_store.FILE, 100)
+    assert train(bert, data, tmp_path / "run", "--trainable_layers", "1") == 0
+    assert losses(tmp_path / "run") == reference
