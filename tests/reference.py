@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jaxfreeze.data.batches import Batch, Shape, best_fit, fill
+from jaxfreeze.data.batches import Batch, Shape, fill, full_rows
 from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.model import weights
 from jaxfreeze.model.encoder import Precision
@@ -113,16 +113,14 @@ def random_store(
 
 def packed(store: TokenStore, width: int = 32, rows: int | None = None) -> Batch:
     """All examples of a store in one packed batch."""
-    examples = np.arange(store.num_examples)
-    row_of = best_fit(store.lengths[None], width)[0]
-    shape = Shape(rows or int(row_of.max()) + 1, width, int(np.bincount(row_of).max()))
-    return fill(store, examples, row_of, shape)
+    filled = full_rows(store.lengths.tolist(), width)
+    return fill(store, filled, Shape(rows or len(filled), width, max(map(len, filled))))
 
 
 def unpacked(store: TokenStore, width: int = 32, rows: int | None = None) -> Batch:
     """All examples of a store, each in a row of its own."""
-    examples = np.arange(store.num_examples)
-    return fill(store, examples, examples, Shape(rows or store.num_examples, width, 1))
+    single = [[example] for example in range(store.num_examples)]
+    return fill(store, single, Shape(rows or len(single), width, 1))
 
 
 def padded(store: TokenStore, pad_token_id: int) -> dict[str, Any]:

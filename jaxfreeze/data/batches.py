@@ -1,7 +1,8 @@
 """Batches as index matrices into the token store: which examples (shuffling), in which rows (packing and shapes)."""
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,11 +10,10 @@ import numpy as np
 from jaxfreeze.arrays import Array
 from jaxfreeze.data.token_store import TokenStore
 
-IMPOSSIBLE = np.iinfo(np.int32).max  # rows needed where an example is longer than a row
-WIDTHS = (*range(16, 64, 8), *range(64, 512, 16))  # row widths tried, in slots
-ATTENTION_COST = 1 / 2304  # attention's share of a slot's cost per slot of width: 4 W D against 24 D^2 FLOPs at D = 384
-CHUNK = 1024  # examples dealt out together in a pass without training
-PLAN_SAMPLE = 1024  # batches looked at when the shapes are chosen
+WIDTHS = (*range(8, 256, 8), *range(256, 769, 32))  # row widths tried, in slots
+ATTENTION_COST = 1 / 3072  # attention's share of a slot's cost per slot of width: 4 W D against 24 D^2 FLOPs at D = 512
+PLAN_SAMPLE = 8192  # examples in the batches that are looked at when the shapes are chosen
+CHUNK = 1024  # examples, neighbours in the store, that a pass without training takes before the next ones
 
 
 class Batch(NamedTuple):
@@ -39,6 +39,11 @@ class Shape:
         """Tokens computed."""
         return self.rows * self.width
 
+    @property
+    def cost(self) -> float:
+        """What a step costs, in slots without attention."""
+        return self.slots * (1 + self.width * ATTENTION_COST)
+
 
 def shuffled_batches(num_examples: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
     """The batches of one epoch, in plain shuffled order: int32 [steps, B], the last row filled up with -1."""
@@ -47,12 +52,16 @@ def shuffled_batches(num_examples: int, batch_size: int, seed: int, epoch: int) 
 
 
 def dealt_batches(lengths: np.ndarray, batch_size: int) -> np.ndarray:
-    """Batches for a pass without training: int32 [steps, B], examples dealt like cards from longest to shortest.
+    """Batches for a pass without training, chunk by chunk: int32 [steps, B], filled up with -1.
 
-    So all batches have nearly the same lengths in them, and one shape fits them all tightly.
+    Within a chunk of the store, examples are dealt like cards from longest to shortest, so its batches have nearly the
+    same lengths in them, and one or two shapes fit them all tightly.
     """
-    order = _rows_of(np.argsort(-lengths, kind="stable"), batch_size)
-    return order.reshape(batch_size, -1).T
+    batches = []
+    for begin in range(0, len(lengths), CHUNK):
+        order = np.argsort(-lengths[begin : begin + CHUNK], kind="stable") + begin
+        batches.append(_rows_of(order, batch_size).reshape(batch_size, -1).T)
+    return np.concatenate(batches)
 
 
 def _rows_of(order: np.ndarray, batch_size: int) -> np.ndarray:
@@ -61,114 +70,134 @@ def _rows_of(order: np.ndarray, batch_size: int) -> np.ndarray:
     return padded.reshape(-1, batch_size)
 
 
-def best_fit(lengths: np.ndarray, width: int) -> np.ndarray:
-    """Best-fit decreasing packing of many batches at once: lengths [M, B] (0: no example) -> their rows [M, B].
+def full_rows(lengths: Sequence[int], width: int) -> list[list[int]]:
+    """Pack examples of these lengths (0: none), none over `width`, into rows: the places in `lengths` of each row's.
 
-    Examples are placed longest first, each in the fullest row that has room (Johnson 1973). -1 where there is no
-    example; the row is IMPOSSIBLE where an example is longer than `width`.
+    A row takes the longest example left and, of the others, those that fill it best (the MBS' heuristic of Fleszar
+    and Hindi 2002). Which totals can be had is a subset sum problem; bit n of an integer stands for a total of n.
     """
-    order = np.argsort(-lengths, axis=1, kind="stable")
-    ordered = np.take_along_axis(lengths, order, axis=1)
-    batches = np.arange(len(lengths))
-    room = np.full(lengths.shape, width)  # never more rows than examples
-    rows = np.full(lengths.shape, -1, np.int64)
-    for place in range(lengths.shape[1]):
-        length = ordered[:, place, None]  # [M, 1]
-        row = np.where(room >= length, room, width + 1).argmin(axis=1)
-        room[batches, row] -= length[:, 0]
-        rows[batches, order[:, place]] = np.where(length[:, 0] > 0, row, -1)
-    rows[lengths > width] = IMPOSSIBLE
+    left = sorted(filter(lengths.__getitem__, range(len(lengths))), key=lengths.__getitem__, reverse=True)
+    rows = []
+    while left:
+        row = [left.pop(0)]
+        room = width - lengths[row[0]]
+        if left and lengths[left[-1]] <= room:
+            full = 1 << room
+            totals = 1
+            reached = [totals]  # the totals, up to `room`, that the first 0, 1, 2 ... of those left can have
+            for place in left:
+                totals = (totals | totals << lengths[place]) & (2 * full - 1)
+                reached.append(totals)
+                if totals >= full:
+                    break
+            total = totals.bit_length() - 1
+            for number in range(len(reached) - 2, -1, -1):
+                if not reached[number] >> total & 1:  # no such total without this one
+                    row.append(left.pop(number))
+                    total -= lengths[row[-1]]
+        rows.append(row)
     return rows
 
 
-def _needs(lengths: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows, and examples in the fullest row, that batches [M, B] need at this width: two int arrays [M]."""
-    rows = best_fit(lengths, width)
-    possible = rows.max(axis=1) < IMPOSSIBLE
-    safe = np.where(possible[:, None], rows, -1)
-    counts = np.stack([(safe == row).sum(axis=1) for row in range(max(1, safe.max() + 1))])
-    return np.where(possible, safe.max(axis=1) + 1, IMPOSSIBLE), counts.max(axis=0)
+def rows_within(lengths: Sequence[int], shape: Shape) -> list[list[int]] | None:
+    """Rows, as full_rows gives them, if `shape` holds them."""
+    if max(lengths) > shape.width or sum(lengths) > shape.slots:
+        return None
+    rows = full_rows(lengths, shape.width)
+    return rows if len(rows) <= shape.rows and max(map(len, rows)) <= shape.segments else None
+
+
+def _tight(lengths: Sequence[int], width: int, row_multiple: int) -> Shape | None:
+    """The smallest shape of this width that holds examples of these lengths; None where one is longer than a row."""
+    if max(lengths) > width:
+        return None
+    rows = full_rows(lengths, width)
+    return Shape(_up(len(rows), row_multiple), width, max(map(len, rows)))
+
+
+def _up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 def choose_shapes(lengths: np.ndarray, row_multiple: int = 1, limit: int = 4) -> tuple[Shape, ...]:
-    """At most `limit` shapes that hold every batch of lengths [M, B] at little cost, cheapest first.
+    """At most `limit` shapes that hold every batch of lengths [M, B] (0: no example) at least cost, cheapest first.
 
-    row_multiple: number of devices that share the rows. Candidates are the shapes that some batch of an evenly spread
-    sample needs exactly; the set starts with the cheapest one that holds every batch and grows by the one that saves
-    most (a greedy solution of a facility location problem), then each is exchanged once for a better one.
+    row_multiple: number of devices that share the rows. The best set for an evenly spread sample of the batches is
+    taken, and its largest shape then fitted to all that the others do not hold, sampled or not.
     """
-    lengths = lengths[np.argsort(lengths.sum(axis=1), kind="stable")]  # the fullest batches come last
-    sample = np.unique(np.linspace(0, len(lengths) - 1, min(PLAN_SAMPLE, len(lengths))).astype(int))
-    longest = int(lengths.max())
-    widths = [width for width in WIDTHS if width <= 2 * longest] or [WIDTHS[0]]
-    widths.append(-(-longest // 8) * 8)
-    candidates: list[Shape] = []
-    needs: list[np.ndarray] = []  # per candidate, rows needed by the sample [M']
-    for width in sorted(set(widths)):
-        rows, segments = _needs(lengths[sample], width)
-        rows = np.where(rows < IMPOSSIBLE, -(-rows // row_multiple) * row_multiple, IMPOSSIBLE)
-        for count in np.unique(rows[rows < IMPOSSIBLE]):
-            fits = rows <= count
-            candidates.append(Shape(int(count), width, int(segments[fits].max())))
-            needs.append(fits)
-    cost = np.array([shape.slots * (1 + shape.width * ATTENTION_COST) for shape in candidates])
-    table = np.where(np.array(needs), cost[:, None], np.inf)  # [candidates, M']
-    chosen = [int(np.where(np.isfinite(table).all(axis=1), cost, np.inf).argmin())]
-    while len(chosen) < limit:
-        chosen.append(int(np.minimum(table, table[chosen].min(axis=0)).sum(axis=1).argmin()))
-    for place in range(limit):
-        others = chosen[:place] + chosen[place + 1 :]
-        chosen[place] = int(np.minimum(table, table[others].min(axis=0, initial=np.inf)).sum(axis=1).argmin())
-    return _verified(lengths, {candidates[c] for c in chosen}, row_multiple)
+    batches = lengths[np.argsort(lengths.sum(axis=1), kind="stable")].tolist()  # the fullest batches come last
+    count = min(len(batches), max(1, PLAN_SAMPLE // lengths.shape[1]))
+    sample = [batches[place] for place in np.linspace(len(batches) - 1, 0, count).astype(int)]
+    shapes, table = _candidates(sample, row_multiple)
+    *chosen, largest = (shapes[place] for place in _best_set(table, limit))
+    rest = [batch for batch in batches if not any(rows_within(batch, shape) for shape in chosen)]
+    if rest:
+        width = max(largest.width, _up(max(map(max, rest)), 8))
+        needs = [need for batch in rest if (need := _tight(batch, width, row_multiple))]
+        chosen.append(Shape(max(need.rows for need in needs), width, max(need.segments for need in needs)))
+    return tuple(sorted(chosen, key=lambda shape: (shape.cost, shape)))
 
 
-def _verified(lengths: np.ndarray, shapes: set[Shape], row_multiple: int) -> tuple[Shape, ...]:
-    """Widen the roomiest shape until every batch, sampled or not, fits one of the shapes."""
-    ordered = sorted(shapes, key=lambda shape: shape.slots)
-    unheld = np.ones(len(lengths), bool)
-    for place, shape in enumerate(ordered):
-        if not unheld.any():
-            break
-        rows, segments = _needs(lengths[unheld], shape.width)
-        if place == len(ordered) - 1:
-            if rows.max() == IMPOSSIBLE:
-                shape = dataclasses.replace(shape, width=-(-int(lengths.max()) // 8) * 8)
-                rows, segments = _needs(lengths[unheld], shape.width)
-            count = -(-int(max(rows.max(), shape.rows)) // row_multiple) * row_multiple
-            ordered[-1] = Shape(count, shape.width, int(max(segments.max(), shape.segments)))
-        unheld[unheld] = (rows > shape.rows) | (segments > shape.segments)
-    return tuple(ordered)
+def _candidates(sample: list[list[int]], row_multiple: int) -> tuple[list[Shape], np.ndarray]:
+    """The N shapes worth choosing from, cheapest first, and the cost of each batch in each (inf: does not fit) [N, M].
+
+    They are the shapes that some batch of the sample needs exactly. One is left out if a cheaper one holds all that it
+    holds; so only the last one holds every batch.
+    """
+    longest = _up(max(map(max, sample)), 8)
+    fits: dict[Shape, np.ndarray] = {}  # [M]
+    for width in {*(width for width in WIDTHS if width <= 2 * longest), longest}:
+        tight = [_tight(batch, width, row_multiple) for batch in sample]
+        for rows in {shape.rows for shape in tight if shape}:
+            held = [shape if shape and shape.rows <= rows else None for shape in tight]
+            segments = max(shape.segments for shape in held if shape)
+            fits[Shape(rows, width, segments)] = np.array([shape is not None for shape in held])
+    kept: list[Shape] = []
+    for shape in sorted(fits, key=lambda shape: (shape.cost, shape)):
+        if not any((fits[shape] <= fits[other]).all() for other in kept):
+            kept.append(shape)
+    return kept, np.array([np.where(fits[shape], shape.cost, np.inf) for shape in kept])
+
+
+def _best_set(table: np.ndarray, limit: int) -> list[int]:
+    """At most `limit` rows of costs [N, M], the last one among them, whose elementwise minimum has the least sum."""
+    last = len(table) - 1
+    if limit == 1:
+        return [last]
+    sets = []
+    for others in itertools.combinations(range(last), max(0, min(limit, len(table)) - 2)):
+        sums = np.minimum(table, table[[*others, last]].min(axis=0)).sum(axis=1)  # with each one more
+        sets.append((float(sums.min()), sorted({*others, int(sums.argmin()), last})))
+    return min(sets)[1]
 
 
 def pack(store: TokenStore, examples: np.ndarray, shapes: tuple[Shape, ...]) -> Batch:
     """Pack examples [B] (-1: none) into the first of `shapes` that holds them; a pure function of both."""
-    lengths = np.where(examples >= 0, store.lengths[examples], 0)
+    real = examples[examples >= 0]
+    lengths, numbers = store.lengths[real].tolist(), real.tolist()
     for shape in shapes:
-        row_of = best_fit(lengths[None], shape.width)[0]
-        if row_of.max() < shape.rows and np.bincount(row_of[row_of >= 0]).max() <= shape.segments:
-            return fill(store, examples, row_of, shape)
-    raise ValueError(f"no shape of {shapes} holds examples of lengths {lengths.tolist()}")
+        if rows := rows_within(lengths, shape):
+            return fill(store, [[numbers[place] for place in row] for row in rows], shape)
+    raise ValueError(f"no shape of {shapes} holds examples of lengths {lengths}")
 
 
-def fill(store: TokenStore, examples: np.ndarray, row_of: np.ndarray, shape: Shape) -> Batch:
-    """Lay examples [B] into the rows given by row_of [B], in order, without gaps between them."""
+def fill(store: TokenStore, rows: Sequence[Sequence[int]], shape: Shape) -> Batch:
+    """Lay the examples of each row into it, in order, without gaps between them."""
     index = np.full((shape.rows, shape.width), -1, np.int32)
     segment = np.full((shape.rows, shape.width), -1, np.int32)
     first = np.zeros((shape.rows, shape.segments), np.int32)
     example = np.full((shape.rows, shape.segments), -1, np.int32)
-    used = np.zeros(shape.rows, int)
-    count = np.zeros(shape.rows, int)
-    for number, row in zip(examples, row_of, strict=True):
-        if number < 0:
-            continue
-        start, stop = store.start[number], store.start[number + 1]
-        slots = slice(used[row], used[row] + stop - start)
-        index[row, slots] = np.arange(start, stop)
-        segment[row, slots] = count[row]
-        first[row, count[row]] = used[row]
-        example[row, count[row]] = number
-        used[row] = slots.stop
-        count[row] += 1
+    starts = np.asarray(store.start)  # a plain array, quicker in small pieces than a memory map
+    for row, numbers in enumerate(rows):
+        used = 0
+        for place, number in enumerate(numbers):
+            start, stop = int(starts[number]), int(starts[number + 1])
+            slots = slice(used, used + stop - start)
+            index[row, slots] = np.arange(start, stop)
+            segment[row, slots] = place
+            first[row, place] = used
+            example[row, place] = number
+            used = slots.stop
     return Batch(index, segment, first, example)
 
 
@@ -183,12 +212,14 @@ class BatchPlan:
     shapes: tuple[Shape, ...]
 
     @classmethod
-    def make(cls, store: TokenStore, batch_size: int, seed: int, epochs: int, row_multiple: int = 1) -> "BatchPlan":
-        """Look at every batch of the run and choose the shapes. row_multiple: devices that share the rows."""
+    def make(
+        cls, store: TokenStore, batch_size: int, seed: int, epochs: int, row_multiple: int = 1, limit: int = 4
+    ) -> "BatchPlan":
+        """Look at every batch of the run and choose at most `limit` shapes. row_multiple: devices that share the rows."""
         lengths = np.concatenate(
             [_lengths(store, shuffled_batches(store.num_examples, batch_size, seed, epoch)) for epoch in range(epochs)]
         )
-        return cls(store, batch_size, seed, epochs, choose_shapes(lengths, row_multiple))
+        return cls(store, batch_size, seed, epochs, choose_shapes(lengths, row_multiple, limit))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -202,10 +233,8 @@ class BatchPlan:
 
 
 def evaluation_batches(store: TokenStore, batch_size: int, row_multiple: int = 1) -> Iterator[Batch]:
-    """Every example once, in at most two shapes."""
-    chunks = [store.lengths[begin : begin + CHUNK] for begin in range(0, store.num_examples, CHUNK)]
-    dealt = [dealt_batches(lengths, batch_size) for lengths in chunks]
-    batches = np.concatenate([np.where(d >= 0, d + i * CHUNK, -1) for i, d in enumerate(dealt)])
+    """Every example once, in at most two shapes; those of one chunk of the store come before those of the next."""
+    batches = dealt_batches(store.lengths, batch_size)
     shapes = choose_shapes(_lengths(store, batches), row_multiple, limit=2)
     for examples in batches:
         yield pack(store, examples, shapes)

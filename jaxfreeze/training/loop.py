@@ -26,6 +26,7 @@ from jaxfreeze.training.step import Metrics, compiled_train_steps
 VERSIONS = ("jaxfreeze", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 STEPS_PER_DISPATCH = 20
+STEPS_FOR_A_SHAPE = 100  # a shape more costs seconds to compile, and saves some part of every step
 GROUP_BYTES = 64 << 20  # of states that the host sends in one dispatch
 
 
@@ -92,7 +93,8 @@ class Run:
         steps_per_epoch = -(-train_set.store.num_examples // config.batch_size)
         self.total_steps = config.max_steps or config.epochs * steps_per_epoch
         epochs = -(-self.total_steps // steps_per_epoch)
-        self.plan = BatchPlan.make(train_set.store, config.batch_size, config.seed, epochs, mesh.size)
+        limit = min(4, 1 + self.total_steps // STEPS_FOR_A_SHAPE)
+        self.plan = BatchPlan.make(train_set.store, config.batch_size, config.seed, epochs, mesh.size, limit)
         settings = OptimizerConfig(
             config.learning_rate, config.weight_decay, config.warmup_ratio, config.max_grad_norm, self.total_steps
         )
