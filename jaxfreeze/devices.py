@@ -1,11 +1,13 @@
 """The devices of this process: settings before the first array, one mesh, and how arrays lie on it."""
 
 import contextlib
+import functools
 import os
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -14,6 +16,13 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxfreeze.config import cache_root
 
 Tree = TypeVar("Tree")
+Result = TypeVar("Result")
+
+# Measured with a training step of MiniLM's (k = 2, jax 0.10.2): two thirds of the time to compile, the same to run.
+CPU_COMPILER_OPTIONS: dict[str, str | bool] = {
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_backend_optimization_level": "1",
+}
 
 
 def configure(dtype: str) -> None:
@@ -24,6 +33,26 @@ def configure(dtype: str) -> None:
     jax.config.update("jax_compilation_cache_dir", str(cache_root() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_default_matmul_precision", "highest" if dtype == "float32" else "default")
+
+
+def compiler_options() -> dict[str, str | bool]:
+    """What XLA is told for each program: on a CPU, to compile quickly."""
+    return CPU_COMPILER_OPTIONS if jax.default_backend() == "cpu" else {}
+
+
+def jit(function: Callable[..., Result], **how: Any) -> Callable[..., Result]:
+    """jax.jit with the compiler options of the backend, which is asked for at the first call, not before."""
+
+    @functools.cache
+    def compiled() -> Callable[..., Result]:
+        return jax.jit(function, compiler_options=compiler_options(), **how)
+
+    return lambda *inputs: compiled()(*inputs)
+
+
+def pass_batch_size() -> int:
+    """Examples in one step of a pass without training: as many as fill an accelerator, or keep to a CPU's caches."""
+    return 32 if jax.default_backend() == "cpu" else 256
 
 
 def data_mesh(devices: int | None = None) -> Mesh:

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from jaxfreeze import devices
+
+devices.CPU_COMPILER_OPTIONS["xla_backend_optimization_level"] = "0"
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -215,7 +215,7 @@ class BatchPlan:
     def make(
         cls, store: TokenStore, batch_size: int, seed: int, epochs: int, row_multiple: int = 1, limit: int = 4
     ) -> "BatchPlan":
-        """Look at every batch of the run and choose at most `limit` shapes. row_multiple: devices that share the rows."""
+        """Look at every batch of the run and choose at most `limit` shapes; row_multiple: devices sharing rows."""
         lengths = np.concatenate(
             [_lengths(store, shuffled_batches(store.num_examples, batch_size, seed, epoch)) for epoch in range(epochs)]
         )

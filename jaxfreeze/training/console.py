@@ -59,7 +59,9 @@ def cut_in_words(cut: int, num_layers: int) -> str:
         return "below the embeddings: nothing is frozen as a whole"
     if cut == num_layers + 1:
         return f"above layer {num_layers - 1}: only the head is above it"
-    return f"below layer {cut - 1}: frozen below it are the embeddings" + (f" and {cut - 1} layers" if cut > 1 else "")
+    return f"below layer {cut - 1}: frozen below it are the embeddings" + (
+        f" and {cut - 1} layer{'s' * (cut > 2)}" if cut > 1 else ""
+    )
 
 
 class ProgressLine:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxfreeze import freezing
+from jaxfreeze import devices, freezing
 from jaxfreeze.data.batches import Batch, Shape
 from jaxfreeze.data.groups import Group
 from jaxfreeze.model.classifier import Tokens
@@ -60,7 +60,9 @@ def step_cost(
     key = jax.eval_shape(lambda: jax.random.key(0))
     first_step = jax.ShapeDtypeStruct((), jnp.int32)
     inputs = (program, optimizer, trained, state, frozen, data, group, key, first_step)
-    compiled = compiled_train_steps.lower(*inputs).compile()  # XLA counts the body of the loop over steps once
+    compiled = compiled_train_steps.lower(*inputs).compile(
+        devices.compiler_options()
+    )  # XLA counts the body of the loop over steps once
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
     if cost is None or memory is None:
         raise RuntimeError("this backend of XLA does not report the cost of a compiled program")

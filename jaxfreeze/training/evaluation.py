@@ -10,13 +10,11 @@ from jaxfreeze.data.tasks import Task
 from jaxfreeze.training.setup import Dataset
 from jaxfreeze.training.step import Program, compiled_predict_step
 
-BATCH_SIZE = 64  # examples in one step of a pass without training
-
 
 def predict(program: Program, params: freezing.Params, dataset: Dataset, mesh: Mesh) -> np.ndarray:
     """Logits of every example: float32 [E, C]."""
     finished: list[tuple[Batch, jax.Array]] = []
-    for batch in evaluation_batches(dataset.store, BATCH_SIZE, mesh.size):
+    for batch in evaluation_batches(dataset.store, devices.pass_batch_size(), mesh.size):
         device_batch = jax.device_put(dataset.complete(batch), devices.by_row(mesh))
         finished.append((batch, compiled_predict_step(program, params, dataset.data, device_batch)))
     result = np.full((dataset.store.num_examples, finished[0][1].shape[-1]), np.nan, np.float32)

@@ -165,7 +165,7 @@ class Run:
         groups = ahead(self.groups())
         first = next(groups)
         inputs = (self.program, self.optimizer, trained, state, self.model.frozen, self.train_set.data)
-        steps = compiled_train_steps.lower(*inputs, first[1], key, np.int32(0)).compile()
+        steps = compiled_train_steps.lower(*inputs, first[1], key, np.int32(0)).compile(devices.compiler_options())
         self.watch.begin("train")
         journal.start()
         pending: list[Metrics] = []

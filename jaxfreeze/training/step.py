@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from jaxfreeze import freezing
+from jaxfreeze import devices, freezing
 from jaxfreeze.arrays import Array
 from jaxfreeze.data.batches import Batch, Shape
 from jaxfreeze.data.groups import Group, unstack
@@ -142,5 +142,5 @@ def trunk_step(program: Program, params: freezing.Params, data: Data, batch: Bat
 compiled_train_steps = jax.jit(
     train_steps, static_argnames=("program", "optimizer"), donate_argnames=("trained", "optimizer_state")
 )
-compiled_predict_step = jax.jit(predict_step, static_argnames="program")
-compiled_trunk_step = jax.jit(trunk_step, static_argnames="program")
+compiled_predict_step = devices.jit(predict_step, static_argnames="program")
+compiled_trunk_step = devices.jit(trunk_step, static_argnames="program")

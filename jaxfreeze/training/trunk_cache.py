@@ -23,7 +23,6 @@ from jaxfreeze.training.setup import Dataset, Model
 from jaxfreeze.training.step import Program, compiled_trunk_step
 
 FORMAT = "1"  # part of the digest: raise it when the trunk computes something else
-BATCH_SIZE = 64  # examples in one step of the pass
 SHARE = 0.5  # of the free memory: the most that a cache takes
 SAY_EVERY = 10  # seconds
 PLACES = {"device": "device memory", "host": "host memory", "disk": "disk"}
@@ -157,7 +156,7 @@ def _states(
 ) -> Iterator[tuple[Batch, jax.Array]]:
     """Batches and their states at the cut; a few are under way while one is in use."""
     waiting: deque[tuple[Batch, jax.Array]] = deque()
-    for batch in evaluation_batches(dataset.store, BATCH_SIZE, mesh.size):
+    for batch in evaluation_batches(dataset.store, devices.pass_batch_size(), mesh.size):
         on_device = jax.device_put(batch, devices.by_row(mesh))
         waiting.append((batch, compiled_trunk_step(program, params, dataset.data, on_device)))
         if len(waiting) > 2:

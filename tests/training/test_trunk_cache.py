@@ -76,7 +76,7 @@ def test_cache_on_is_cache_off(family_folder: Path, policy: str, data: Path, tmp
     assert len(runs["off"]) == 2 * 5
     for place in ("device", "host", "disk"):
         np.testing.assert_allclose(runs[place], runs["off"], rtol=1e-4, atol=1e-5, err_msg=place)
-    assert runs["host"] == runs["device"] == runs["disk"]
+    assert runs["host"] == runs["disk"]
 
 
 def test_the_trunk_runs_once(bert: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,22 +86,22 @@ def test_the_trunk_runs_once(bert: Path, data: Path, tmp_path: Path, monkeypatch
     assert train(bert, data, tmp_path / "first", "--trainable_layers", "1") == 0
     assert metrics(tmp_path / "first")["cache"] == "device"
     passes = len(calls)
-    assert passes == 2  # 40 and 11 examples are one batch each
+    assert passes == 3  # 40 examples are two batches, 11 are one
     for flags in (["--seed", "7"], ["--learning_rate", "1e-3"], ["--cache", "disk"], ["--cache", "host"]):
         assert train(bert, data, tmp_path / "again", "--trainable_layers", "1", *flags) == 0
     assert len(calls) == passes
-    for flags in (["--trainable_layers", "0"], ["--max_length", "12"], ["--dtype", "bfloat16"]):
-        assert train(bert, data, tmp_path / "other", *flags) == 0
-        assert len(calls) == passes + 2, flags
+    for k, *flags in (["0"], ["1", "--max_length", "12"], ["1", "--dtype", "bfloat16"]):
+        assert train(bert, data, tmp_path / "other", "--trainable_layers", k, *flags) == 0
+        assert len(calls) == passes + 3, flags
         passes = len(calls)
 
 
 def test_other_weights_are_another_cache(bert: Path, data: Path, tmp_path: Path) -> None:
     other = make_folder(tmp_path / "other", "bert", seed=1)
-    for model in (bert, other):
-        assert train(model, data, tmp_path / model.name, "--trainable_layers", "1") == 0
+    for number, model in enumerate((bert, other)):
+        assert train(model, data, tmp_path / f"run-{number}", "--trainable_layers", "1") == 0
     assert len([entry for entry in cache_folder.entries() if entry.kind == "trunk"]) == 4
-    assert losses(tmp_path / "bert") != losses(tmp_path / "other")
+    assert losses(tmp_path / "run-0") != losses(tmp_path / "run-1")
 
 
 def test_for_the_head_alone_one_row_an_example_is_kept(bert: Path, data: Path, tmp_path: Path) -> None:
