@@ -265,7 +265,7 @@ def test_inspect(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ]
     assert main(["inspect", *flags, "--output_dir", str(tmp_path / "none")]) == 0
     out = capsys.readouterr().out
-    assert "cut: below layer 1: frozen below it are the embeddings and 1 layers" in out
+    assert "cut: below layer 1: frozen below it are the embeddings and 1 layer" in out
     assert "trained  layers.1.attention.query.kernel [24, 24]" in out
     assert "GFLOP" in out
     assert not (tmp_path / "none").exists()

@@ -37,6 +37,7 @@ class TrunkCache:
     place: Place
     keep: bool  # on disk, for this run and the next
     layouts: dict[str, Layout]  # by the split's name; empty where there is no cache
+    note: dict[str, str]  # what it is of, for `cache list`
 
     @property
     def size(self) -> int:
@@ -67,7 +68,7 @@ def plan(
     auto: the fastest place where it fits, and off where it saves nothing. Raises InputError for a place that was asked
     for and cannot be.
     """
-    off = TrunkCache("off", False, {})
+    off = TrunkCache("off", False, {}, {})
     if config.cache == "off":
         return off
     asked = config.cache != "auto"
@@ -90,7 +91,8 @@ def plan(
         if asked:
             raise InputError(f"--cache disk: needs {missing / 1e9:.2f} GB more, and {obstacle}")
         return off
-    return TrunkCache(place, not obstacle, layouts)
+    note = {"task": config.task, "model": config.model, "cut": str(program.cut), "dtype": config.dtype}
+    return TrunkCache(place, not obstacle, layouts, note)
 
 
 def _fastest(size: int, mesh: Mesh) -> Place:
@@ -119,8 +121,7 @@ def serve(cache: TrunkCache, dataset: Dataset, model: Model, program: Program, m
         chunks = _trunk_pass(layout, program, model.params(), dataset, mesh)
         if not cache.keep:
             return _placed(cache.place, hidden_store.gather(layout, chunks), dataset, mesh)
-        note = {"model": model.folder.name, "split": dataset.name, "cut": str(program.cut), "dtype": model.dtype}
-        hidden_store.write(layout, chunks, note)
+        hidden_store.write(layout, chunks, {**cache.note, "split": dataset.name})
     return _placed(cache.place, hidden_store.open_kept(layout, cache.place != "disk"), dataset, mesh)
 
 
