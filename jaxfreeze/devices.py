@@ -35,9 +35,15 @@ def configure(dtype: str) -> None:
     jax.config.update("jax_default_matmul_precision", "highest" if dtype == "float32" else "default")
 
 
+@functools.cache
 def compiler_options() -> dict[str, str | bool]:
-    """What XLA is told for each program: on a CPU, to compile quickly."""
-    return CPU_COMPILER_OPTIONS if jax.default_backend() == "cpu" else {}
+    """What XLA is told for each program: on a CPU, to compile quickly, by those options that this version of it has."""
+    known = {}
+    for name, value in CPU_COMPILER_OPTIONS.items() if jax.default_backend() == "cpu" else ():
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # "No such compile option"
+            jax.jit(lambda: 0).lower().compile({name: value})
+            known[name] = value
+    return known
 
 
 def jit(function: Callable[..., Result], **how: Any) -> Callable[..., Result]:
