@@ -150,7 +150,7 @@ class Attention(nnx.Module):
         query = query * (query.shape[-1] ** -0.5)
         scores = jnp.einsum("rnqh,rnwh->rnqw", query, key).astype(jnp.float32)
         # Softmax, its division left to the end, where there is less to divide; adding the mask is faster than choosing
-        # by it: together 2.3 times the speed of jax.nn.softmax on a CPU (heads of width 32, rows of 192 slots).
+        # by it: forward alone 2.3 times the speed of jax.nn.softmax on a busy CPU, with gradients about 1.2 times.
         scores = scores + jnp.where(mask, 0.0, BLOCKED)[:, None]
         weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))  # [R, N, Q, W] float32
         total = weights.sum(axis=-1, keepdims=True)
