@@ -133,8 +133,8 @@ def test_a_frozen_leaf_that_moves_is_found(
 ) -> None:
     honest = loop.Run.train
 
-    def dishonest(self: loop.Run, journal: object) -> freezing.Params:
-        trained = honest(self, journal)
+    def dishonest(self: loop.Run, steps: object, journal: object) -> freezing.Params:
+        trained = honest(self, steps, journal)
         path = "embeddings.layer_norm.bias"
         self.model.frozen[path] = self.model.frozen[path].at[3].add(1e-7)
         return trained

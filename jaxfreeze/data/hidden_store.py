@@ -45,6 +45,15 @@ class Layout:
         """Which row belongs where in a batch: int [R, W], or [R, S] by example; -1 where there is none."""
         return batch.example if self.by_example else batch.index
 
+    def empty(self, batch: Batch) -> np.ndarray:
+        """Zeros in the place of a batch's states: [R, W, D], or [R, S, D] by example."""
+        return np.zeros((*self.places(batch).shape, self.width), self.dtype)
+
+    def largest(self, shapes: Sequence[Shape]) -> int:
+        """Bytes of the states of the largest batch of these shapes."""
+        places = max(shape.rows * (shape.segments if self.by_example else shape.width) for shape in shapes)
+        return places * self.width * self.dtype.itemsize
+
 
 @dataclasses.dataclass(frozen=True)
 class HiddenStore:
@@ -55,20 +64,14 @@ class HiddenStore:
 
     def attach(self, batch: Batch) -> Batch:
         """The batch with its hidden states: [R, W, D], or [R, S, D] by example; zeros in empty places."""
-        places = self.layout.places(batch)
-        hidden = np.zeros((*places.shape, self.layout.width), self.layout.dtype)
-        rows, out = places.ravel(), hidden.reshape(-1, self.layout.width)
+        hidden = self.layout.empty(batch)
+        rows, out = self.layout.places(batch).ravel(), hidden.reshape(-1, self.layout.width)
         goes_on = np.append((rows[1:] == rows[:-1] + 1) & (rows[:-1] >= 0), False)  # the next one is its neighbour
         starts = np.flatnonzero((rows >= 0) & ~np.append(False, goes_on[:-1]))
         stops = np.flatnonzero((rows >= 0) & ~goes_on) + 1
         for start, stop in zip(starts, stops, strict=True):
             self._read(int(rows[start]), out[start:stop])
         return batch._replace(hidden=hidden)
-
-    def largest(self, shapes: Sequence[Shape]) -> int:
-        """Bytes of the states of the largest batch of these shapes."""
-        places = max(shape.rows * (shape.segments if self.layout.by_example else shape.width) for shape in shapes)
-        return places * self.layout.width * self.layout.dtype.itemsize
 
     def _read(self, start: int, out: np.ndarray) -> None:
         """Copy rows start.. into out [n, D]."""

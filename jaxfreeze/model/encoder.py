@@ -1,7 +1,9 @@
 """The encoder of BERT and RoBERTa: embeddings and layers over packed rows (Devlin et al. 2019; Liu et al. 2019)."""
 
 import dataclasses
+import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +12,14 @@ from flax import nnx
 from jaxfreeze.data.batches import Batch
 from jaxfreeze.model.dropout import dropout, mask_multiplier
 
+
+def gelu(x: jax.Array) -> jax.Array:
+    """The exact GELU by erf, as PyTorch computes it; by erfc, as in jax.nn.gelu, a feed-forward network takes 1.5x."""
+    return 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5)))
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu": gelu,
     "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
     "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
@@ -72,9 +80,18 @@ class Precision:
     parameter: str = "float32"
 
 
+class Linear(nnx.Linear):
+    """A dense layer over flat tokens: on a CPU the gradient of the kernel takes twice the time over rows."""
+
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
+        """[..., in] -> [..., out]."""
+        flat = super().__call__(inputs.reshape(-1, inputs.shape[-1]), out_sharding)
+        return flat.reshape(*inputs.shape[:-1], -1)
+
+
 def linear(size_in: int, size_out: int, precision: Precision, rngs: nnx.Rngs) -> nnx.Linear:
     """A dense layer, kernel [in, out]."""
-    return nnx.Linear(size_in, size_out, dtype=precision.compute, param_dtype=precision.parameter, rngs=rngs)
+    return Linear(size_in, size_out, dtype=precision.compute, param_dtype=precision.parameter, rngs=rngs)
 
 
 def layer_norm(config: EncoderConfig, precision: Precision, rngs: nnx.Rngs) -> nnx.LayerNorm:

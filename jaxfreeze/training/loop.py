@@ -4,11 +4,13 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 from jaxfreeze import devices, freezing
@@ -58,9 +60,13 @@ def finetune(config: TrainConfig) -> dict[str, Any]:
     folder.create(config)
     run.introduce()
     before = freezing.digests(run.model.frozen)
-    run.fill_cache()
+    with ThreadPoolExecutor(1) as worker:
+        compiling = worker.submit(run.compile)  # while the trunk runs
+        run.fill_cache()
+        run.watch.begin("compile")
+        steps = compiling.result()
     with Journal(folder, run.total_steps) as journal:
-        trained = run.train(journal)
+        trained = run.train(steps, journal)
         metrics = run.evaluate(trained)
         journal.evaluation(run.total_steps, metrics)
     run.watch.begin("load")
@@ -151,26 +157,37 @@ class Run:
     def group_size(self) -> int:
         """Steps in one dispatch, at most."""
         size = min(STEPS_PER_DISPATCH, self.config.log_every, self.total_steps)
-        if self.train_set.hidden is None:
-            return size
-        return max(1, min(size, GROUP_BYTES // self.train_set.hidden.largest(self.plan.shapes)))
+        layout = self.cache.sent_with_batches(self.train_set)
+        return size if layout is None else max(1, min(size, GROUP_BYTES // layout.largest(self.plan.shapes)))
 
-    def train(self, journal: Journal) -> freezing.Params:
+    def compile(self) -> jax.stages.Compiled:
+        """The training steps as a program, from the shapes of what they will be given: the trunk need not have run."""
+        batch, data = next(self.batches()), self.cache.announce(self.train_set, self.mesh)
+        layout = self.cache.sent_with_batches(self.train_set)
+        if layout is not None:
+            batch = batch._replace(hidden=layout.empty(batch))
+        group = jax.device_put(self.stack([batch]), Group.shardings(self.mesh))
+        inputs = (self.program, self.optimizer, self.model.trained, self.initial_state(), self.model.frozen, data)
+        lowered = compiled_train_steps.lower(*inputs, group, self.key(), np.int32(0))
+        return lowered.compile(devices.compiler_options())
+
+    def initial_state(self) -> optax.OptState:
+        """The optimizer's state before the first step."""
+        init = jax.jit(self.optimizer.init, out_shardings=devices.replicated(self.mesh))
+        return init(self.model.params())
+
+    def key(self) -> jax.Array:
+        """The key from which every step's dropout comes."""
+        return jax.device_put(jax.random.key(self.config.seed), devices.replicated(self.mesh))
+
+    def train(self, steps: jax.stages.Compiled, journal: Journal) -> freezing.Params:
         """Every step of the run -> the trained leaves. Raises NonFiniteLossError."""
-        self.watch.begin("compile")
-        trained = self.model.trained
-        whole_tree = self.model.params()
-        state = jax.jit(self.optimizer.init, out_shardings=devices.replicated(self.mesh))(whole_tree)
-        key = jax.device_put(jax.random.key(self.config.seed), devices.replicated(self.mesh))
-        groups = ahead(self.groups())
-        first = next(groups)
-        inputs = (self.program, self.optimizer, trained, state, self.model.frozen, self.train_set.data)
-        steps = compiled_train_steps.lower(*inputs, first[1], key, np.int32(0)).compile(devices.compiler_options())
         self.watch.begin("train")
+        trained, state, key = self.model.trained, self.initial_state(), self.key()
         journal.start()
         pending: list[Metrics] = []
         window = (0, time.perf_counter())
-        for batches, group in itertools.chain([first], groups):
+        for batches, group in ahead(self.groups()):
             trained, state, metrics = steps(
                 trained, state, self.model.frozen, self.train_set.data, group, key, np.int32(self.progress.steps)
             )
@@ -192,9 +209,12 @@ class Run:
         while done < self.total_steps:
             count = min(self.group_size, *(period - done % period for period in periods))
             some = [self.train_set.complete(batch) for batch in itertools.islice(batches, count)]
-            group = stack(some, self.plan.shapes, self.group_size, self.mesh.size)
-            yield some, jax.device_put(group, Group.shardings(self.mesh))
+            yield some, jax.device_put(self.stack(some), Group.shardings(self.mesh))
             done += count
+
+    def stack(self, batches: list[Batch]) -> Group:
+        """Batches for one dispatch, on the host."""
+        return stack(batches, self.plan.shapes, self.group_size, self.mesh.size)
 
     def batches(self) -> Iterator[Batch]:
         """Every batch of the run, in order."""

@@ -20,7 +20,7 @@ from jaxfreeze.data.hidden_store import HiddenStore, Layout
 from jaxfreeze.errors import InputError
 from jaxfreeze.training import console
 from jaxfreeze.training.setup import Dataset, Model
-from jaxfreeze.training.step import Program, compiled_trunk_step
+from jaxfreeze.training.step import Data, Program, compiled_trunk_step
 
 FORMAT = "1"  # part of the digest: raise it when the trunk computes something else
 SHARE = 0.5  # of the free memory: the most that a cache takes
@@ -43,6 +43,20 @@ class TrunkCache:
     def size(self) -> int:
         """Bytes."""
         return sum(layout.size for layout in self.layouts.values())
+
+    def sent_with_batches(self, dataset: Dataset) -> Layout | None:
+        """The layout of the states that come with the split's batches; None if they lie on the device or nowhere."""
+        return self.layouts[dataset.name] if self.place in ("host", "disk") else None
+
+    def announce(self, dataset: Dataset, mesh: Mesh) -> Data:
+        """The split's data on the device as they will be once the cache is filled, the states by shape alone."""
+        if self.place != "device":
+            return dataset.data
+        layout = self.layouts[dataset.name]
+        shape = (layout.rows, layout.width)
+        return dataset.data._replace(
+            hidden=jax.ShapeDtypeStruct(shape, layout.dtype, sharding=devices.replicated(mesh))
+        )
 
     @property
     def in_words(self) -> str:
