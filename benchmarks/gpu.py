@@ -25,7 +25,7 @@ import numpy as np
 
 from jaxfreeze import devices, freezing
 from jaxfreeze.data.batches import BatchPlan
-from jaxfreeze.data.groups import Group, stack
+from jaxfreeze.data.groups import stack
 from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Tokens
@@ -78,7 +78,7 @@ class Ours:
         batches = [batch for batch, _ in zip(plan, range(steps), strict=False)]
         self.examples = sum(int((batch.example >= 0).sum()) for batch in batches)
         group = stack(batches, plan.shapes, len(batches), 1)
-        self.group = jax.device_put(group, Group.shardings(self.mesh))
+        self.group = jax.device_put(group, group.shardings(self.mesh))
         self.flops = sum(self._flops(plan.shapes[number]) for number in group.shape_number)
         self.steps = len(batches)
 

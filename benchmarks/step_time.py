@@ -14,12 +14,11 @@ import time
 from importlib.metadata import version
 from typing import Literal
 
-import jax
 import numpy as np
 
 from jaxfreeze import devices
 from jaxfreeze.config import TrainConfig
-from jaxfreeze.training.loop import Run
+from jaxfreeze.training.run import Run
 from jaxfreeze.training.step import compiled_train_steps
 
 STEPS = 5
@@ -30,12 +29,11 @@ class Contestant:
 
     def __init__(self, model: str, trainable_layers: int | Literal["all"], cache: Literal["device", "off"]) -> None:
         config = TrainConfig("demo", model=model, trainable_layers=trainable_layers, cache=cache, log_every=STEPS)
-        self.run = Run.prepare(config)
+        self.run = Run.prepare([config])
         self.run.fill_cache()
-        self.key = jax.device_put(jax.random.key(0), devices.replicated(self.run.mesh))
+        self.key = self.run.key()
         self.trained = self.run.model.trained
-        init = jax.jit(self.run.optimizer.init, out_shardings=devices.replicated(self.run.mesh))
-        self.state = init(self.run.model.params())
+        self.state = self.run.initial_state(self.trained)
         self.group = next(self.run.groups())[1]
 
     def time(self) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-from jaxfreeze.config import TrainConfig, add_settings, cache_root, expected, read_settings
+from jaxfreeze.config import TrainConfig, add_settings, cache_root, expected, from_flag, read_settings
 from jaxfreeze.errors import InputError, did_you_mean, one_of
 
 DESCRIPTION = """\
@@ -19,6 +19,10 @@ Fine-tune the last k layers of BERT or RoBERTa in JAX, and prove that the rest d
 
 commands:
   train      fine-tune; what `python run.py --task ...` does without a command
+  --task T --find_layers 0.90 [--confidence 0.9] [--seeds 1 2 3]
+             how many layers keep 90% of full fine-tuning: the full model, then k = 0, 1, 2 ...
+  sweep      --config FILE.yaml --output_dir DIR: many runs over one trunk, a line in results.jsonl for each
+  report     DIR... --output DIR: figures, tables and the answer: how many layers are enough
   evaluate   --run DIR: load a finished run and score it again
   predict    --run DIR --input FILE --output FILE: predict for a file laid out as the run's task is
   cache      list | clear: what is kept on disk because it can be made again
@@ -27,6 +31,8 @@ commands:
 
 EXAMPLES = {
     "train": "python run.py --task demo --model demo --trainable_layers 3",
+    "sweep": "python run.py sweep --config configs/sweep.yaml --output_dir runs/sweep",
+    "report": "python run.py report runs/sweep --output runs/sweep/report",
     "evaluate": "python run.py evaluate --run runs/demo",
     "predict": "python run.py predict --run runs/demo --input test.tsv --output predictions.jsonl",
     "cache": "python run.py cache list",
@@ -53,6 +59,18 @@ METAVARS = {
 }
 """What stands for a flag's value in --help, where its type does not say enough."""
 
+AXES = {
+    "models": "NAME [NAME ...]",
+    "tasks": "TASK [TASK ...]",
+    "trainable_layers": "K [K ...]",
+    "learning_rates": "RATE [RATE ...]",
+    "seeds": "N [N ...]",
+}
+"""The axes of a sweep, as flags."""
+
+SEARCH_FLAGS = ("find_layers", "confidence", "seeds")
+"""What `--find_layers` takes beside the flags of a run."""
+
 FIELDS: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(TrainConfig)}
 
 
@@ -74,10 +92,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: list[str]) -> None:
+    if "--find_layers" in {flag for flag, _ in _by_flag(arguments)}:
+        _find_layers(arguments)
+        return
     config = _train_config("train", DESCRIPTION, arguments)
     from jaxfreeze.training.loop import finetune  # after the flags: --help and mistakes in flags answer without jax
 
     finetune(config)
+
+
+def _find_layers(arguments: list[str]) -> None:
+    """`--find_layers SHARE [--confidence SHARE] [--seeds N ...]` beside the flags of a run."""
+    flags = _by_flag(arguments)
+    found = {flag.removeprefix("--"): values for flag, values in flags if flag.removeprefix("--") in SEARCH_FLAGS}
+    rest = [(flag, values) for flag, values in flags if flag.removeprefix("--") not in SEARCH_FLAGS]
+    taken = {"--trainable_layers", "--trainable", "--seed", "--eval_every", "--overwrite"} & {flag for flag, _ in rest}
+    if taken:
+        raise InputError(f"{min(taken)}: not with --find_layers, which tries numbers of layers and --seeds itself")
+    target, confidence = (_share(name, found.get(name, ["0.9"])) for name in ("find_layers", "confidence"))
+    seeds = [from_flag(text) for text in found.get("seeds", ["1", "2", "3"])]
+    if not seeds or len(set(seeds)) < len(seeds) or not all(type(s) is int and 0 <= s < 2**32 for s in seeds):
+        raise InputError(f"--seeds {' '.join(map(str, seeds))}: expected whole numbers, each once")
+    config = _train_config("train", DESCRIPTION, [text for flag, values in rest for text in (flag, *values)])
+    folder = Path(config.output_dir or f"runs/find_layers-{config.task}-{Path(config.model).name}")
+    from jaxfreeze.study.search import find_layers
+
+    find_layers(dataclasses.replace(config, output_dir=None), target, confidence, seeds, folder)
+
+
+def _share(name: str, values: list[str]) -> float:
+    value = from_flag(values[0]) if len(values) == 1 else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1:
+        raise InputError(f"--{name} {' '.join(values)}: expected a share between 0 and 1, such as 0.9")
+    return float(value)
 
 
 def _inspect(arguments: list[str]) -> None:
@@ -87,6 +134,49 @@ def _inspect(arguments: list[str]) -> None:
     from jaxfreeze.training.inspection import inspect
 
     inspect(config)
+
+
+def _sweep(arguments: list[str]) -> None:
+    about = """Train every combination of models, tasks, trainable_layers, learning_rates and seeds. The axes, and any
+        training flag by its name, stand in the YAML file or on the command line, which wins. A sweep that was stopped
+        goes on where it was."""
+    parser = _parser("sweep", about, usage="python run.py sweep --config FILE --output_dir DIR [flags]")
+    parser.add_argument("--config", type=str, metavar="FILE", help="YAML file of the axes and of training flags.")
+    parser.add_argument("--output_dir", type=str, metavar="DIR", required=True, help="Folder for results.jsonl.")
+    parser.add_argument("--dry_run", action="store_true", help="Print the plan and what it costs; train nothing.")
+    parser.add_argument("--line_search", action="store_true", help="Run the file's section line_search instead.")
+    for name, metavar in AXES.items():
+        parser.add_argument(f"--{name}", type=str, metavar=metavar, help=f"Axis {name}.")
+    from jaxfreeze.study.grid import LISTS, read_grid
+
+    own = {"config", "output_dir", "dry_run", "line_search", "h", "help"}
+    flags = _by_flag(arguments)
+    ours = [(flag, values) for flag, values in flags if flag.lstrip("-") in own or not flag.startswith("--")]
+    options = _parse(parser, [text for flag, values in ours for text in (flag, *values)]).as_dict()
+    settings: dict[str, Any] = {}
+    for flag, values in flags:
+        name = flag.removeprefix("--")
+        if name not in own and flag.startswith("--"):
+            if not values and FIELDS.get(name) is not bool:
+                raise InputError(f"{flag}: expected a value, found none")
+            items = [from_flag(value) for value in values]
+            several = name in LISTS or FIELDS.get(name) == tuple[str, ...]
+            settings[name] = items if several else items[0] if items else True
+    file = Path(options["config"]) if options.get("config") else None
+    grid = read_grid(file, settings, options.get("line_search", False))
+    from jaxfreeze.study.runner import sweep
+
+    sweep(grid, Path(options["output_dir"]), options.get("dry_run", False))
+
+
+def _report(arguments: list[str]) -> None:
+    parser = _parser("report", "Write report.html, report.md and figures about the finished runs in some folders.")
+    parser.add_argument("folders", type=str, nargs="+", metavar="DIR", help="Folders of sweeps or of single runs.")
+    parser.add_argument("--output", type=str, metavar="DIR", required=True, help="Folder for the report.")
+    options = _parse(parser, arguments)
+    from jaxfreeze.study.report import report
+
+    report([Path(folder) for folder in options.folders], Path(options.output))
 
 
 def _evaluate(arguments: list[str]) -> None:
@@ -130,6 +220,8 @@ def _cache(arguments: list[str]) -> None:
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
+    "sweep": _sweep,
+    "report": _report,
     "evaluate": _evaluate,
     "predict": _predict,
     "cache": _cache,

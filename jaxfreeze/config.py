@@ -151,13 +151,26 @@ def from_yaml(path: Path) -> TrainConfig:
 
 def read_settings(path: Path) -> dict[str, Any]:
     """Some or all fields of a TrainConfig from a YAML file, each of the field's type. Raises InputError."""
+    return check_settings(read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """The mapping in a YAML file; no tag runs anything, no name stands twice. Raises InputError."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # a SafeLoader: no tag runs anything
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path}: expected a YAML file of settings ({error})") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected settings, one `name: value` a line, found {_cut(values)}")
-    return check_settings(values, str(path))
+    return values
+
+
+def from_flag(text: str) -> Any:
+    """The value that a flag's text has in YAML: a number, true, null or the text itself."""
+    try:
+        return yaml.load(text, _StrictLoader)
+    except yaml.YAMLError:
+        return text
 
 
 def check_settings(values: Mapping[Any, Any], place: str) -> dict[str, Any]:

@@ -68,9 +68,9 @@ def by_row(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def by_part(mesh: Mesh) -> NamedSharding:
-    """The second axis shared out over the devices: for groups of batches, [K, P, ...]."""
-    return NamedSharding(mesh, PartitionSpec(None, "data"))
+def by_part(mesh: Mesh, axis: int) -> NamedSharding:
+    """This axis shared out over the devices: for groups of batches, [K, P, ...]."""
+    return NamedSharding(mesh, PartitionSpec(*(None,) * axis, "data"))
 
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:

@@ -13,7 +13,8 @@ from jaxfreeze import devices, freezing
 from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.tasks import get_task
-from jaxfreeze.training import loop, setup
+from jaxfreeze.training import setup
+from jaxfreeze.training.run import NonFiniteLossError, Run
 from tests.folders import make_folder, tiny_rte
 
 
@@ -131,15 +132,15 @@ def test_the_seed_reaches_the_fresh_head(bert: Path) -> None:
 def test_a_frozen_leaf_that_moves_is_found(
     bert: Path, train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = loop.Run.train
+    honest = Run.train
 
-    def dishonest(self: loop.Run, steps: object, journal: object) -> freezing.Params:
+    def dishonest(self: Run, steps: object, journal: object) -> freezing.Params:
         trained = honest(self, steps, journal)
         path = "embeddings.layer_norm.bias"
         self.model.frozen[path] = self.model.frozen[path].at[3].add(1e-7)
         return trained
 
-    monkeypatch.setattr(loop.Run, "train", dishonest)
+    monkeypatch.setattr(Run, "train", dishonest)
     with pytest.raises(
         freezing.FrozenParametersMovedError, match=r"1 frozen parameters changed.*embeddings.layer_norm.bias"
     ):
@@ -149,7 +150,7 @@ def test_a_frozen_leaf_that_moves_is_found(
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(bert: Path, train: Command, tmp_path: Path) -> None:
-    with pytest.raises(loop.NonFiniteLossError, match=r"step \d of 6: loss nan"):
+    with pytest.raises(NonFiniteLossError, match=r"step \d of 6: loss nan"):
         train(
             bert,
             "--trainable_layers",

@@ -17,7 +17,10 @@ CHUNK = 1024  # examples, neighbours in the store, that a pass without training 
 
 
 class Batch(NamedTuple):
-    """Packed examples. R rows of W slots; a row holds up to S examples. Empty places are -1 (0 in `first`)."""
+    """Packed examples. R rows of W slots; a row holds up to S examples. Empty places are -1 (0 in `first`).
+
+    For runs trained side by side every leaf begins with one axis more, over the runs.
+    """
 
     index: Array  # int32 [R, W] number of the slot's token in the store
     segment: Array  # int32 [R, W] which of its row's examples the slot belongs to
@@ -172,12 +175,21 @@ def _best_set(table: np.ndarray, limit: int) -> list[int]:
 
 
 def pack(store: TokenStore, examples: np.ndarray, shapes: tuple[Shape, ...]) -> Batch:
-    """Pack examples [B] (-1: none) into the first of `shapes` that holds them; a pure function of both."""
-    real = examples[examples >= 0]
-    lengths, numbers = store.lengths[real].tolist(), real.tolist()
+    """Pack examples [B] (-1: none) into the first of `shapes` that holds them; a pure function of both.
+
+    Examples [S, B], a batch for each of S runs, are packed into the first shape that holds every one of them.
+    """
+    numbers = [batch[batch >= 0].tolist() for batch in np.atleast_2d(examples)]
+    lengths = [store.lengths[batch].tolist() for batch in numbers]
     for shape in shapes:
-        if rows := rows_within(lengths, shape):
-            return fill(store, [[numbers[place] for place in row] for row in rows], shape)
+        packed = [rows_within(batch, shape) for batch in lengths]
+        if None not in packed:
+            batches = [
+                fill(store, [[batch[place] for place in row] for row in rows], shape)
+                for batch, rows in zip(numbers, packed, strict=True)
+                if rows
+            ]
+            return batches[0] if examples.ndim == 1 else Batch(*map(np.stack, list(zip(*batches, strict=True))[:4]))
     raise ValueError(f"no shape of {shapes} holds examples of lengths {lengths}")
 
 
@@ -207,18 +219,24 @@ class BatchPlan:
 
     store: TokenStore
     batch_size: int
-    seed: int
+    seed: int | tuple[int, ...]  # or one for each of the runs trained side by side
     epochs: int
     shapes: tuple[Shape, ...]
 
     @classmethod
     def make(
-        cls, store: TokenStore, batch_size: int, seed: int, epochs: int, row_multiple: int = 1, limit: int = 4
+        cls,
+        store: TokenStore,
+        batch_size: int,
+        seed: int | tuple[int, ...],
+        epochs: int,
+        row_multiple: int = 1,
+        limit: int = 4,
     ) -> "BatchPlan":
         """Look at every batch of the run and choose at most `limit` shapes; row_multiple: devices sharing rows."""
-        lengths = np.concatenate(
-            [_lengths(store, shuffled_batches(store.num_examples, batch_size, seed, epoch)) for epoch in range(epochs)]
-        )
+        seeds = (seed,) if isinstance(seed, int) else seed
+        orders = [shuffled_batches(store.num_examples, batch_size, s, epoch) for s in seeds for epoch in range(epochs)]
+        lengths = np.concatenate([_lengths(store, order) for order in orders])
         return cls(store, batch_size, seed, epochs, choose_shapes(lengths, row_multiple, limit))
 
     @property
@@ -227,8 +245,13 @@ class BatchPlan:
         return -(-self.store.num_examples // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        sizes = (self.store.num_examples, self.batch_size)
         for epoch in range(self.epochs):
-            for examples in shuffled_batches(self.store.num_examples, self.batch_size, self.seed, epoch):
+            if isinstance(self.seed, int):
+                order = shuffled_batches(*sizes, self.seed, epoch)
+            else:
+                order = np.stack([shuffled_batches(*sizes, seed, epoch) for seed in self.seed], axis=1)  # [M, S, B]
+            for examples in order:
                 yield pack(self.store, examples, self.shapes)
 
 

@@ -18,14 +18,18 @@ T = TypeVar("T")
 class Group(NamedTuple):
     """Up to K batches of a few shapes, their rows shared out among P devices."""
 
-    batches: Batch  # leaves [K, P, R / P, ...]
+    batches: Batch  # leaves [K, P, R / P, ...], or [K, S, P, R / P, ...] for S runs side by side
     shape_number: Array  # int32 [K] which of the shapes each batch has
     count: Array  # int32, how many batches are there
 
-    @staticmethod
-    def shardings(mesh: Mesh) -> Any:
+    @property
+    def side_by_side(self) -> int:
+        """Axes before P in a batch: 1 for S, or none."""
+        return self.batches.example.ndim - 4
+
+    def shardings(self, mesh: Mesh) -> Any:
         """How a Group lies on the devices."""
-        return Group(by_part(mesh), replicated(mesh), replicated(mesh))  # type: ignore[arg-type]
+        return Group(by_part(mesh, 1 + self.side_by_side), replicated(mesh), replicated(mesh))  # type: ignore[arg-type]
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
@@ -40,12 +44,15 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 def stack(batches: Sequence[Batch], shapes: tuple[Shape, ...], size: int, parts: int) -> Group:
     """At most `size` batches -> a Group with room for `size`, on the host."""
     rows, width, segments = np.max([(shape.rows, shape.width, shape.segments) for shape in shapes], axis=0)
+    runs = batches[0].example.shape[:-2]  # () or (S,)
+    every = (slice(None),) * (len(runs) + 1)
 
     def leaf(values: list[np.ndarray], columns: int) -> np.ndarray:
-        buffer = np.zeros((size, parts, rows // parts, columns, *values[0].shape[2:]), values[0].dtype)
+        features = values[0].shape[len(runs) + 2 :]
+        buffer = np.zeros((size, *runs, parts, rows // parts, columns, *features), values[0].dtype)
         for place, value in zip(buffer, values, strict=False):
-            share = value.reshape(parts, -1, *value.shape[1:])
-            place[:, : share.shape[1], : share.shape[2]] = share
+            share = value.reshape(*runs, parts, -1, *value.shape[len(runs) + 1 :])
+            place[(*every, slice(share.shape[len(runs) + 1]), slice(share.shape[len(runs) + 2]))] = share
         return buffer
 
     columns = _columns(batches[0], width, segments)
@@ -57,10 +64,12 @@ def stack(batches: Sequence[Batch], shapes: tuple[Shape, ...], size: int, parts:
 
 def unstack(group: Group, number: Array, shape: Shape) -> Batch:
     """Batch `number` of a Group, given that it has this shape."""
+    part = group.side_by_side
 
     def leaf(stacked: jax.Array, columns: int) -> jax.Array:
-        share = stacked[number, :, : shape.rows // stacked.shape[1], :columns]
-        return share.reshape(shape.rows, *share.shape[2:])
+        batch = stacked[number]
+        share = batch[(*(slice(None),) * (part + 1), slice(shape.rows // batch.shape[part]), slice(columns))]
+        return share.reshape(*share.shape[:part], shape.rows, *share.shape[part + 2 :])
 
     columns = _columns(group.batches, shape.width, shape.segments)
     return Batch(*(leaf(stacked, c) for stacked, c in zip(group.batches, columns, strict=True) if c))
@@ -68,8 +77,8 @@ def unstack(group: Group, number: Array, shape: Shape) -> Batch:
 
 def shape_of(batch: Batch) -> Shape:
     """The shape of a batch."""
-    rows, width = batch.index.shape
-    return Shape(rows, width, batch.first.shape[1])
+    *_, rows, width = batch.index.shape
+    return Shape(rows, width, batch.first.shape[-1])
 
 
 def _columns(batch: Batch, width: int, segments: int) -> tuple[int, int, int, int, int]:

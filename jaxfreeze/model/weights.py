@@ -109,7 +109,7 @@ def load(folder: Path, config: EncoderConfig, num_outputs: int, seed: int) -> Pr
     if any(path.startswith(OUTPUTS) and path not in params for path in shapes):
         params = {path: leaf for path, leaf in params.items() if not path.startswith(OUTPUTS)}
     fresh = tuple(path for path in shapes if path not in params)
-    params |= _draw({path: shapes[path] for path in fresh}, seed)
+    params |= draw({path: shapes[path].shape for path in fresh}, seed)
     return Pretrained({path: params[path] for path in shapes}, fresh)
 
 
@@ -139,14 +139,14 @@ def _canonical(name: str, model_type: str) -> str:
     return f"{model_type}.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
 
 
-def _draw(shapes: dict[str, jax.ShapeDtypeStruct], seed: int) -> dict[str, np.ndarray]:
-    """Fresh head parameters."""
+def draw(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
+    """Fresh head parameters, float32: N(0, 0.02), biases 0."""
     keys = jax.random.split(jax.random.key(seed), len(shapes))
     return {
-        path: np.zeros(leaf.shape, np.float32)
+        path: np.zeros(shape, np.float32)
         if path.endswith(".bias")
-        else np.asarray(0.02 * jax.random.normal(key, leaf.shape, jnp.float32))
-        for key, (path, leaf) in zip(keys, sorted(shapes.items()), strict=True)
+        else np.asarray(0.02 * jax.random.normal(key, shape, jnp.float32))
+        for key, (path, shape) in zip(keys, sorted(shapes.items()), strict=True)
     }
 
 

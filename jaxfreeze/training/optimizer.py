@@ -27,9 +27,15 @@ class OptimizerConfig(NamedTuple):
 
 def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
     """Linear from 0 over the warm-up, then linear to 0 (get_linear_schedule_with_warmup of Hugging Face)."""
+    shape = _shape_of_schedule(config)
+    return lambda step: config.learning_rate * shape(step)
+
+
+def _shape_of_schedule(config: OptimizerConfig) -> optax.Schedule:
+    """The schedule for a peak of 1."""
     warmup_steps = math.ceil(config.warmup_ratio * config.total_steps)
-    rise = optax.schedules.linear_schedule(0.0, config.learning_rate, warmup_steps)
-    fall = optax.schedules.linear_schedule(config.learning_rate, 0.0, max(1, config.total_steps - warmup_steps))
+    rise = optax.schedules.linear_schedule(0.0, 1.0, warmup_steps)
+    fall = optax.schedules.linear_schedule(1.0, 0.0, max(1, config.total_steps - warmup_steps))
     return optax.schedules.join_schedules([rise, fall], [warmup_steps])
 
 
@@ -39,17 +45,22 @@ def decays(path: str) -> bool:
 
 
 def make_optimizer(config: OptimizerConfig, labels: freezing.Labels) -> optax.GradientTransformation:
-    """The policy as one optimizer over the whole tree; clipping, Adam and weight decay live in the trained group."""
+    """The policy as one optimizer over the whole tree; clipping, Adam and weight decay live in the trained group.
+
+    The peak learning rate is kept in the optimizer's state (an update is proportional to it), not in the program: runs
+    that differ in it alone share one program, side by side or one after the other.
+    """
     trained_group = optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
         optax.adamw(
-            learning_rate_schedule(config),
+            _shape_of_schedule(config),
             b1=0.9,
             b2=0.999,
             eps=1e-8,
             weight_decay=config.weight_decay,
             mask=lambda params: {path: decays(path) for path in params},
         ),
+        optax.inject_hyperparams(optax.scale)(step_size=config.learning_rate),
     )
     return freezing.partition(trained_group, labels)
 

@@ -4,6 +4,7 @@ import dataclasses
 import time
 from pathlib import Path
 
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -64,10 +65,21 @@ class Model:
         trainable, frozen = (sum(leaf.size for leaf in group.values()) for group in (self.trained, self.frozen))
         return {"total": trainable + frozen, "trainable": trainable, "frozen": frozen}
 
-    def program(self, task: Task, frozen_dropout: bool = False, shapes: tuple[Shape, ...] = ()) -> Program:
+    def start(self, seed: int) -> dict[str, np.ndarray]:
+        """The trained leaves, on the host, of a run with this seed, which draws the fresh ones."""
+        trained = {path: np.asarray(leaf) for path, leaf in self.trained.items()}
+        return trained | weights.draw({path: trained[path].shape for path in self.fresh if path in trained}, seed)
+
+    def program(
+        self,
+        task: Task,
+        frozen_dropout: bool = False,
+        shapes: tuple[Shape, ...] = (),
+        side_by_side: bool = False,
+    ) -> Program:
         """What a compiled step of this model is made of, the optimizer apart; shapes: those of training batches."""
         layers, cut = self.encoder.num_hidden_layers, self.policy.cut
-        return Program(self.graph, layers, cut, task.regression, frozen_dropout, shapes)
+        return Program(self.graph, layers, cut, task.regression, frozen_dropout, shapes, side_by_side)
 
 
 @dataclasses.dataclass(frozen=True)

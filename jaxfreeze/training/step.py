@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +30,7 @@ class Program:
     regression: bool
     frozen_dropout: bool = False
     shapes: tuple[Shape, ...] = ()  # of training batches
+    side_by_side: bool = False  # S runs at once: trained leaves, optimizer state, batches and keys begin with an axis S
 
 
 class Data(NamedTuple):
@@ -80,6 +82,11 @@ def loss_and_gradients(
     return jax.value_and_grad(loss_of)(trained)
 
 
+def over_runs(program: Program, function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
+    """The function of one run, or the same for the runs that are trained side by side."""
+    return jax.vmap(function, in_axes) if program.side_by_side else function
+
+
 def train_step(
     program: Program,
     optimizer: optax.GradientTransformation,
@@ -93,15 +100,17 @@ def train_step(
     step: jax.Array,
 ) -> tuple[freezing.Params, optax.OptState, Metrics]:
     """One optimizer step on batch `number` of a group -> (trained, optimizer state, metrics). `frozen` only goes in."""
-    seeds = dropout_seeds(jax.random.fold_in(key, step), program.num_layers)
+    seeds = over_runs(program, lambda key: dropout_seeds(jax.random.fold_in(key, step), program.num_layers))(key)
+    differentiate = over_runs(program, functools.partial(loss_and_gradients, program), (0, None, None, 0, 0))
+    update = over_runs(program, functools.partial(apply_gradients, optimizer), (0, 0, 0, None))
 
     def in_shape(shape: Shape) -> tuple[jax.Array, freezing.Params]:
-        return loss_and_gradients(program, trained, frozen, data, unstack(group, number, shape), seeds)
+        return differentiate(trained, frozen, data, unstack(group, number, shape), seeds)
 
     branches = [functools.partial(in_shape, shape) for shape in program.shapes]
     loss, gradients = jax.lax.switch(group.shape_number[number], branches)
-    trained, optimizer_state = apply_gradients(optimizer, gradients, optimizer_state, trained, frozen)
-    return trained, optimizer_state, Metrics(loss, optax.tree.norm(gradients))
+    trained, optimizer_state = update(gradients, optimizer_state, trained, frozen)
+    return trained, optimizer_state, Metrics(loss, over_runs(program, optax.tree.norm)(gradients))
 
 
 def train_steps(
@@ -115,7 +124,7 @@ def train_steps(
     key: jax.Array,
     first_step: jax.Array,
 ) -> tuple[freezing.Params, optax.OptState, Metrics]:
-    """A step for each batch of the group, in one dispatch; metrics are [K]."""
+    """A step for each batch of the group, in one dispatch; metrics are [K], or [K, S] side by side."""
 
     def body(number: jax.Array, carry: Any) -> Any:
         trained, state, metrics = carry
@@ -124,7 +133,7 @@ def train_steps(
         )
         return trained, state, jax.tree.map(lambda all_, one: all_.at[number].set(one), metrics, new)
 
-    nothing = jnp.zeros(group.shape_number.shape, jnp.float32)
+    nothing = jnp.zeros(group.shape_number.shape + key.shape, jnp.float32)
     return jax.lax.fori_loop(0, group.count, body, (trained, optimizer_state, Metrics(nothing, nothing)))
 
 
@@ -134,13 +143,18 @@ def predict_step(program: Program, params: freezing.Params, data: Data, batch: B
     return model.top(state_at_cut(program, model, data, batch, None), batch, program.cut)
 
 
-def trunk_step(program: Program, params: freezing.Params, data: Data, batch: Batch) -> State:
-    """The state at the cut of one packed batch, no dropout: what the trunk cache keeps."""
-    return state_at_cut(program, bind(program.graph, params), data, batch, None)
+def trunk_step(program: Program, start: int, params: freezing.Params, data: Data, batch: Batch) -> State:
+    """The state at the cut of one packed batch, no dropout: what the trunk cache keeps.
+
+    start: the cut at which `data` or `batch` holds the state already; 0: from the tokens.
+    """
+    model = bind(program.graph, params)
+    state = state_at_cut(dataclasses.replace(program, cut=start), model, data, batch, None)
+    return model.blocks(state, batch, start, program.cut, None)
 
 
 compiled_train_steps = jax.jit(
     train_steps, static_argnames=("program", "optimizer"), donate_argnames=("trained", "optimizer_state")
 )
 compiled_predict_step = devices.jit(predict_step, static_argnames="program")
-compiled_trunk_step = devices.jit(trunk_step, static_argnames="program")
+compiled_trunk_step = devices.jit(trunk_step, static_argnames=("program", "start"))

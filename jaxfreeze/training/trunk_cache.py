@@ -38,6 +38,7 @@ class TrunkCache:
     keep: bool  # on disk, for this run and the next
     layouts: dict[str, Layout]  # by the split's name; empty where there is no cache
     note: dict[str, str]  # what it is of, for `cache list`
+    starts: dict[str, tuple[int, Layout]]  # by the split's name: the nearest lower cut whose states are on disk
 
     @property
     def size(self) -> int:
@@ -68,6 +69,8 @@ class TrunkCache:
         what = "first tokens" if one.by_example else "tokens"
         found = all(layout.kept for layout in self.layouts.values())
         disk = "found on disk" if found else "kept on disk for the next run" if self.keep else "not kept on disk"
+        if self.starts and not found:
+            disk += ", made from a lower cut's"
         return (
             f"trunk cache: {rows:,} {what} x {one.width} {one.dtype} = {self.size / 1e6:,.1f} MB, "
             f"read from {PLACES[self.place]}, {disk}"
@@ -82,7 +85,7 @@ def plan(
     auto: the fastest place where it fits, and off where it saves nothing. Raises InputError for a place that was asked
     for and cannot be.
     """
-    off = TrunkCache("off", False, {}, {})
+    off = TrunkCache("off", False, {}, {}, {})
     if config.cache == "off":
         return off
     asked = config.cache != "auto"
@@ -92,21 +95,24 @@ def plan(
             raise InputError(f"--cache {config.cache}: with {why} no layer's output is constant; leave --cache out")
         return off
     leaf_digests = freezing.digests(model.frozen)
-    layouts = {d.name: _layout(model, program, d, mesh, leaf_digests) for d in datasets}
+    layouts = {d.name: _layout(model, program, program.cut, d, mesh, leaf_digests) for d in datasets}
+    starts = {
+        d.name: start for d in datasets if (start := _nearest_below(model, program, d, mesh, leaf_digests)) is not None
+    }
     missing = sum(layout.size for layout in layouts.values() if not layout.kept)
     if not asked and (program.cut == 1 or (missing and examples < datasets[0].store.num_examples)):
         return off  # embeddings alone are a lookup already; a run shorter than the pass would pay more than it saves
     place: Place = (
         config.cache if config.cache != "auto" else _fastest(sum(layout.size for layout in layouts.values()), mesh)
     )
-    folders = [layout.folder for layout in layouts.values()]
+    folders = [layout.folder for layout in (*layouts.values(), *(start[1] for start in starts.values()))]
     obstacle = cache_folder.make_room(missing, int(config.cache_budget * 1e9), folders) if missing else ""
     if obstacle and place == "disk":
         if asked:
             raise InputError(f"--cache disk: needs {missing / 1e9:.2f} GB more, and {obstacle}")
         return off
     note = {"task": config.task, "model": config.model, "cut": str(program.cut), "dtype": config.dtype}
-    return TrunkCache(place, not obstacle, layouts, note)
+    return TrunkCache(place, not obstacle, layouts, note, starts)
 
 
 def _fastest(size: int, mesh: Mesh) -> Place:
@@ -115,9 +121,22 @@ def _fastest(size: int, mesh: Mesh) -> Place:
     return "host" if size <= SHARE * devices.free_host_bytes() else "disk"
 
 
-def _layout(model: Model, program: Program, dataset: Dataset, mesh: Mesh, leaf_digests: dict[str, str]) -> Layout:
-    """The cache of one split, named by all that its values depend on."""
-    cut, layers = program.cut, program.num_layers
+def _nearest_below(
+    model: Model, program: Program, dataset: Dataset, mesh: Mesh, leaf_digests: dict[str, str]
+) -> tuple[int, Layout] | None:
+    """The highest cut below this one whose states are on disk: from there the pass has the fewest layers to run."""
+    for cut in range(program.cut - 1, 1, -1):  # the embeddings alone are a lookup
+        layout = _layout(model, program, cut, dataset, mesh, leaf_digests)
+        if layout.kept:
+            return cut, layout
+    return None
+
+
+def _layout(
+    model: Model, program: Program, cut: int, dataset: Dataset, mesh: Mesh, leaf_digests: dict[str, str]
+) -> Layout:
+    """The cache of one split at a cut, named by all that its values depend on."""
+    layers = program.num_layers
     below = {path: digest for path, digest in leaf_digests.items() if freezing.block_of(path, layers) < cut}
     made_of = (FORMAT, freezing.digest_of(below), dataset.store.digest, model.encoder, cut, model.dtype)
     digest = hashlib.sha256(repr((*made_of, devices.describe(mesh))).encode()).hexdigest()
@@ -132,7 +151,11 @@ def serve(cache: TrunkCache, dataset: Dataset, model: Model, program: Program, m
         return dataset
     layout = cache.layouts[dataset.name]
     if not layout.kept:
-        chunks = _trunk_pass(layout, program, model.params(), dataset, mesh)
+        start, source = 0, dataset
+        if dataset.name in cache.starts:
+            start, lower = cache.starts[dataset.name]
+            source = dataclasses.replace(dataset, hidden=hidden_store.open_kept(lower, in_memory=False))
+        chunks = _trunk_pass(layout, program, start, model.params(), source, mesh)
         if not cache.keep:
             return _placed(cache.place, hidden_store.gather(layout, chunks), dataset, mesh)
         hidden_store.write(layout, chunks, {**cache.note, "split": dataset.name})
@@ -146,11 +169,11 @@ def _placed(place: Place, store: HiddenStore, dataset: Dataset, mesh: Mesh) -> D
 
 
 def _trunk_pass(
-    layout: Layout, program: Program, params: freezing.Params, dataset: Dataset, mesh: Mesh
+    layout: Layout, program: Program, start: int, params: freezing.Params, dataset: Dataset, mesh: Mesh
 ) -> Iterator[np.ndarray]:
-    """The trunk over a whole split, in order: the rows of one chunk of examples after the other, [n, D]."""
-    store, start, said = dataset.store, time.perf_counter(), time.perf_counter()
-    states = _states(program, params, dataset, mesh)
+    """The trunk, from the cut `start` on, over a whole split: the rows of one chunk after the other, [n, D]."""
+    store, began, said = dataset.store, time.perf_counter(), time.perf_counter()
+    states = _states(program, start, params, dataset, mesh)
     for chunk, parts in itertools.groupby(states, key=lambda part: int(part[0].example.max()) // CHUNK):
         first, last = chunk * CHUNK, min((chunk + 1) * CHUNK, store.num_examples)
         begin, end = (first, last) if layout.by_example else (int(store.start[first]), int(store.start[last]))
@@ -162,18 +185,18 @@ def _trunk_pass(
         now = time.perf_counter()
         if now - said > SAY_EVERY and end < layout.rows:
             said = now
-            left = (now - start) / end * (layout.rows - end)
+            left = (now - began) / end * (layout.rows - end)
             console.say(f"trunk cache: {end / layout.rows:.0%} computed, {left:.0f} s left")
 
 
 def _states(
-    program: Program, params: freezing.Params, dataset: Dataset, mesh: Mesh
+    program: Program, start: int, params: freezing.Params, dataset: Dataset, mesh: Mesh
 ) -> Iterator[tuple[Batch, jax.Array]]:
     """Batches and their states at the cut; a few are under way while one is in use."""
     waiting: deque[tuple[Batch, jax.Array]] = deque()
     for batch in evaluation_batches(dataset.store, devices.pass_batch_size(), mesh.size):
-        on_device = jax.device_put(batch, devices.by_row(mesh))
-        waiting.append((batch, compiled_trunk_step(program, params, dataset.data, on_device)))
+        on_device = jax.device_put(dataset.complete(batch), devices.by_row(mesh))
+        waiting.append((batch, compiled_trunk_step(program, start, params, dataset.data, on_device)))
         if len(waiting) > 2:
             yield waiting.popleft()
     yield from waiting

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxfreeze import devices, freezing
-from jaxfreeze.data.groups import Group, shape_of, stack
+from jaxfreeze.data.groups import shape_of, stack
 from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Tokens
 from jaxfreeze.model.encoder import Precision
@@ -89,7 +89,7 @@ class Setting:
                 self.state,
                 self.frozen,
                 self.data,
-                jax.device_put(group, Group.shardings(self.mesh)),
+                jax.device_put(group, group.shardings(self.mesh)),
                 jax.random.key(7),
                 np.int32(first),
             )

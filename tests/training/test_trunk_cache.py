@@ -97,6 +97,29 @@ def test_the_trunk_runs_once(bert: Path, data: Path, tmp_path: Path, monkeypatch
         passes = len(calls)
 
 
+@pytest.mark.parametrize("dtype", ("float32", "bfloat16"))
+def test_a_higher_cut_starts_from_a_lower_ones_cache(
+    family_folder: Path, dtype: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    flags = ["--trainable_layers", "0", "--dtype", dtype]
+    assert train(family_folder, data, tmp_path / "from-tokens", *flags) == 0
+    shutil.rmtree(cache_root() / "trunk")
+    assert train(family_folder, data, tmp_path / "below", "--trainable_layers", "1", "--dtype", dtype) == 0
+    starts = []
+    honest = trunk_cache.compiled_trunk_step
+    monkeypatch.setattr(trunk_cache, "compiled_trunk_step", lambda *inputs: starts.append(inputs[1]) or honest(*inputs))
+    capsys.readouterr()
+    assert train(family_folder, data, tmp_path / "from-below", *flags) == 0
+    assert "made from a lower cut's" in capsys.readouterr().out
+    assert starts == [2] * 3  # above the embeddings and layer 0, for two batches of training rows and one of validation
+    np.testing.assert_allclose(losses(tmp_path / "from-below"), losses(tmp_path / "from-tokens"), rtol=1e-5)
+    assert metrics(tmp_path / "from-below")["metrics"] == metrics(tmp_path / "from-tokens")["metrics"]
+    # Found again, it is read and not made.
+    assert train(family_folder, data, tmp_path / "again", *flags) == 0
+    assert "found on disk" in capsys.readouterr().out
+    assert losses(tmp_path / "again") == losses(tmp_path / "from-below")
+
+
 def test_other_weights_are_another_cache(bert: Path, data: Path, tmp_path: Path) -> None:
     other = shutil.copytree(bert, tmp_path / "other")  # the same tokenizer, bit for bit
     tensors = load_file(bert / "model.safetensors")

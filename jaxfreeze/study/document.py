@@ -1,0 +1,122 @@
+"""A report as a list of blocks, whatever it is written in; and the blocks in Markdown."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxfreeze.study.figures import Drawing
+
+MARK = "<!-- jaxfreeze report -->"
+"""The first line of every report.md."""
+
+
+class Value(NamedTuple):
+    """What stands in a cell of a table."""
+
+    text: str
+    key: float | None = None
+    """What a number is sorted by; None: by its text."""
+
+
+class Heading(NamedTuple):
+    """Of a section (level 2) or a part of one (3)."""
+
+    level: int
+    text: str
+
+
+class Paragraph(NamedTuple):
+    """Plain text."""
+
+    text: str
+
+
+class Items(NamedTuple):
+    """A list; what an item is about, and the item."""
+
+    items: Sequence[tuple[str, str]]
+
+
+class Notice(NamedTuple):
+    """What a reader must not miss."""
+
+    lines: Sequence[str]
+
+
+class Table(NamedTuple):
+    """Rows of cells; the first cell of a row is its heading."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Value]]
+
+    def numbers(self) -> list[bool]:
+        """Which columns hold numbers: they stand on the right."""
+        return [
+            column > 0 and any(row[column].key is not None for row in self.rows) for column in range(len(self.columns))
+        ]
+
+
+class Picture(NamedTuple):
+    """A figure, with what it shows in words."""
+
+    drawing: Drawing
+    caption: str
+    alt: str
+
+
+Block = Heading | Paragraph | Items | Notice | Table | Picture
+
+
+class Document(NamedTuple):
+    """A whole report."""
+
+    title: str
+    subtitle: str
+    blocks: Sequence[Block]
+
+
+def to_markdown(document: Document) -> str:
+    """report.md; figures are linked as figures/NAME.png."""
+    parts = [MARK, f"# {_escaped(document.title)}", _start(_escaped(document.subtitle))]
+    parts += [_block(block) for block in document.blocks]
+    return "\n\n".join(parts) + "\n"
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Heading(level, text):
+            return f"{'#' * level} {_escaped(text)}"
+        case Paragraph(text):
+            return _start(_escaped(text))
+        case Items(items):
+            return "\n".join(
+                f"- {f'**{_escaped(about)}**: ' if about else ''}{_escaped(text)}" for about, text in items
+            )
+        case Notice(lines):
+            return "\n>\n".join(f"> {_escaped(line)}" for line in lines)
+        case Table():
+            return _table(block)
+        case Picture(drawing, caption, alt):
+            return f"![{_escaped(alt)}](figures/{drawing.name}.png)\n\n*{_escaped(caption)}*"
+
+
+def _table(table: Table) -> str:
+    lines = [
+        "| " + " | ".join(map(_escaped, table.columns)) + " |",
+        "|" + "|".join("---:" if number else "---" for number in table.numbers()) + "|",
+        *("| " + " | ".join(_escaped(value.text) for value in row) + " |" for row in table.rows),
+    ]
+    return f"{_start(_escaped(table.caption))}\n\n" + "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown takes as it is, on one line."""
+    text = " ".join(text.split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
+
+
+def _start(text: str) -> str:
+    """Escaped text that begins a line, where a number or a sign would begin a list."""
+    return re.sub(r"^(\d*)([-+#=.)])", r"\1\\\2", text)

@@ -1,0 +1,235 @@
+"""Runs a sweep: groups of runs over one trunk, side by side where that is faster; a line in results.jsonl for each."""
+
+import dataclasses
+import datetime
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jaxfreeze import devices, freezing
+from jaxfreeze.config import TrainConfig
+from jaxfreeze.errors import InputError
+from jaxfreeze.model.source import model_folder, read_config
+from jaxfreeze.study import results
+from jaxfreeze.study.grid import Grid, Group, check_depths
+from jaxfreeze.training import console
+from jaxfreeze.training.run import Run
+from jaxfreeze.training.run_folder import NOT_COMPARED
+
+IDENTITY = ("model", "task", "train_file", "trainable_layers", "seed", "learning_rate")
+MEMORY_SHARE = 0.5  # of the free device memory: what runs side by side may take
+BYTES_OF_A_PARAMETER = 16  # of a trained one: itself, its gradient, and Adam's two moments, float32
+ACTIVATIONS = 40  # values of width D that one trained layer keeps for each token until its gradient is computed
+
+
+class DivergedError(Exception):
+    """The loss of some runs of a sweep was not finite; the others are finished."""
+
+
+class Job(NamedTuple):
+    """Runs for one program."""
+
+    group: Group
+    runs: tuple[TrainConfig, ...]
+
+
+class ResultsFile:
+    """results.jsonl of one sweep: what is in it already, and appending a line that is whole or not there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / results.RESULTS_FILE
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"--output_dir {folder}: expected a folder, found a file; give another name")
+        if folder.is_dir() and any(folder.iterdir()) and not self.path.is_file():
+            raise InputError(f"--output_dir {folder}: the folder is not empty and holds no sweep; give another name")
+        self.notes: list[str] = []
+        self.done: dict[tuple[Any, ...], dict[str, Any]] = {}
+        if self.path.is_file() and b"\n" in self.path.read_bytes():
+            found = results.read([folder])
+            self.notes = found.notes
+            self.done = {_identity(run.config): run.config for run in found.runs}
+
+    def has(self, config: TrainConfig) -> bool:
+        """Whether this run is there. Raises InputError if it is there with other settings."""
+        asked = as_json(config)
+        before = self.done.get(_identity(asked))
+        if before is None:
+            return False
+        differing = [
+            f"{name} was {before.get(name)}, is {value}"
+            for name, value in asked.items()
+            if name not in NOT_COMPARED and before.get(name) != value
+        ]
+        if differing:
+            raise InputError(f"{self.path}: holds other runs ({'; '.join(differing)}); give another --output_dir")
+        return True
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add a line and have it on disk; a torn last line, of a process that was killed, is removed first."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab+") as file:
+            file.seek(0)
+            whole = file.read().rfind(b"\n") + 1
+            file.truncate(whole)
+            file.write((json.dumps(record) + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _identity(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells the runs of a sweep apart."""
+    return tuple(config.get(name) for name in IDENTITY)
+
+
+def as_json(config: TrainConfig) -> dict[str, Any]:
+    """A config as it stands in a line."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def sweep(grid: Grid, folder: Path, dry_run: bool = False) -> None:
+    """Make every run of the grid that is not in folder/results.jsonl yet.
+
+    Raises InputError for a grid or a folder that cannot be, DivergedError when all others are done.
+    """
+    check_depths(grid, {model: read_config(model_folder(model)).num_hidden_layers for model in grid.models})
+    run_groups(list(grid.groups()), folder, dry_run)
+    if not dry_run:
+        console.say(f"`python run.py report {folder} --output {folder / 'report'}` shows the results")
+
+
+def run_groups(groups: Sequence[Group], folder: Path, dry_run: bool = False) -> None:
+    """Make the runs of these groups that are not in folder/results.jsonl yet."""
+    file = ResultsFile(folder)
+    for note in file.notes:
+        console.say(note)
+    missing = [group._replace(runs=tuple(run for run in group.runs if not file.has(run))) for group in groups]
+    missing = [group for group in missing if group.runs]
+    total, count = sum(len(group.runs) for group in groups), sum(len(group.runs) for group in missing)
+    console.say(f"{folder}: {total} runs, {total - count} of them finished, {count} to do")
+    if dry_run:
+        from jaxfreeze.study.plan import describe_plan
+
+        describe_plan(missing)
+        return
+    diverged: list[str] = []
+    with SweepProgress(count) as progress:
+        for group in missing:
+            for runs in in_parts(group):
+                progress.begin(group, len(runs))
+                diverged += run_together(runs, file, progress)
+    if diverged:
+        raise DivergedError(f"the loss was not finite, try a lower learning rate: {'; '.join(diverged)}")
+
+
+def in_parts(group: Group) -> Iterator[tuple[TrainConfig, ...]]:
+    """The runs of a group, as many at a time as are trained side by side."""
+    width = side_by_side(group)
+    for first in range(0, len(group.runs), width):
+        yield group.runs[first : first + width]
+
+
+def side_by_side(group: Group) -> int:
+    """How many runs of a group go into one program: on an accelerator as many as fit its memory.
+
+    One on a CPU: a single run keeps its cores busy already.
+    """
+    if jax.default_backend() == "cpu":
+        return 1
+    config = group.runs[0]
+    encoder = read_config(model_folder(config.model))
+    width, layers = encoder.hidden_size, encoder.num_hidden_layers
+    trained = layers if group.trainable_layers == "all" else group.trainable_layers
+    parameters = trained * 12 * width**2 + (encoder.vocab_size * width if group.trainable_layers == "all" else 0)
+    activations = config.batch_size * config.max_length * width * 4 * ACTIVATIONS * max(1, trained)
+    room = MEMORY_SHARE * devices.free_bytes(devices.data_mesh())
+    return max(1, min(len(group.runs), int(room // (BYTES_OF_A_PARAMETER * parameters + activations))))
+
+
+def run_together(configs: Sequence[TrainConfig], file: ResultsFile, progress: "SweepProgress") -> list[str]:
+    """Train runs side by side and append their lines -> those that diverged, in words."""
+    run = Run.prepare(configs)
+    progress.steps_of(run)
+    before = freezing.digests(run.model.frozen)
+    compiled = run.get_ready()
+    trained = run.train(compiled, progress)
+    freezing.check_unmoved(before, freezing.digests(run.model.frozen))
+    cost = compiled.cost_analysis() or {}
+    flops = cost.get("flops", 0.0) / len(configs)
+    scored = {}
+    for number in range(len(configs)):
+        if number not in run.diverged:
+            leaves = {p: leaf[number] for p, leaf in trained.items()} if run.side_by_side else trained
+            scored[number] = run.evaluate(leaves)
+    run.watch.begin(None)
+    for number, metrics in scored.items():
+        config = configs[number]
+        file.append(
+            {
+                **run.result(metrics, number),
+                "learning_rate": config.learning_rate,
+                "config": as_json(config),
+                "flops_per_step": flops or None,
+                "side_by_side": len(configs),
+                "frozen_digest": freezing.digest_of(before),
+                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            }
+        )
+        progress.finished(config, metrics[run.task.primary_metric], run.task.primary_metric)
+    return [f"{c.task} {c.model} k={c.trainable_layers} seed {c.seed} learning rate {c.learning_rate:g}"
+            for number, c in enumerate(configs) if number in run.diverged]  # fmt: skip
+
+
+class SweepProgress:
+    """One view for a whole sweep: a moving line on a terminal, a plain line for each finished run elsewhere."""
+
+    def __init__(self, runs: int) -> None:
+        self.runs, self.done, self._start = runs, 0, time.perf_counter()
+        self._now, self._together, self._steps = "", 1, 1
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[now]}"), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console.console, disable=not console.console.is_terminal)
+        self._task = self._bar.add_task("sweep", total=runs, now="")
+
+    def __enter__(self) -> "SweepProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def begin(self, group: Group, together: int) -> None:
+        """These runs are next."""
+        self._together = together
+        self._now = f"{group.task} on {Path(group.model).name}, k = {group.trainable_layers}"
+        self._bar.update(self._task, now=self._now)
+
+    def steps_of(self, run: Run) -> None:
+        """The runs have this many steps."""
+        self._steps = run.total_steps
+
+    def start(self) -> None:
+        """The first step begins now."""
+
+    def step(self, step: int, figures: Mapping[str, float]) -> None:
+        """After `step` optimizer steps."""
+        part = self._together * step / self._steps
+        self._bar.update(self._task, completed=self.done + part, now=f"{self._now}  loss {figures['loss']:.4f}")
+
+    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Not asked for within a sweep."""
+
+    def finished(self, config: TrainConfig, score: float, metric: str) -> None:
+        """One run is in the file."""
+        self.done += 1
+        self._bar.update(self._task, completed=self.done)
+        left = (time.perf_counter() - self._start) / self.done * (self.runs - self.done)
+        console.say(
+            f"{self.done}/{self.runs}  {config.task} on {Path(config.model).name}, k = {config.trainable_layers}, "
+            f"seed {config.seed}, learning rate {config.learning_rate:g}: {metric} {score:.4f}  "
+            f"({left:.0f} s left at this pace)"
+        )

@@ -1,0 +1,128 @@
+"""`--find_layers`: how many layers does this task need? The full model first, then k from the cheap end, with seeds."""
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxfreeze.config import TrainConfig
+from jaxfreeze.model.source import model_folder, read_config
+from jaxfreeze.study import results
+from jaxfreeze.study.analysis import TAILS, Cell, curves, resampled_means
+from jaxfreeze.study.grid import Group, Layers
+from jaxfreeze.study.runner import run_groups
+from jaxfreeze.training import console
+
+
+class Verdict(NamedTuple):
+    """A number of layers against the full model."""
+
+    layers: Layers
+    score: float  # mean over the seeds, a fraction
+    full_score: float
+    share: float  # score / full_score
+    low: float  # 95% interval of the share; NaN with one seed
+    high: float
+    sure: float  # of the resamples, those that keep the target; NaN with one seed
+    time: float  # share of the full model's seconds
+
+
+def find_layers(
+    config: TrainConfig, target: float, confidence: float, seeds: Sequence[int], folder: Path
+) -> Verdict | None:
+    """Find the smallest k that keeps `target` of the full model's score in `confidence` of the resamples over seeds.
+
+    The runs stay in folder/results.jsonl; called again, also with more seeds, the search goes on with them. Returns
+    None if no k below the whole model is sure to. Raises InputError for what no run could have.
+    """
+    layers = read_config(model_folder(config.model)).num_hidden_layers
+    run_groups([_group(config, "all", seeds)], folder)
+    doubtful: list[Verdict] = []
+    for k in range(layers + 1):
+        run_groups([_group(config, k, seeds)], folder)
+        verdict = judge(folder, k, target, seeds)
+        console.say(_in_words(verdict, layers))
+        if verdict.sure >= confidence:
+            _conclude(config, verdict, doubtful, layers, target, confidence, seeds)
+            return verdict
+        if verdict.share >= target or verdict.sure > 1 - confidence:
+            doubtful.append(verdict)
+    console.say(f"no number of layers below the whole model is sure to keep {target:.0%} of its score")
+    _say_doubts(doubtful, target, confidence, seeds)
+    return None
+
+
+def judge(folder: Path, k: int, target: float, seeds: Sequence[int]) -> Verdict:
+    """What the runs of these seeds in folder/results.jsonl say of k layers."""
+    runs = [run for run in results.read([folder]).runs if run.seed in seeds and run.trainable_layers in (k, "all")]
+    curve = curves(runs)[0]
+    cell, full = curve.cell(k), curve.full
+    assert cell is not None  # both were run before
+    assert full is not None
+    means = resampled_means([cell, full])
+    ratios = means[:, 0] / means[:, 1]
+    low, high = np.quantile(ratios, TAILS)
+    sure = np.mean(means[:, 0] >= target * means[:, 1]) if cell.n > 1 else np.nan
+    time = _seconds(cell) / _seconds(full)
+    return Verdict(k, cell.mean, full.mean, cell.mean / full.mean, float(low), float(high), float(sure), time)
+
+
+def _seconds(cell: Cell) -> float:
+    return float(np.mean([run.seconds["total"] for run in cell.runs]))
+
+
+def _group(config: TrainConfig, layers: Layers, seeds: Sequence[int]) -> Group:
+    runs = tuple(dataclasses.replace(config, trainable_layers=layers, seed=seed) for seed in seeds)
+    return Group(config.model, config.task, layers, runs)
+
+
+def _in_words(verdict: Verdict, layers: int) -> str:
+    interval = "" if np.isnan(verdict.low) else f" ({100 * verdict.low:.1f} to {100 * verdict.high:.1f})"
+    what = "the head alone keeps" if verdict.layers == 0 else f"{verdict.layers} of {layers} layers keep"
+    return (
+        f"{what} {100 * verdict.share:.1f}%{interval} of full fine-tuning "
+        f"({100 * verdict.score:.1f} against {100 * verdict.full_score:.1f}), at {verdict.time:.0%} of its time"
+    )
+
+
+def _conclude(
+    config: TrainConfig,
+    verdict: Verdict,
+    doubtful: Sequence[Verdict],
+    layers: int,
+    target: float,
+    confidence: float,
+    seeds: Sequence[int],
+) -> None:
+    _say_doubts(doubtful, target, confidence, seeds)
+    chosen = dataclasses.replace(config, trainable_layers=verdict.layers, seed=seeds[0])
+    console.say(f"answer: {_in_words(verdict, layers)}; command to train it:")
+    console.say(command(chosen))
+
+
+def _say_doubts(doubtful: Sequence[Verdict], target: float, confidence: float, seeds: Sequence[int]) -> None:
+    if len(seeds) < 2:
+        console.say("one seed decides nothing: give --seeds two or more")
+    for verdict in doubtful:
+        if not np.isnan(verdict.sure):
+            console.say(
+                f"the {len(seeds)} seeds do not decide whether k = {verdict.layers} keeps {target:.0%}: it does in "
+                f"{verdict.sure:.0%} of the resamples, {confidence:.0%} are asked for; more --seeds may tell"
+            )
+
+
+def command(config: TrainConfig) -> str:
+    """The command line of a run."""
+    words = ["python", "run.py"]
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value == field.default and field.name != "trainable_layers":
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{field.name}")
+        elif value not in (None, ()):
+            words += [f"--{field.name}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return shlex.join(words)

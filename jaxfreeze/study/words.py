@@ -1,0 +1,197 @@
+"""How a report writes numbers, tasks and k, and the sentence that answers for one curve."""
+
+from collections.abc import Sequence
+
+from jaxfreeze.study.analysis import MISMATCHED, Cell, Curve, Interval, Smallest, cost
+from jaxfreeze.study.document import Value
+from jaxfreeze.study.reference import ONE_ANSWER
+from jaxfreeze.study.results import ALL, Layers
+
+NONE = "\N{EN DASH}"
+"""Where there is nothing to show."""
+MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+TASKS = {
+    "cola": "CoLA",
+    "sst2": "SST-2",
+    "mrpc": "MRPC",
+    "stsb": "STS-B",
+    "qqp": "QQP",
+    "mnli": "MNLI",
+    f"mnli{MISMATCHED}": "MNLI-mm",
+    "qnli": "QNLI",
+    "rte": "RTE",
+    "wnli": "WNLI",
+}
+"""GLUE's names, in GLUE's order."""
+
+METRICS = {
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "matthews_correlation": "Matthews correlation",
+    "spearman": "Spearman correlation",
+    "pearson": "Pearson correlation",
+}
+
+
+def task(curve: Curve) -> str:
+    """'MRPC'."""
+    return TASKS.get(curve.task, curve.task)
+
+
+def metric(curve: Curve) -> str:
+    """'F1'."""
+    name = curve.metric.removesuffix(MISMATCHED)
+    return METRICS.get(name, name.replace("_", " "))
+
+
+def title(curve: Curve, several: bool) -> str:
+    """'MRPC', with the learning rate if the task has several."""
+    return f"{task(curve)}, learning rate {curve.learning_rate:g}" if several else task(curve)
+
+
+def hundred(value: float, sign: bool = False) -> str:
+    """A fraction x 100 with one decimal: '86.4', '-0.3', '+1.2'."""
+    text = f"{100 * value:.1f}"
+    if float(text) == 0:
+        return "0.0"
+    return f"{'+' if sign and value > 0 else ''}{text.replace('-', MINUS)}"
+
+
+def span(interval: Interval, sign: bool = False) -> str:
+    """'90.2 to 95.8'."""
+    return f"{hundred(interval.low, sign)} to {hundred(interval.high, sign)}"
+
+
+def with_span(value: float, interval: Interval | None) -> str:
+    """'93.1 (90.2 to 95.8)'."""
+    return hundred(value) if interval is None else f"{hundred(value)} ({span(interval)})"
+
+
+def percent(value: float, interval: Interval | None) -> str:
+    """'93.1% (90.2 to 95.8)'."""
+    return f"{hundred(value)}%" + (f" ({span(interval)})" if interval else "")
+
+
+def with_sd(mean: float, sd: float | None) -> str:
+    """'86.4 ± 0.5'."""
+    return hundred(mean) if sd is None else f"{hundred(mean)} ± {hundred(sd)}"
+
+
+def three_digits(value: float) -> str:
+    """At least three digits, no exponent: '0.0123', '12.3', '1,234'."""
+    decimals = next((d for d in range(7) if value * 10**d >= 99.5), 7)
+    return f"{value:,.{decimals}f}"
+
+
+def layers_value(layers: Layers, num_layers: int) -> Value:
+    """k in a table."""
+    return Value(str(layers), num_layers + 1 if layers == ALL else layers)
+
+
+def share(value: float) -> str:
+    """'83%'; never 100% for less."""
+    return ">99%" if 0.995 <= value < 1 else f"{value:.0%}"
+
+
+def of_full(value: float | None, full: float | None) -> Value:
+    """A cost as a share of the full model's."""
+    return Value(f"{100 * value / full:.1f}%", value / full) if value and full else Value(NONE)
+
+
+def runs(count: int) -> str:
+    """'1 run', '3 runs'."""
+    return f"{count} run{'s' * (count != 1)}"
+
+
+def listed(values: Sequence[object], joint: str = "and") -> str:
+    """'0, 1 and 2'."""
+    *most, last = map(str, values)
+    return f"{', '.join(most)} {joint} {last}" if most else last
+
+
+def answer(curve: Curve) -> str:
+    """How many layers keep 90% of full fine-tuning, in one or two sentences, with what the intervals carry."""
+    full = curve.full
+    if full is None:
+        return (
+            f"no run of the full model (trainable_layers all) at learning rate {curve.learning_rate:g}, "
+            "so there is no relative quality to tell."
+        )
+    if not curve.partial:
+        return f"only the full model was run: {with_sd(full.mean, full.sd)} ({runs(full.n)})."
+    if not curve.smallest:
+        return f"the full model's mean is {hundred(full.mean)}, of which no share can be taken."
+    smallest = curve.smallest[0]
+    return _nothing_less(curve, full, smallest) if smallest.layers == ALL else _so_many(curve, full, smallest)
+
+
+def _so_many(curve: Curve, full: Cell, smallest: Smallest) -> str:
+    k, quality = smallest.layers, curve.qualities[smallest.layers]
+    cell = next(cell for cell in curve.partial if cell.layers == k)
+    who = "the head alone" if k == 0 else f"{k} of {curve.num_layers} layers"
+    keep = ("keeps" if k in (0, 1) else "keep") if smallest.decided else "kept"
+    time = cost(cell).train_seconds / max(cost(full).train_seconds, 1e-9)
+    text = (
+        f"{who} {keep} {percent(quality.value, quality.interval)} of full fine-tuning, {hundred(cell.mean)} against "
+        f"{hundred(full.mean)} {metric(curve)}, at {time:.0%} of its training time"
+    )
+    if quality.interval is None:
+        text += f"; {_no_interval(cell, full)}, so the seeds do not decide."
+    elif not smallest.decided:
+        text += f". The interval contains 90%: the seeds do not decide. {_sure(smallest)}"
+    elif smallest.perhaps:
+        fewer = "the head alone" if smallest.perhaps == [0] else f"k = {listed(smallest.perhaps, 'or')}"
+        text += f". Whether {fewer} would keep 90% too, the seeds do not decide."
+    else:
+        text += "."
+    return text + _nothing_learned(curve, cell)
+
+
+def _nothing_learned(curve: Curve, cell: Cell) -> str:
+    """A warning where a score is not clear of what the same answer for every row would have."""
+    least = ONE_ANSWER.get(curve.task)
+    if least is None or (cell.interval.low if cell.interval else cell.mean) > least:
+        return ""
+    return (
+        f" But the same answer for every row scores {hundred(least)} on GLUE's dev set: that anything was learned at "
+        f"k = {cell.layers} is not shown."
+    )
+
+
+def _nothing_less(curve: Curve, full: Cell, smallest: Smallest) -> str:
+    tried = listed([cell.layers for cell in curve.partial], "or")
+    best = max(curve.qualities, key=lambda k: curve.qualities[k].value)
+    quality = curve.qualities[best]
+    text = f"k = {tried} {'keeps' if smallest.decided else 'kept'} less than 90% of full fine-tuning in the mean; "
+    text += f"the most is {percent(quality.value, quality.interval)} at k = {best}."
+    if smallest.decided:
+        return text
+    if smallest.unknown:
+        without = [cell for cell in curve.partial if cell.layers in smallest.unknown]
+        which = listed([cell.layers for cell in without])
+        return f"{text} At k = {which} {_no_interval(without[0], full)}, so the seeds do not decide."
+    return f"{text} Of k = {listed(smallest.perhaps)} the seeds do not decide. {_sure(smallest)}"
+
+
+def _sure(smallest: Smallest) -> str:
+    if smallest.sure == ALL:
+        return f"No k tried has its whole interval above {smallest.threshold:.0%}."
+    return f"From k = {smallest.sure} on, the whole interval lies above {smallest.threshold:.0%}."
+
+
+def _no_interval(cell: Cell, full: Cell) -> str:
+    if min(cell.n, full.n) < 2:
+        return "one run has no interval"
+    return "the full model's own interval contains 0, so the share has none"
+
+
+def verdict(smallest: Smallest) -> str:
+    """What the intervals carry about one threshold, for a table."""
+    if smallest.decided:
+        fewer = smallest.layers != ALL and smallest.perhaps
+        return f"kept; k = {listed(fewer, 'or')} not decided" if fewer else "decided"
+    if smallest.unknown:
+        return "not decided: some k have no interval"
+    return "the seeds do not decide"

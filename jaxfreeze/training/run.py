@@ -1,0 +1,290 @@
+"""What is trained: one run, or several side by side, with its data, model, cache, batches and compiled steps."""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from jaxfreeze import devices, freezing
+from jaxfreeze.config import TrainConfig
+from jaxfreeze.data.batches import Batch, BatchPlan
+from jaxfreeze.data.groups import Group, ahead, stack
+from jaxfreeze.data.tasks import Task
+from jaxfreeze.training import evaluation, setup, trunk_cache
+from jaxfreeze.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
+from jaxfreeze.training.setup import Dataset, Model, Stopwatch
+from jaxfreeze.training.step import Metrics, compiled_train_steps, over_runs
+
+VERSIONS = ("jaxfreeze", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
+
+STEPS_PER_DISPATCH = 20
+STEPS_FOR_A_SHAPE = 100  # a shape more costs seconds to compile, and saves some part of every step
+GROUP_BYTES = 64 << 20  # of states that the host sends in one dispatch
+
+
+class NonFiniteLossError(Exception):
+    """The loss became NaN or infinite."""
+
+
+class Steps(Protocol):
+    """Who is told of the steps, as a Journal is."""
+
+    def start(self) -> None:
+        """The first step begins now."""
+
+    def step(self, step: int, figures: Mapping[str, float]) -> None:
+        """After `step` optimizer steps."""
+
+    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Metrics after `step` optimizer steps."""
+
+
+class Progress(NamedTuple):
+    """What a run has done so far; of runs side by side, one run's share."""
+
+    steps: int = 0
+    examples: int = 0
+    tokens: int = 0
+    slots: int = 0  # tokens computed, empty places included
+
+    def plus(self, batch: Batch) -> "Progress":
+        """After one more batch."""
+        runs = batch.example.shape[0] if batch.example.ndim == 3 else 1
+        counts = ((batch.example >= 0).sum(), (batch.index >= 0).sum(), batch.index.size)
+        examples, tokens, slots = (int(count) // runs for count in counts)
+        return Progress(self.steps + 1, self.examples + examples, self.tokens + tokens, self.slots + slots)
+
+
+class Run:
+    """One run, or several side by side that differ in seed and learning rate: what it works on and has done so far."""
+
+    def __init__(
+        self,
+        configs: Sequence[TrainConfig],
+        watch: Stopwatch,
+        mesh: Mesh,
+        task: Task,
+        model: Model,
+        train_set: Dataset,
+        validation_sets: list[Dataset],
+    ) -> None:
+        config, self.side_by_side = configs[0], len(configs) > 1
+        self.configs, self.config, self.watch, self.mesh, self.task = tuple(configs), config, watch, mesh, task
+        self.model, self.train_set, self.validation_sets = model, train_set, validation_sets
+        steps_per_epoch = -(-train_set.store.num_examples // config.batch_size)
+        self.total_steps = config.max_steps or config.epochs * steps_per_epoch
+        epochs = -(-self.total_steps // steps_per_epoch)
+        limit = min(4, 1 + self.total_steps // STEPS_FOR_A_SHAPE)
+        seed = tuple(config.seed for config in configs) if self.side_by_side else config.seed
+        self.plan = BatchPlan.make(train_set.store, config.batch_size, seed, epochs, mesh.size, limit)
+        settings = OptimizerConfig(
+            config.learning_rate, config.weight_decay, config.warmup_ratio, config.max_grad_norm, self.total_steps
+        )
+        self.learning_rate = learning_rate_schedule(settings)
+        self.optimizer = make_optimizer(settings, model.policy.labels)
+        self.program = model.program(task, config.frozen_dropout, self.plan.shapes, self.side_by_side)
+        self.cache = trunk_cache.plan(
+            config, model, self.program, (train_set, *validation_sets), mesh,
+            min(self.total_steps * config.batch_size, config.epochs * train_set.store.num_examples),
+        )  # fmt: skip
+        self.progress = Progress()
+        self.diverged: set[int] = set()  # numbers of runs side by side whose loss was not finite
+
+    @classmethod
+    def prepare(cls, configs: Sequence[TrainConfig]) -> "Run":
+        """Read, check and load everything; raise InputError for whatever is wrong. Writes nothing but token stores."""
+        config = configs[0]
+        devices.configure(config.dtype)
+        watch = Stopwatch()
+        watch.begin("load")
+        mesh = devices.data_mesh()
+        task, train, validations = setup.read_task(config)
+        model = setup.load_model(config, task, mesh)
+        watch.begin("tokenize")
+        encoder = setup.text_encoder(config, model)
+        train_set, *validation_sets = [setup.dataset(split, encoder, mesh) for split in (train, *validations)]
+        watch.begin(None)
+        return cls(configs, watch, mesh, task, model, train_set, validation_sets)
+
+    def get_ready(self) -> jax.stages.Compiled:
+        """Fill the cache, and compile the training steps meanwhile."""
+        with ThreadPoolExecutor(1) as worker:
+            compiling = worker.submit(self.compile)
+            self.fill_cache()
+            self.watch.begin("compile")
+            return compiling.result()
+
+    def fill_cache(self) -> None:
+        """Give every split its states at the cut."""
+        self.watch.begin("cache")
+        sets = (self.train_set, *self.validation_sets)
+        self.train_set, *self.validation_sets = [
+            trunk_cache.serve(self.cache, dataset, self.model, self.program, self.mesh) for dataset in sets
+        ]
+        self.watch.begin(None)
+
+    @property
+    def group_size(self) -> int:
+        """Steps in one dispatch, at most."""
+        size = min(STEPS_PER_DISPATCH, self.config.log_every, self.total_steps)
+        layout = self.cache.sent_with_batches(self.train_set)
+        if layout is None:
+            return size
+        return max(1, min(size, GROUP_BYTES // (len(self.configs) * layout.largest(self.plan.shapes))))
+
+    def compile(self) -> jax.stages.Compiled:
+        """The training steps as a program, from the shapes of what they will be given: the trunk need not have run."""
+        batch, data = next(self.batches()), self.cache.announce(self.train_set, self.mesh)
+        layout = self.cache.sent_with_batches(self.train_set)
+        if layout is not None:
+            batch = batch._replace(hidden=layout.empty(batch))
+        trained = self.initial()
+        inputs = (self.program, self.optimizer, trained, self.initial_state(trained), self.model.frozen, data)
+        group = self.stack([batch])
+        lowered = compiled_train_steps.lower(*inputs, group, self.key(), np.int32(0))
+        return lowered.compile(devices.compiler_options())
+
+    def initial(self) -> freezing.Params:
+        """The trained leaves before the first step."""
+        if not self.side_by_side:
+            return self.model.trained
+        starts = [self.model.start(config.seed) for config in self.configs]
+        return devices.replicate({path: np.stack([start[path] for start in starts]) for path in starts[0]}, self.mesh)
+
+    def initial_state(self, trained: freezing.Params) -> optax.OptState:
+        """The optimizer's state before the first step."""
+
+        def init(trained: freezing.Params, frozen: freezing.Params) -> optax.OptState:
+            return self.optimizer.init(freezing.combine(trained, frozen))
+
+        for_all = over_runs(self.program, init, (0, None))
+        state = jax.jit(for_all, out_shardings=devices.replicated(self.mesh))(trained, self.model.frozen)
+        if not self.side_by_side:
+            return state
+        rates = np.array([config.learning_rate for config in self.configs], np.float32)
+        return optax.tree.set(state, step_size=jax.device_put(rates, devices.replicated(self.mesh)))
+
+    def key(self) -> jax.Array:
+        """The key from which every step's dropout comes; [S] side by side."""
+        keys = [jax.random.key(config.seed) for config in self.configs]
+        return jax.device_put(jnp.stack(keys) if self.side_by_side else keys[0], devices.replicated(self.mesh))
+
+    def train(self, steps: jax.stages.Compiled, journal: Steps) -> freezing.Params:
+        """Every step of the run -> the trained leaves, [S, ...] each side by side. One run: NonFiniteLossError."""
+        self.watch.begin("train")
+        trained = self.initial()
+        state, key = self.initial_state(trained), self.key()
+        journal.start()
+        pending: list[Metrics] = []
+        window = (0, time.perf_counter())
+        for batches, group in ahead(self.groups()):
+            trained, state, metrics = steps(
+                trained, state, self.model.frozen, self.train_set.data, group, key, np.int32(self.progress.steps)
+            )
+            pending.append(Metrics(metrics.loss[: len(batches)], metrics.grad_norm[: len(batches)]))
+            for batch in batches:
+                self.progress = self.progress.plus(batch)
+            if self.progress.steps % self.config.log_every == 0 or self.finished:
+                window = self.log(journal, pending, window)
+                pending = []
+            if self.config.eval_every and self.progress.steps % self.config.eval_every == 0 and not self.finished:
+                journal.evaluation(self.progress.steps, self.evaluate(trained))
+                self.watch.begin("train")
+        return trained
+
+    def groups(self) -> Iterator[tuple[list[Batch], Group]]:
+        """Every batch of the run, in groups for one dispatch each, on the devices; a log or evaluation ends a group."""
+        batches, done = self.batches(), 0
+        periods = (self.config.log_every, self.config.eval_every or self.total_steps, self.total_steps)
+        while done < self.total_steps:
+            count = min(self.group_size, *(period - done % period for period in periods))
+            some = [self.train_set.complete(batch) for batch in itertools.islice(batches, count)]
+            yield some, self.stack(some)
+            done += count
+
+    def stack(self, batches: list[Batch]) -> Group:
+        """Batches for one dispatch, on the devices."""
+        group = stack(batches, self.plan.shapes, self.group_size, self.mesh.size)
+        return jax.device_put(group, group.shardings(self.mesh))
+
+    def batches(self) -> Iterator[Batch]:
+        """Every batch of the run, in order."""
+        return itertools.islice(iter(self.plan), self.total_steps)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every step is done."""
+        return self.progress.steps == self.total_steps
+
+    def log(self, journal: Steps, pending: list[Metrics], window: tuple[int, float]) -> tuple[int, float]:
+        """Fetch what the last steps report, check it, write it down -> (examples, clock) for the next window."""
+        losses, norms = (np.concatenate(column) for column in zip(*jax.device_get(pending), strict=True))
+        wrong = ~np.isfinite(losses) | ~np.isfinite(norms)  # [n], or [n, S] side by side
+        if self.side_by_side:
+            self.diverged |= set(np.flatnonzero(wrong.any(axis=0)).tolist())
+        elif wrong.any():
+            bad = np.flatnonzero(wrong)
+            step = self.progress.steps - len(losses) + int(bad[0]) + 1
+            raise NonFiniteLossError(
+                f"step {step} of {self.total_steps}: loss {losses[bad[0]]}, gradient norm {norms[bad[0]]}; "
+                "try a lower --learning_rate, or --dtype float32"
+            )
+        now = time.perf_counter()
+        figures = {
+            "loss": float(losses.mean()),
+            "learning_rate": float(self.learning_rate(self.progress.steps - 1)),
+            "grad_norm": float(norms.mean()),
+            "epoch": self.progress.examples / self.train_set.store.num_examples,
+            "examples_per_second": (self.progress.examples - window[0]) / (now - window[1]),
+        }
+        journal.step(self.progress.steps, figures)
+        return self.progress.examples, now
+
+    def evaluate(self, trained: freezing.Params) -> dict[str, float]:
+        """Metrics on every validation split."""
+        self.watch.begin("eval")
+        metrics: dict[str, float] = {}
+        params = self.model.params(trained)
+        for dataset in self.validation_sets:
+            logits = evaluation.predict(self.program, params, dataset, self.mesh)
+            metrics |= evaluation.score(self.task, dataset, logits)
+        return metrics
+
+    def result(self, metrics: dict[str, float], number: int = 0) -> dict[str, Any]:
+        """The content of metrics.json; of runs side by side, that of run `number`, with its share of the seconds."""
+        progress, config = self.progress, self.configs[number]
+        seconds = {part: value / len(self.configs) for part, value in self.watch.seconds.items()}
+        return {
+            "task": config.task,
+            "model": config.model,
+            "labels": list(self.task.labels),
+            "num_layers": self.model.encoder.num_hidden_layers,
+            "trainable_layers": config.trainable_layers,
+            "trainable": list(config.trainable),
+            "seed": config.seed,
+            "metrics": metrics,
+            "primary_metric": self.task.primary_metric,
+            "steps": progress.steps,
+            "epochs": progress.examples / self.train_set.store.num_examples,
+            "examples": progress.examples,
+            "seconds": {part: round(value, 3) for part, value in seconds.items()},
+            "examples_per_second": progress.examples / seconds["train"],
+            "tokens_per_second": progress.tokens / seconds["train"],
+            "token_efficiency": progress.tokens / progress.slots,
+            "compiled_shapes": [dataclasses.astuple(shape) for shape in self.plan.shapes],
+            "parameters": self.model.parameter_counts(),
+            "cache": self.cache.place,
+            "cache_bytes": self.cache.size,
+            "peak_memory_bytes": devices.peak_memory_bytes(),
+            "versions": {name: version(name) for name in VERSIONS},
+            "devices": devices.describe(self.mesh),
+        }

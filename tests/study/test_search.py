@@ -1,0 +1,140 @@
+"""--find_layers: the answer, and what it says where the seeds do not decide."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxfreeze.cli import main
+from jaxfreeze.config import TrainConfig
+from jaxfreeze.study import search
+from tests.folders import make_folder, tiny_rte
+
+Scores = Callable[[object, int], float]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("model") / "tiny", "bert")
+
+
+def invented(monkeypatch: pytest.MonkeyPatch, score: Scores) -> list[tuple[object, int]]:
+    """Runs that are not made: each has the score of its k and seed -> those asked for, in order."""
+    asked: list[tuple[object, int]] = []
+
+    def run_groups(groups, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        with (folder / "results.jsonl").open("a") as file:
+            for group in groups:
+                for run in group.runs:
+                    layers, seed = run.trainable_layers, run.seed
+                    asked.append((layers, seed))
+                    line = {
+                        "model": run.model, "task": run.task, "trainable_layers": layers, "seed": seed,
+                        "learning_rate": run.learning_rate, "num_layers": 2, "primary_metric": "accuracy",
+                        "metrics": {"accuracy": score(layers, seed)}, "devices": "1 cpu", "versions": {"jax": "0"},
+                        "seconds": {"total": 40.0 if layers == "all" else 4.0 * (1 + layers), "train": 1.0},
+                        "parameters": {"total": 10, "trainable": 5, "frozen": 5}, "config": {},
+                    }  # fmt: skip
+                    file.write(json.dumps(line) + "\n")
+
+    monkeypatch.setattr(search, "run_groups", run_groups)
+    return asked
+
+
+def find(bert: Path, folder: Path, target: float = 0.9, seeds: tuple[int, ...] = (1, 2, 3)) -> search.Verdict | None:
+    return search.find_layers(TrainConfig("rte", model=str(bert), epochs=2), target, 0.9, seeds, folder)
+
+
+def test_the_cheapest_that_is_sure(bert: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    means = {"all": 0.9, 0: 0.5, 1: 0.85, 2: 0.9}
+    asked = invented(monkeypatch, lambda k, seed: means[k] + 0.001 * seed)
+    verdict = find(bert, tmp_path / "found")
+    assert verdict is not None
+    assert verdict.layers == 1
+    assert verdict.share == pytest.approx(0.852 / 0.902)
+    assert verdict.time == pytest.approx(0.2)
+    assert verdict.low < verdict.share < verdict.high
+    assert asked == [(k, seed) for k in ("all", 0, 1) for seed in (1, 2, 3)]  # and no more than that
+    out = capsys.readouterr().out
+    assert "answer: 1 of 2 layers keep 94.5%" in out
+    assert "of full fine-tuning (85.2 against 90.2), at 20% of its time" in out
+    assert f"python run.py --task rte --model {bert} --trainable_layers 1 --epochs 2 --seed 1" in out
+    assert "do not decide" not in out
+
+
+def test_seeds_that_do_not_decide(bert: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    noise = {1: -0.08, 2: 0.09, 3: 0.0}
+    means = {"all": 0.9, 0: 0.82, 1: 0.9, 2: 0.9}
+    invented(monkeypatch, lambda k, seed: means[k] + (noise[seed] if k == 0 else 0.001 * seed))
+    verdict = find(bert, tmp_path / "found")
+    assert verdict is not None
+    assert verdict.layers == 1
+    assert "the 3 seeds do not decide whether k = 0 keeps 90%" in capsys.readouterr().out
+
+
+def test_one_seed_decides_nothing(bert: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    invented(monkeypatch, lambda k, seed: 0.9)
+    assert find(bert, tmp_path / "found", seeds=(1,)) is None
+    out = capsys.readouterr().out
+    assert "one seed decides nothing" in out
+    assert "answer" not in out
+
+
+def test_none_below_the_whole_model(bert: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    asked = invented(monkeypatch, lambda k, seed: (0.9 if k == "all" else 0.5) + 0.001 * seed)
+    assert find(bert, tmp_path / "found") is None
+    assert {k for k, _ in asked} == {"all", 0, 1, 2}
+    assert "no number of layers below the whole model is sure to keep 90%" in capsys.readouterr().out
+
+
+def test_more_seeds_leave_the_others_out(bert: Path, tmp_path: Path, monkeypatch) -> None:
+    """Lines of other seeds in the same file are not part of the verdict."""
+    invented(monkeypatch, lambda k, seed: 0.1 if seed == 9 else 0.9 + 0.001 * seed)
+    find(bert, tmp_path / "found", seeds=(9, 8))
+    verdict = search.judge(tmp_path / "found", 0, 0.9, (8,))
+    assert verdict.score == pytest.approx(0.908)
+    assert np.isnan(verdict.sure)
+
+
+def test_for_real(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tiny_rte(tmp_path / "glue")
+    arguments = [
+        "--task",
+        "rte",
+        "--data_dir",
+        str(data),
+        "--model",
+        str(bert),
+        "--max_steps",
+        "3",
+        "--max_length",
+        "32",
+    ]
+    arguments += ["--find_layers", "0.5", "--confidence", "0.8", "--seeds", "1", "2"]
+    assert main([*arguments, "--output_dir", str(tmp_path / "found")]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "found" / "results.jsonl").read_text().splitlines()]
+    assert {line["trainable_layers"] for line in lines} >= {"all", 0}
+    assert "of full fine-tuning" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--find_layers", "1.5"], "--find_layers 1.5: expected a share between 0 and 1"),
+        (["--find_layers"], "--find_layers : expected a share"),
+        (["--find_layers", "0.9", "--confidence", "no"], "--confidence no: expected a share"),
+        (["--find_layers", "0.9", "--seeds", "1", "1"], "--seeds 1 1: expected whole numbers, each once"),
+        (["--find_layers", "0.9", "--seeds"], "--seeds : expected whole numbers"),
+        (["--find_layers", "0.9", "--trainable_layers", "2"], "--trainable_layers: not with --find_layers"),
+    ],
+)
+def test_wrong_searches(flags: list[str], line: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--task", "demo", *flags]) == 2
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
