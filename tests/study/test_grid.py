@@ -7,6 +7,7 @@ import yaml
 
 from jaxfreeze.errors import InputError
 from jaxfreeze.study.grid import check_depths, make_grid, read_grid
+from jaxfreeze.study.reference import LEARNING_RATES
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SWEEPS = [file for file in sorted(CONFIGS.rglob("*.yaml")) if "tasks" in yaml.safe_load(file.read_text())]
@@ -36,7 +37,7 @@ def test_the_papers_protocol(model: str) -> None:
     search = read_grid(CONFIGS / "elsa" / f"{model}.yaml", {}, line_search=True)
     assert search.trainable_layers == ("all",)
     assert search.learning_rates["cola"] == (1e-5, 2e-5, 3e-5, 4e-5, 5e-5)
-    assert all(rate[0] in search.learning_rates[task] for task, rate in grid.learning_rates.items())
+    assert {task: rates[0] for task, rates in grid.learning_rates.items()} == LEARNING_RATES[grid.models[0]]
 
 
 def test_groups_differ_in_seed_and_rate_alone_and_the_cut_moves_upwards() -> None:
