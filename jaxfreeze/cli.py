@@ -21,7 +21,7 @@ commands:
   train      fine-tune; what `python run.py --task ...` does without a command
   --task T --find_layers 0.90 [--confidence 0.9] [--seeds 1 2 3]
              how many layers keep 90% of full fine-tuning: the full model, then k = 0, 1, 2 ...
-  sweep      --config FILE.yaml --output_dir DIR: many runs over one trunk, a line in results.jsonl for each
+  sweep      --config FILE.yaml --output_dir DIR: many runs over one trunk
   report     DIR... --output DIR: figures, tables and the answer: how many layers are enough
   evaluate   --run DIR: load a finished run and score it again
   predict    --run DIR --input FILE --output FILE: predict for a file laid out as the run's task is

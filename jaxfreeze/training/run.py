@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any, NamedTuple, Protocol
 
@@ -27,7 +26,7 @@ from jaxfreeze.training.step import Metrics, compiled_train_steps, over_runs
 VERSIONS = ("jaxfreeze", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 STEPS_PER_DISPATCH = 20
-STEPS_FOR_A_SHAPE = 100  # a shape more costs seconds to compile, and saves some part of every step
+STEPS_FOR_A_SHAPE = 100  # steps through one layer: a shape more costs seconds to compile, and saves a part of each
 GROUP_BYTES = 64 << 20  # of states that the host sends in one dispatch
 
 
@@ -83,7 +82,7 @@ class Run:
         steps_per_epoch = -(-train_set.store.num_examples // config.batch_size)
         self.total_steps = config.max_steps or config.epochs * steps_per_epoch
         epochs = -(-self.total_steps // steps_per_epoch)
-        limit = min(4, 1 + self.total_steps // STEPS_FOR_A_SHAPE)
+        limit = min(4, 1 + self.total_steps * self._layers_in_a_step() // STEPS_FOR_A_SHAPE)
         seed = tuple(config.seed for config in configs) if self.side_by_side else config.seed
         self.plan = BatchPlan.make(train_set.store, config.batch_size, seed, epochs, mesh.size, limit)
         settings = OptimizerConfig(
@@ -98,6 +97,12 @@ class Run:
         )  # fmt: skip
         self.progress = Progress()
         self.diverged: set[int] = set()  # numbers of runs side by side whose loss was not finite
+
+    def _layers_in_a_step(self) -> int:
+        """Layers that a training step runs through: those above the cut, or all without the trunk cache."""
+        cached = self.config.cache != "off" and not self.config.frozen_dropout
+        below = max(1, self.model.policy.cut) if cached else 1
+        return self.model.encoder.num_hidden_layers + 1 - below
 
     @classmethod
     def prepare(cls, configs: Sequence[TrainConfig]) -> "Run":
@@ -116,12 +121,10 @@ class Run:
         return cls(configs, watch, mesh, task, model, train_set, validation_sets)
 
     def get_ready(self) -> jax.stages.Compiled:
-        """Fill the cache, and compile the training steps meanwhile."""
-        with ThreadPoolExecutor(1) as worker:
-            compiling = worker.submit(self.compile)
-            self.fill_cache()
-            self.watch.begin("compile")
-            return compiling.result()
+        """Fill the cache and compile the training steps."""
+        self.fill_cache()  # and not beside it: XLA has crashed while it wrote down a program compiled in a thread
+        self.watch.begin("compile")
+        return self.compile()
 
     def fill_cache(self) -> None:
         """Give every split its states at the cut."""
