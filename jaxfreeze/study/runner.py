@@ -123,6 +123,7 @@ def run_groups(groups: Sequence[Group], folder: Path, dry_run: bool = False) -> 
             for runs in in_parts(group):
                 progress.begin(group, len(runs))
                 diverged += run_together(runs, file, progress)
+                jax.clear_caches()  # on a CPU a program takes hundreds of memory maps, and a process may have 65,530
     if diverged:
         raise DivergedError(f"the loss was not finite, try a lower learning rate: {'; '.join(diverged)}")
 

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any, NamedTuple, Protocol
 
@@ -121,10 +122,12 @@ class Run:
         return cls(configs, watch, mesh, task, model, train_set, validation_sets)
 
     def get_ready(self) -> jax.stages.Compiled:
-        """Fill the cache and compile the training steps."""
-        self.fill_cache()  # and not beside it: XLA has crashed while it wrote down a program compiled in a thread
-        self.watch.begin("compile")
-        return self.compile()
+        """Fill the cache, and compile the training steps meanwhile."""
+        with ThreadPoolExecutor(1) as worker:
+            compiling = worker.submit(self.compile)
+            self.fill_cache()
+            self.watch.begin("compile")
+            return compiling.result()
 
     def fill_cache(self) -> None:
         """Give every split its states at the cut."""
