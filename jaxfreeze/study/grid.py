@@ -4,13 +4,13 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from jaxfreeze.config import TrainConfig, check_settings, read_yaml
 from jaxfreeze.data.tasks import OWN_FILES, TASKS
 from jaxfreeze.errors import InputError, one_of
-
-Layers = int | Literal["all"]
+from jaxfreeze.study.analysis import order
+from jaxfreeze.study.results import Layers
 
 LISTS = ("models", "tasks", "trainable_layers", "learning_rates", "seeds")
 """The axes of a sweep; `learning_rates` may also be a mapping from task to one or several."""
@@ -50,7 +50,7 @@ class Grid:
 
     def groups(self) -> Iterator[Group]:
         """The runs in the order in which they are best made: the cut moves upwards, so that one trunk serves all."""
-        depths = sorted(self.trainable_layers, key=depth, reverse=True)
+        depths = sorted(self.trainable_layers, key=order, reverse=True)
         for model, task, layers in itertools.product(self.models, self.tasks, depths):
             runs = tuple(
                 TrainConfig(
@@ -60,11 +60,6 @@ class Grid:
                 for seed in self.seeds
             )
             yield Group(model, task, layers, runs)
-
-
-def depth(layers: Layers) -> float:
-    """Orders values of trainable_layers: `all` is the most."""
-    return float("inf") if layers == "all" else layers
 
 
 def read_grid(file: Path | None, flags: Mapping[str, Any], line_search: bool = False) -> Grid:

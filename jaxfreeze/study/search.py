@@ -9,10 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxfreeze.config import TrainConfig
+from jaxfreeze.errors import InputError
 from jaxfreeze.model.source import model_folder, read_config
 from jaxfreeze.study import results
 from jaxfreeze.study.analysis import TAILS, Cell, curves, resampled_means
-from jaxfreeze.study.grid import Group, Layers
+from jaxfreeze.study.grid import Group
+from jaxfreeze.study.results import Layers
 from jaxfreeze.study.runner import run_groups
 from jaxfreeze.training import console
 
@@ -56,12 +58,17 @@ def find_layers(
 
 
 def judge(folder: Path, k: int, target: float, seeds: Sequence[int]) -> Verdict:
-    """What the runs of these seeds in folder/results.jsonl say of k layers."""
+    """What the runs of these seeds in folder/results.jsonl say of k layers. InputError if the whole model scores 0."""
     runs = [run for run in results.read([folder]).runs if run.seed in seeds and run.trainable_layers in (k, "all")]
     curve = curves(runs)[0]
     cell, full = curve.cell(k), curve.full
     assert cell is not None  # both were run before
     assert full is not None
+    if full.mean <= 0:
+        raise InputError(
+            f"--find_layers: the whole model scores {100 * full.mean:.1f} in the mean, so there is no quality to keep; "
+            "train longer (--epochs), or with another --learning_rate"
+        )
     means = resampled_means([cell, full])
     ratios = means[:, 0] / means[:, 1]
     low, high = np.quantile(ratios, TAILS)

@@ -1,6 +1,7 @@
 """What is trained: one run, or several side by side, with its data, model, cache, batches and compiled steps."""
 
 import dataclasses
+import functools
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -153,11 +154,16 @@ class Run:
         layout = self.cache.sent_with_batches(self.train_set)
         if layout is not None:
             batch = batch._replace(hidden=layout.empty(batch))
-        trained = self.initial()
-        inputs = (self.program, self.optimizer, trained, self.initial_state(trained), self.model.frozen, data)
+        inputs = (self.program, self.optimizer, *self.at_start, self.model.frozen, data)
         group = self.stack([batch])
         lowered = compiled_train_steps.lower(*inputs, group, self.key(), np.int32(0))
         return lowered.compile(devices.compiler_options())
+
+    @functools.cached_property
+    def at_start(self) -> tuple[freezing.Params, optax.OptState]:
+        """Trained leaves and optimizer state before the first step, which takes over their memory."""
+        trained = self.initial()
+        return trained, self.initial_state(trained)
 
     def initial(self) -> freezing.Params:
         """The trained leaves before the first step."""
@@ -187,8 +193,7 @@ class Run:
     def train(self, steps: jax.stages.Compiled, journal: Steps) -> freezing.Params:
         """Every step of the run -> the trained leaves, [S, ...] each side by side. One run: NonFiniteLossError."""
         self.watch.begin("train")
-        trained = self.initial()
-        state, key = self.initial_state(trained), self.key()
+        (trained, state), key = self.at_start, self.key()
         journal.start()
         pending: list[Metrics] = []
         window = (0, time.perf_counter())

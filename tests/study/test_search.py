@@ -9,6 +9,7 @@ import pytest
 
 from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig
+from jaxfreeze.errors import InputError
 from jaxfreeze.study import search
 from tests.folders import make_folder, tiny_rte
 
@@ -88,6 +89,12 @@ def test_none_below_the_whole_model(bert: Path, tmp_path: Path, monkeypatch, cap
     assert find(bert, tmp_path / "found") is None
     assert {k for k, _ in asked} == {"all", 0, 1, 2}
     assert "no number of layers below the whole model is sure to keep 90%" in capsys.readouterr().out
+
+
+def test_a_whole_model_that_learns_nothing(bert: Path, tmp_path: Path, monkeypatch) -> None:
+    invented(monkeypatch, lambda k, seed: 0.0)
+    with pytest.raises(InputError, match=r"the whole model scores 0\.0 in the mean, so there is no quality to keep"):
+        find(bert, tmp_path / "found")
 
 
 def test_more_seeds_leave_the_others_out(bert: Path, tmp_path: Path, monkeypatch) -> None:
