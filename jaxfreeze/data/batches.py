@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,9 @@ from jaxfreeze.data.token_store import TokenStore
 
 WIDTHS = (*range(8, 256, 8), *range(256, 769, 32))  # row widths tried, in slots
 ATTENTION_COST = 1 / 3072  # attention's share of a slot's cost per slot of width: 4 W D against 24 D^2 FLOPs at D = 512
-PLAN_SAMPLE = 8192  # examples in the batches that are looked at when the shapes are chosen
+PLAN_SAMPLE = 8192  # examples in the batches from which the shapes are chosen
+PLAN_DRAW = 8 * PLAN_SAMPLE  # examples, at least, in the batches that the chosen shapes must hold
+NO_RUN = 2**63 - 1  # the seed of those batches: any that no run has
 CHUNK = 1024  # examples, neighbours in the store, that a pass without training takes before the next ones
 
 
@@ -125,20 +127,45 @@ def _up(number: int, multiple: int) -> int:
 def choose_shapes(lengths: np.ndarray, row_multiple: int = 1, limit: int = 4) -> tuple[Shape, ...]:
     """At most `limit` shapes that hold every batch of lengths [M, B] (0: no example) at least cost, cheapest first.
 
-    row_multiple: number of devices that share the rows. The best set for an evenly spread sample of the batches is
-    taken, and its largest shape then fitted to all that the others do not hold, sampled or not.
+    row_multiple: number of devices that share the rows. The best set for a sample of the batches is taken, evenly
+    spread and with all of the fullest, and its largest shape then enlarged if a batch outside the sample asks for it.
     """
     batches = lengths[np.argsort(lengths.sum(axis=1), kind="stable")].tolist()  # the fullest batches come last
     count = min(len(batches), max(1, PLAN_SAMPLE // lengths.shape[1]))
-    sample = [batches[place] for place in np.linspace(len(batches) - 1, 0, count).astype(int)]
+    spread = np.linspace(len(batches) - 1, 0, count).astype(int)
+    fullest = np.setdiff1d(np.arange(len(batches) - count // 4, len(batches)), spread)
+    sample = [batches[place] for place in (*spread, *fullest)]
+    weight = np.repeat([len(batches) / count, 1], [len(spread), len(fullest)])  # batches that each stands for
     shapes, table = _candidates(sample, row_multiple)
-    *chosen, largest = (shapes[place] for place in _best_set(table, limit))
-    rest = [batch for batch in batches if not any(rows_within(batch, shape) for shape in chosen)]
-    if rest:
-        width = max(largest.width, _up(max(map(max, rest)), 8))
+    best = _best_set(table * weight, limit)
+    if np.isfinite(table[best[:-1]].min(axis=0, initial=np.inf)).all():  # the others hold all without the largest
+        best.pop()
+    return with_room(tuple(shapes[place] for place in best), lengths, row_multiple)
+
+
+def with_room(shapes: tuple[Shape, ...], lengths: np.ndarray, row_multiple: int = 1) -> tuple[Shape, ...]:
+    """These shapes, the last one replaced if there are batches of lengths [M, B] that none of them holds.
+
+    Its successor holds these, and what else of the batches only it held.
+    """
+    *others, largest = shapes
+    rest = [batch for batch in lengths.tolist() if not any(rows_within(batch, shape) for shape in others)]
+    if all(rows_within(batch, largest) for batch in rest):
+        return shapes
+    longest = max(map(max, rest))
+
+    def fitted(width: int) -> Shape:
         needs = [need for batch in rest if (need := _tight(batch, width, row_multiple))]
-        chosen.append(Shape(max(need.rows for need in needs), width, max(need.segments for need in needs)))
-    return tuple(sorted(chosen, key=lambda shape: (shape.cost, shape)))
+        return Shape(max(need.rows for need in needs), width, max(need.segments for need in needs))
+
+    fitting = (fitted(width) for width in _widths(longest) if width >= longest)
+    return (*others, min(fitting, key=lambda shape: (shape.cost, shape)))
+
+
+def _widths(longest: int) -> set[int]:
+    """Widths worth trying for examples of which the longest has so many tokens."""
+    longest = _up(longest, 8)
+    return {*(width for width in WIDTHS if width <= 2 * longest), longest}
 
 
 def _candidates(sample: list[list[int]], row_multiple: int) -> tuple[list[Shape], np.ndarray]:
@@ -147,9 +174,8 @@ def _candidates(sample: list[list[int]], row_multiple: int) -> tuple[list[Shape]
     They are the shapes that some batch of the sample needs exactly. One is left out if a cheaper one holds all that it
     holds; so only the last one holds every batch.
     """
-    longest = _up(max(map(max, sample)), 8)
     fits: dict[Shape, np.ndarray] = {}  # [M]
-    for width in {*(width for width in WIDTHS if width <= 2 * longest), longest}:
+    for width in _widths(max(map(max, sample))):
         tight = [_tight(batch, width, row_multiple) for batch in sample]
         for rows in {shape.rows for shape in tight if shape}:
             held = [shape if shape and shape.rows <= rows else None for shape in tight]
@@ -233,11 +259,22 @@ class BatchPlan:
         row_multiple: int = 1,
         limit: int = 4,
     ) -> "BatchPlan":
-        """Look at every batch of the run and choose at most `limit` shapes; row_multiple: devices sharing rows."""
-        seeds = (seed,) if isinstance(seed, int) else seed
-        orders = [shuffled_batches(store.num_examples, batch_size, s, epoch) for s in seeds for epoch in range(epochs)]
-        lengths = np.concatenate([_lengths(store, order) for order in orders])
-        return cls(store, batch_size, seed, epochs, choose_shapes(lengths, row_multiple, limit))
+        """Choose at most `limit` shapes that hold every batch of the run; row_multiple: devices that share the rows.
+
+        They are chosen from batches that do not depend on the seed, so that runs which differ only in it share one
+        compiled program, unless one of them draws a batch that is larger than all of those.
+        """
+
+        def lengths_of(seeds: Iterable[int], epochs: int) -> np.ndarray:
+            orders = [
+                shuffled_batches(store.num_examples, batch_size, s, epoch) for s in seeds for epoch in range(epochs)
+            ]
+            return np.concatenate([_lengths(store, order) for order in orders])
+
+        drawn = lengths_of([NO_RUN], -(-PLAN_DRAW // store.num_examples))
+        own = lengths_of([seed] if isinstance(seed, int) else seed, epochs)
+        shapes = with_room(choose_shapes(drawn, row_multiple, limit), own, row_multiple)
+        return cls(store, batch_size, seed, epochs, shapes)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -28,7 +28,7 @@ from jaxfreeze.training.step import Metrics, compiled_train_steps, over_runs
 VERSIONS = ("jaxfreeze", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 STEPS_PER_DISPATCH = 20
-STEPS_FOR_A_SHAPE = 100  # steps through one layer: a shape more costs seconds to compile, and saves a part of each
+STEPS_FOR_A_SHAPE = 300  # steps through one layer: a shape more costs seconds to compile, and saves a part of each
 GROUP_BYTES = 64 << 20  # of states that the host sends in one dispatch
 
 

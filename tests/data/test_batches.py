@@ -204,6 +204,26 @@ def test_evaluation_takes_no_more_batches_than_the_chunks_need() -> None:
     assert len(list(evaluation_batches(store, 64))) == CHUNK // 64 + 2
 
 
+@pytest.mark.parametrize("row_multiple", [1, 4])
+def test_runs_that_differ_in_their_seed_share_their_shapes(row_multiple: int) -> None:
+    """So the second of them finds its steps compiled. A batch larger than any foreseen may enlarge the last shape."""
+    store = store_of(random_lengths(1500))
+    plans = [BatchPlan.make(store, 16, seed, epochs, row_multiple).shapes for seed in range(6) for epochs in (1, 3)]
+    assert len({shapes[:-1] for shapes in plans}) == 1
+    assert max(map(plans.count, plans)) >= 10
+
+
+def test_a_batch_larger_than_any_foreseen_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "PLAN_DRAW", 1)
+    lengths = np.full(2000, 10)
+    lengths[:24] = 128
+    grown = [
+        plan for plan in (BatchPlan.make(store_of(lengths), 8, seed, epochs=1) for seed in range(20)) if list(plan)
+    ]
+    assert len(grown) == 20
+    assert len({plan.shapes[-1] for plan in grown}) > 1
+
+
 def test_no_shape_holds_it() -> None:
     store = store_of(np.array([30, 30]))
     with pytest.raises(ValueError, match="no shape"):
