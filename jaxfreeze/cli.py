@@ -11,8 +11,16 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-from jaxfreeze.config import TrainConfig, add_settings, cache_root, expected, from_flag, read_settings
-from jaxfreeze.errors import InputError, did_you_mean, one_of
+from jaxfreeze.config import (
+    FOLDER_FLAGS,
+    TrainConfig,
+    add_settings,
+    cache_root,
+    expected,
+    from_flag,
+    read_settings,
+)
+from jaxfreeze.errors import InputError, Stopped, did_you_mean, one_of
 
 DESCRIPTION = """\
 Fine-tune the last k layers of BERT or RoBERTa in JAX, and prove that the rest did not move.
@@ -56,6 +64,7 @@ METAVARS = {
     "dtype": "{float32,bfloat16}",
     "log_every": "STEPS",
     "eval_every": "STEPS",
+    "checkpoint_every": "STEPS",
 }
 """What stands for a flag's value in --help, where its type does not say enough."""
 
@@ -67,6 +76,8 @@ AXES = {
     "seeds": "N [N ...]",
 }
 """The axes of a sweep, as flags."""
+
+BEST = "Use the checkpoint that --keep_best kept, not the last one."
 
 SEARCH_FLAGS = ("find_layers", "confidence", "seeds")
 """What `--find_layers` takes beside the flags of a run."""
@@ -85,9 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return 128 + stopped.number  # as shells have it
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130  # 128 + SIGINT, as shells have it
+        return 130  # 128 + SIGINT
     return 0
 
 
@@ -106,9 +120,10 @@ def _find_layers(arguments: list[str]) -> None:
     flags = _by_flag(arguments)
     found = {flag.removeprefix("--"): values for flag, values in flags if flag.removeprefix("--") in SEARCH_FLAGS}
     rest = [(flag, values) for flag, values in flags if flag.removeprefix("--") not in SEARCH_FLAGS]
-    taken = {"--trainable_layers", "--trainable", "--seed", "--eval_every", "--overwrite"} & {flag for flag, _ in rest}
-    if taken:
-        raise InputError(f"{min(taken)}: not with --find_layers, which tries numbers of layers and --seeds itself")
+    not_taken = {"trainable_layers", "trainable", "seed", "eval_every", *FOLDER_FLAGS} - {"output_dir"}
+    found_too = sorted({flag for flag, _ in rest} & {f"--{name}" for name in not_taken})
+    if found_too:
+        raise InputError(f"{found_too[0]}: not with --find_layers, which tries numbers of layers and --seeds itself")
     target, confidence = (_share(name, found.get(name, ["0.9"])) for name in ("find_layers", "confidence"))
     seeds = [from_flag(text) for text in found.get("seeds", ["1", "2", "3"])]
     if not seeds or len(set(seeds)) < len(seeds) or not all(type(s) is int and 0 <= s < 2**32 for s in seeds):
@@ -182,10 +197,11 @@ def _report(arguments: list[str]) -> None:
 def _evaluate(arguments: list[str]) -> None:
     parser = _parser("evaluate", "Load a finished run, check that its pretrained weights are the same, score it again.")
     parser.add_argument("--run", type=str, metavar="DIR", required=True, help="Run folder.")
-    options = _parse(parser, arguments)
+    parser.add_argument("--best", action="store_true", help=BEST)
+    options = _parse(parser, arguments).as_dict()
     from jaxfreeze.inference import evaluate
 
-    evaluate(Path(options.run))
+    evaluate(Path(options["run"]), options.get("best", False))
 
 
 def _predict(arguments: list[str]) -> None:
@@ -195,10 +211,12 @@ def _predict(arguments: list[str]) -> None:
     parser.add_argument("--input", type=str, metavar="FILE", required=True, help=rows)
     lines = 'JSON lines {"index", "prediction", "logits"}.'
     parser.add_argument("--output", type=str, metavar="FILE", required=True, help=lines)
-    options = _parse(parser, arguments)
+    parser.add_argument("--best", action="store_true", help=BEST)
+    options = _parse(parser, arguments).as_dict()
     from jaxfreeze.inference import predict
 
-    predict(Path(options.run), Path(options.input), Path(options.output))
+    run, source, output = (Path(options[name]) for name in ("run", "input", "output"))
+    predict(run, source, output, options.get("best", False))
 
 
 def _cache(arguments: list[str]) -> None:

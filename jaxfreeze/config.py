@@ -13,6 +13,9 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from jaxfreeze.errors import InputError, one_of
 
+FOLDER_FLAGS = ("output_dir", "overwrite", "resume", "checkpoint_every", "keep_last", "keep_best")
+"""Flags about the folder of one run; none changes its result, and a sweep takes none."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -54,6 +57,14 @@ class TrainConfig:
     """Run folder (default: runs/TASK-MODEL-kK-seedS)."""
     overwrite: bool = False
     """Delete the run that is in the folder, and start again."""
+    resume: bool = True
+    """Go on with the run in the folder if it is this one, unfinished; false: refuse it."""
+    checkpoint_every: int | None = None
+    """Steps between two checkpoints (default: as many as take five minutes)."""
+    keep_last: int = 2
+    """Checkpoints kept of an unfinished run, the last ones; of a finished run its last step is kept."""
+    keep_best: bool = False
+    """Keep the checkpoint with the best score of --eval_every as well."""
 
     epochs: int = 3
     """Passes over the training rows."""
@@ -101,7 +112,7 @@ class TrainConfig:
 
 def _check(config: TrainConfig) -> None:
     """Raise InputError for a value that no run could have."""
-    for name in ("epochs", "max_steps", "batch_size", "log_every", "eval_every"):
+    for name in ("epochs", "max_steps", "batch_size", "log_every", "eval_every", "checkpoint_every", "keep_last"):
         _within(config, name, 1, math.inf)
     _within(config, "max_length", 4, math.inf)
     _within(config, "seed", 0, 2**32 - 1)
@@ -110,6 +121,8 @@ def _check(config: TrainConfig) -> None:
     _within(config, "weight_decay", 0, 1e6)
     _within(config, "warmup_ratio", 0, 1)
     _within(config, "cache_budget", 0, 1e6)
+    if config.keep_best and config.eval_every is None:
+        raise InputError("--keep_best: the best of what? give --eval_every too")
     if config.trainable and config.trainable_layers is not None:
         raise InputError("--trainable and --trainable_layers: expected one policy, found two; leave one out")
     if config.task == "files":
@@ -224,7 +237,15 @@ def _cut(value: object) -> str:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """A name that stands twice is an error, not a matter of luck."""
+    """A name that stands twice is an error, not a matter of luck; no alias, for a few make a billion texts."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, f"the alias '*{event.anchor}': none is read", event.start_mark
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = []

@@ -25,3 +25,11 @@ def did_you_mean(allowed: Iterable[str], found: str) -> str:
     """The end of an error line: the allowed value nearest to what was found, or nothing if none is near."""
     near = difflib.get_close_matches(found, list(allowed), n=1, cutoff=0.5)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+class Stopped(Exception):  # noqa: N818  # not an error: somebody asked for it
+    """A signal ended the work: printed as one line, exit code 128 + its number."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number

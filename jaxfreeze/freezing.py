@@ -6,6 +6,7 @@ parameter in the column: "embeddings", "layers.<i>" or "head".
 
 import hashlib
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -49,7 +50,8 @@ def label_patterns(paths: Iterable[str], patterns: Sequence[str]) -> Labels:
     labels = dict.fromkeys(paths, FROZEN)
     for pattern in patterns:
         try:
-            matched = [path for path in paths if re.fullmatch(pattern, path)]
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of "[[" and the like
+                matched = [path for path in paths if re.fullmatch(pattern, path)]
         except re.error as error:
             raise InputError(f"--trainable '{pattern}': not a regular expression ({error})") from error
         if not matched:

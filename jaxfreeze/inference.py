@@ -20,14 +20,15 @@ from jaxfreeze.training.run_folder import RunFolder, write_text
 class FinishedRun:
     """A run folder opened: its config, its task, its pretrained weights (proved to be the same ones) and its top."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, best: bool = False) -> None:
+        """best: not the last step but the one that --keep_best kept. Raises InputError for any other folder."""
         if not path.is_dir():
             raise InputError(f"--run {path}: there is no such folder")
         self.folder = RunFolder(path)
         if not self.folder.config.is_file():
             raise InputError(f"--run {path}: holds no run; expected the --output_dir of a finished one")
         if not self.folder.metrics.is_file():
-            raise InputError(f"--run {path}: holds an unfinished run; train it again with --overwrite")
+            raise InputError(f"--run {path}: holds an unfinished run; the command that began it goes on with it")
         if not self.folder.checkpoints.is_dir():
             raise InputError(f"--run {path}: its folder checkpoints is gone; train again with --overwrite")
         self.metrics: dict[str, Any] = self.folder.read(self.folder.metrics)
@@ -37,8 +38,17 @@ class FinishedRun:
         self.task = self._task()
         self.model = setup.load_model(self.config, self.task, self.mesh)
         self._check_base()
-        _, trained = checkpoint.restore(self.folder.checkpoints, self.model.trained)
-        self.params = self.model.params(trained)
+        saved = checkpoint.read(self.folder.checkpoints, self.metrics["steps"], self.model.trained)
+        if best:
+            saved = self._best(saved.about)
+        self.params = self.model.params(saved.trained)
+
+    def _best(self, about: dict[str, Any]) -> checkpoint.Checkpoint:
+        step = about["best_step"]
+        if step is None:
+            raise InputError(f"--best: {self.folder.path} kept no best checkpoint; train with --keep_best to have one")
+        console.say(f"the best of its evaluations was after step {step}")
+        return checkpoint.read(self.folder.checkpoints, step, self.model.trained)
 
     def _task(self) -> Task:
         if self.config.task != OWN_FILES:
@@ -61,9 +71,9 @@ class FinishedRun:
         return dataset, evaluation.predict(self.model.program(self.task), self.params, dataset, self.mesh)
 
 
-def evaluate(path: Path) -> dict[str, float]:
+def evaluate(path: Path, best: bool = False) -> dict[str, float]:
     """Score a finished run on its validation rows again -> {metric: value}; says whether it is the score of the run."""
-    run = FinishedRun(path)
+    run = FinishedRun(path, best)
     _, _, validations = setup.read_task(run.config)
     metrics: dict[str, float] = {}
     for split in validations:
@@ -71,6 +81,8 @@ def evaluate(path: Path) -> dict[str, float]:
     console.say(f"pretrained weights: the same ones, by digest of {len(run.model.frozen)} frozen arrays")
     console.say(f"{run.config.task} validation: {console.metrics_line(metrics)}")
     recorded = run.metrics["metrics"]
+    if best:
+        return metrics
     if metrics == recorded:
         console.say("the same score as in metrics.json")
     else:
@@ -78,7 +90,7 @@ def evaluate(path: Path) -> dict[str, float]:
     return metrics
 
 
-def predict(path: Path, input_file: Path, output_file: Path) -> None:
+def predict(path: Path, input_file: Path, output_file: Path, best: bool = False) -> None:
     """Write a JSON line {"index", "prediction", "logits"} for every row of a file, in its order.
 
     The file has the layout that the run was trained on: a GLUE TSV, or a file with the run's text columns; labels in it
@@ -88,7 +100,7 @@ def predict(path: Path, input_file: Path, output_file: Path) -> None:
         raise InputError(f"--output {output_file}: its folder does not exist")
     if output_file.is_dir():
         raise InputError(f"--output {output_file}: expected a file, found a folder")
-    run = FinishedRun(path)
+    run = FinishedRun(path, best)
     if run.config.task == OWN_FILES:
         split, _ = read_file(input_file, run.config.text_columns, None, run.task.labels, run.config.regression)
     else:
@@ -98,7 +110,11 @@ def predict(path: Path, input_file: Path, output_file: Path) -> None:
             f"--input {input_file}: {split.skipped} rows have missing or surplus fields; mend or remove them"
         )
     _, logits = run.logits(dataclasses.replace(split, labels=None))
-    write_text(output_file, "".join(_line(run.task, index, row) + "\n" for index, row in enumerate(logits)))
+    lines = "".join(_line(run.task, index, row) + "\n" for index, row in enumerate(logits))
+    try:
+        write_text(output_file, lines)
+    except OSError as error:
+        raise InputError(f"--output {output_file}: cannot be written ({error.strerror})") from error
     console.say(f"{len(logits):,} predictions in {output_file}")
 
 

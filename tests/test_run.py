@@ -134,8 +134,8 @@ def test_a_frozen_leaf_that_moves_is_found(
 ) -> None:
     honest = Run.train
 
-    def dishonest(self: Run, steps: object, journal: object) -> freezing.Params:
-        trained = honest(self, steps, journal)
+    def dishonest(self: Run, *inputs: object) -> freezing.Params:
+        trained = honest(self, *inputs)
         path = "embeddings.layer_norm.bias"
         self.model.frozen[path] = self.model.frozen[path].at[3].add(1e-7)
         return trained
@@ -147,6 +147,7 @@ def test_a_frozen_leaf_that_moves_is_found(
         train(bert, "--trainable_layers", "1")
     assert not json.loads((tmp_path / "run" / "freeze.json").read_text())["unchanged"]
     assert not (tmp_path / "run" / "metrics.json").exists()
+    assert not list((tmp_path / "run").glob("checkpoints/*"))  # nothing to go on with as if it had not happened
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(bert: Path, train: Command, tmp_path: Path) -> None:

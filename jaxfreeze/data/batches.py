@@ -13,7 +13,8 @@ from jaxfreeze.data.token_store import TokenStore
 WIDTHS = (*range(8, 256, 8), *range(256, 769, 32))  # row widths tried, in slots
 ATTENTION_COST = 1 / 3072  # attention's share of a slot's cost per slot of width: 4 W D against 24 D^2 FLOPs at D = 512
 PLAN_SAMPLE = 8192  # examples in the batches from which the shapes are chosen
-PLAN_DRAW = 8 * PLAN_SAMPLE  # examples, at least, in the batches that the chosen shapes must hold
+PLAN_DRAW = 8 * PLAN_SAMPLE  # examples in the batches that the chosen shapes must hold
+PLAN_BATCHES = 4096  # of these batches, at most
 NO_RUN = 2**63 - 1  # the seed of those batches: any that no run has
 CHUNK = 1024  # examples, neighbours in the store, that a pass without training takes before the next ones
 
@@ -271,7 +272,8 @@ class BatchPlan:
             ]
             return np.concatenate([_lengths(store, order) for order in orders])
 
-        drawn = lengths_of([NO_RUN], -(-PLAN_DRAW // store.num_examples))
+        count = min(PLAN_BATCHES, max(1, PLAN_DRAW // batch_size))
+        drawn = lengths_of([NO_RUN], -(-count * batch_size // store.num_examples))[:count]
         own = lengths_of([seed] if isinstance(seed, int) else seed, epochs)
         shapes = with_room(choose_shapes(drawn, row_multiple, limit), own, row_multiple)
         return cls(store, batch_size, seed, epochs, shapes)
@@ -282,14 +284,20 @@ class BatchPlan:
         return -(-self.store.num_examples // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        return self.batches()
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """The batches in order, from that of step `start` on."""
         sizes = (self.store.num_examples, self.batch_size)
-        for epoch in range(self.epochs):
+        first_epoch, first = divmod(start, self.steps_per_epoch)
+        for epoch in range(first_epoch, self.epochs):
             if isinstance(self.seed, int):
                 order = shuffled_batches(*sizes, self.seed, epoch)
             else:
                 order = np.stack([shuffled_batches(*sizes, seed, epoch) for seed in self.seed], axis=1)  # [M, S, B]
-            for examples in order:
+            for examples in order[first:]:
                 yield pack(self.store, examples, self.shapes)
+            first = 0
 
 
 def evaluation_batches(store: TokenStore, batch_size: int, row_multiple: int = 1) -> Iterator[Batch]:

@@ -149,6 +149,8 @@ def _text(cell: object, column: str, may_be_empty: bool) -> str:
         raise InputError(f"expected text in column '{column}', found {found}")
     if not (may_be_empty or cell.strip()):
         raise InputError(f"the text in column '{column}' is empty; fill it in or leave the row out")
+    if "\0" in cell:
+        raise InputError(f"the text in column '{column}' has a NUL character; remove it")
     try:
         cell.encode()
     except UnicodeEncodeError:

@@ -135,7 +135,14 @@ def tokenize(split: Split, encoder: TextEncoder) -> TokenStore:
     folder = cache_root() / "tokens" / digest
     if not cache_folder.is_whole(folder):
         store = encoder.encode(split)
-        with cache_folder.new_entry(folder, {"split": split.name, "tokenizer": encoder.folder.name}) as temporary:
-            for name in COLUMNS:
-                np.save(temporary / f"{name}.npy", getattr(store, name))
+        note = {"split": split.name, "tokenizer": encoder.folder.name}
+        try:
+            with cache_folder.new_entry(folder, note) as temporary:
+                for name in COLUMNS:
+                    np.save(temporary / f"{name}.npy", getattr(store, name))
+        except OSError as error:
+            raise InputError(
+                f"{cache_root()}: the tokens cannot be kept there ({error.strerror}); "
+                "make room, or set JAXFREEZE_CACHE to another folder"
+            ) from error
     return TokenStore(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}, digest=digest)

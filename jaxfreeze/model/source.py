@@ -20,6 +20,7 @@ HUB_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+MOST_LAYERS = 1000  # ten times the deepest there is; a number that was damaged is larger
 REQUIRED = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
     "max_position_embeddings", "type_vocab_size",
@@ -83,7 +84,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such file; a Hugging Face model folder holds it")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from error
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a JSON object, found a {type(value).__name__}")
@@ -130,6 +131,8 @@ def _check_numbers(path: Path, config: EncoderConfig) -> None:
             raise InputError(f"{path}: {name} is {value!r}; expected a number from 0 up to, but not including, 1")
     if not isinstance(config.pad_token_id, int) or not 0 <= config.pad_token_id < config.vocab_size:
         raise InputError(f"{path}: pad_token_id is {config.pad_token_id!r}; expected 0 to {config.vocab_size - 1}")
+    if config.num_hidden_layers > MOST_LAYERS:
+        raise InputError(f"{path}: num_hidden_layers is {config.num_hidden_layers}; expected at most {MOST_LAYERS}")
     if config.hidden_size % config.num_attention_heads:
         raise InputError(
             f"{path}: hidden_size {config.hidden_size} does not divide into {config.num_attention_heads} heads"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxfreeze.config import TrainConfig, check_settings, read_yaml
+from jaxfreeze.config import FOLDER_FLAGS, TrainConfig, check_settings, read_yaml
 from jaxfreeze.data.tasks import OWN_FILES, TASKS
 from jaxfreeze.errors import InputError, one_of
 from jaxfreeze.study.analysis import order
@@ -16,7 +16,7 @@ LISTS = ("models", "tasks", "trainable_layers", "learning_rates", "seeds")
 """The axes of a sweep; `learning_rates` may also be a mapping from task to one or several."""
 LINE_SEARCH = "line_search"
 """A section that holds other values for some of the axes: the grid of `sweep --line_search`."""
-PER_RUN = ("model", "task", "learning_rate", "seed", "trainable", "output_dir", "overwrite", "eval_every")
+PER_RUN = ("model", "task", "learning_rate", "seed", "trainable", "eval_every", *FOLDER_FLAGS)
 """Settings of one run that a sweep does not take: an axis stands for each of the first four."""
 DEFAULTS: dict[str, list[Any]] = {
     "models": [TrainConfig.model],

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from jaxfreeze.config import FOLDER_FLAGS
 from jaxfreeze.data.tasks import OWN_FILES
 from jaxfreeze.study.document import Table, Value
 from jaxfreeze.study.reference import LEARNING_RATES, authors_model
@@ -28,7 +29,7 @@ def settings(found: Sequence[FinishedRun]) -> Table:
     rows = []
     for name in names:
         values = _distinct(run.config.get(name) for run in found)
-        if name in ("output_dir", "overwrite") or values in ([None], [[]]):
+        if name in FOLDER_FLAGS or values in ([None], [[]]):
             continue
         shown = ", ".join("none" if value is None else _text(value) for value in values[:SHOWN_VALUES])
         more = f" and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else ""

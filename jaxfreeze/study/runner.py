@@ -20,7 +20,7 @@ from jaxfreeze.study import results
 from jaxfreeze.study.grid import Grid, Group, check_depths
 from jaxfreeze.training import console
 from jaxfreeze.training.run import Run
-from jaxfreeze.training.run_folder import NOT_COMPARED
+from jaxfreeze.training.run_folder import NOT_COMPARED, check_writable
 
 IDENTITY = ("model", "task", "train_file", "trainable_layers", "seed", "learning_rate")
 MEMORY_SHARE = 0.5  # of the free device memory: what runs side by side may take
@@ -48,6 +48,7 @@ class ResultsFile:
             raise InputError(f"--output_dir {folder}: expected a folder, found a file; give another name")
         if folder.is_dir() and any(folder.iterdir()) and not self.path.is_file():
             raise InputError(f"--output_dir {folder}: the folder is not empty and holds no sweep; give another name")
+        check_writable(folder)
         self.notes: list[str] = []
         self.done: dict[tuple[Any, ...], dict[str, Any]] = {}
         if self.path.is_file() and b"\n" in self.path.read_bytes():
@@ -72,14 +73,17 @@ class ResultsFile:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a line and have it on disk; a torn last line, of a process that was killed, is removed first."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab+") as file:
-            file.seek(0)
-            whole = file.read().rfind(b"\n") + 1
-            file.truncate(whole)
-            file.write((json.dumps(record) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab+") as file:
+                file.seek(0)
+                whole = file.read().rfind(b"\n") + 1
+                file.truncate(whole)
+                file.write((json.dumps(record) + "\n").encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written to ({error.strerror}); the lines before stay") from error
 
 
 def _identity(config: Mapping[str, Any]) -> tuple[Any, ...]:

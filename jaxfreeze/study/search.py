@@ -129,7 +129,7 @@ def command(config: TrainConfig) -> str:
         if value == field.default and field.name != "trainable_layers":
             continue
         if isinstance(value, bool):
-            words.append(f"--{field.name}")
+            words += [f"--{field.name}", *([] if value else ["false"])]
         elif value not in (None, ()):
             words += [f"--{field.name}", *map(str, value if isinstance(value, tuple) else (value,))]
     return shlex.join(words)

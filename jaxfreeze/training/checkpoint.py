@@ -1,15 +1,180 @@
-"""Checkpoints of the trained leaves only: Orbax behind two functions, with a digest per leaf of our own."""
+"""Checkpoints that can be believed: Orbax behind a few functions, with a digest of our own for every leaf and word.
 
+    checkpoints/<step>/   the trained leaves, in an unfinished run the optimizer's state too, and what they are
+
+A step has its name once it is whole. Orbax keeps no checksums, so each leaf's digest is kept beside it and compared on
+reading, and so is that of the description itself.
+"""
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from jaxfreeze import freezing
 from jaxfreeze.errors import InputError
+from jaxfreeze.training import console
 
 MEND = "train again with --overwrite"
+
+
+class Checkpoint(NamedTuple):
+    """What a run needs to go on, or a finished one to be used."""
+
+    step: int
+    trained: freezing.Params  # float32
+    state: freezing.Params  # the optimizer's leaves by path; none in the last checkpoint of a finished run
+    about: dict[str, Any]  # JSON: whatever else steers the rest of the run
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of one run, in the background, and keeps the last ones. Used as a context manager.
+
+    Where one cannot be written, the person is told, once, and the ones before it stay.
+    """
+
+    def __init__(self, folder: Path, keep_last: int) -> None:
+        self.folder, self.keep_last = folder, keep_last
+        self.best: int | None = None
+        self._manager: ocp.CheckpointManager | None = None
+        self._writing: int | None = None
+        if folder.is_dir():
+            for path in folder.iterdir():  # what a process that was killed left half written or half removed
+                if not path.name.isdigit():
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.wait()
+        self._close()
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that are there, oldest first."""
+        return steps_in(self.folder)
+
+    def save(
+        self, step: int, trained: freezing.Params, state: freezing.Params, about: Mapping[str, Any], best: bool = False
+    ) -> bool:
+        """Take a copy of these leaves and begin to write it -> whether that began well; `wait` says how it ended.
+
+        Waits for the checkpoint before, if that is not written.
+
+        best: keep this one until a better one comes.
+        """
+        self.wait()
+        self.discard([step])
+        given = {"trained": trained, "state": state}
+        trees = {name: {path: jnp.copy(leaf) for path, leaf in tree.items()} for name, tree in given.items()}
+        leaves = {name: _describe(tree) for name, tree in trees.items()}
+        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items() if tree}
+        items["description"] = ocp.args.JsonSave(_signed({"leaves": leaves, "about": dict(about)}))
+        if best:
+            self.best = step
+        self._writing = step
+        try:
+            if self._manager is None:
+                self._manager = ocp.CheckpointManager(self.folder.absolute())
+            if not self._manager.save(step, args=ocp.args.Composite(**items), force=True):
+                raise RuntimeError("Orbax refused to save")
+        except (OSError, ValueError, RuntimeError) as error:  # Orbax on a full disk: all of these
+            self._failed(error)
+            return False
+        return True
+
+    def wait(self) -> bool:
+        """Until the last checkpoint is on disk, the superfluous ones gone -> whether it is there."""
+        if self._writing is None:
+            return True
+        assert self._manager is not None
+        try:
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        except (OSError, ValueError, RuntimeError) as error:  # of the writing in the background
+            self._failed(error)
+            return False
+        self._writing = None
+        self.keep({*self.steps[-self.keep_last :], self.best})
+        return True
+
+    def keep(self, steps: Collection[int | None]) -> None:
+        """Remove all but these steps."""
+        self.discard([step for step in self.steps if step not in steps])
+
+    def discard(self, steps: Collection[int]) -> None:
+        """Remove these steps; one that is half removed has no step's name any more."""
+        for folder in (self.folder / str(step) for step in steps):
+            if folder.exists():
+                shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}.removed")), ignore_errors=True)
+                self._close()  # a manager remembers the steps
+
+    def _failed(self, error: Exception) -> None:
+        step, self._writing = self._writing, None
+        if self.best == step:
+            self.best = None
+        self._close()
+        for path in self.folder.glob(f"{step}.*"):
+            shutil.rmtree(path, ignore_errors=True)
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        last = f"the last good one is that of step {self.steps[-1]}" if self.steps else "there is none yet"
+        console.say(f"the checkpoint of step {step} could not be written ({reason}); {last}")
+
+    def _close(self) -> None:
+        manager, self._manager = self._manager, None
+        if manager is not None:
+            with contextlib.suppress(Exception):  # what went wrong was reported already, by wait
+                manager.close()
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The steps of which there is a checkpoint, oldest first, whole or not."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit() and path.is_dir())
+
+
+def read(folder: Path, step: int, trained: freezing.Params, state: freezing.Params | None = None) -> Checkpoint:
+    """The checkpoint of a step, laid out as `trained` and `state` are, checked leaf by leaf; no state if none is given.
+
+    Raises InputError if its leaves are not those of the templates (path, shape, dtype), or if anything in it has other
+    bytes than were saved.
+    """
+    path = folder / str(step)
+    if not path.is_dir():
+        raise InputError(f"{folder}: holds no checkpoint of step {step}; {MEND}")
+    templates = {"trained": trained, "state": state or {}}
+    with ocp.CheckpointManager(folder.absolute()) as manager:
+        description = _opened(path, _read(manager, step, description=ocp.args.JsonRestore()))
+        for name, template in templates.items():
+            saved = description["leaves"][name]
+            found = {leaf: (about["shape"], about["dtype"]) for leaf, about in saved.items()}
+            wanted = {leaf: (list(value.shape), str(value.dtype)) for leaf, value in template.items()}
+            if template and found != wanted:
+                differing = sorted(leaf for leaf in {*found, *wanted} if found.get(leaf) != wanted.get(leaf))
+                raise InputError(f"{path}: holds other leaves than this run trains: {', '.join(differing)}")
+        trees = {name: _read(manager, step, **{name: _like(tree)}) if tree else {} for name, tree in templates.items()}
+    digests = {(name, leaf): d for name, tree in trees.items() for leaf, d in freezing.digests(tree).items()}
+    damaged = [
+        leaf for (name, leaf), digest in digests.items() if description["leaves"][name][leaf]["digest"] != digest
+    ]
+    if damaged:
+        raise InputError(f"{path}: damaged, other bytes than were saved in {', '.join(damaged)}; {MEND}")
+    return Checkpoint(step, trees["trained"], trees["state"], description["about"])
+
+
+def _like(template: freezing.Params) -> ocp.args.StandardRestore:
+    shapes = {p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for p, leaf in template.items()}
+    return ocp.args.StandardRestore(shapes)
 
 
 def _describe(leaves: freezing.Params) -> dict[str, dict[str, Any]]:
@@ -21,43 +186,19 @@ def _describe(leaves: freezing.Params) -> dict[str, dict[str, Any]]:
     }
 
 
-def save(folder: Path, step: int, trained: freezing.Params) -> None:
-    """Write folder/<step>/ with the trained leaves and their digests, and wait until it is there."""
-    with ocp.CheckpointManager(folder.absolute()) as manager:
-        leaves = ocp.args.JsonSave(_describe(trained))
-        items = ocp.args.Composite(trained=ocp.args.StandardSave(trained), leaves=leaves)
-        if not manager.save(step, args=items, force=True):
-            raise RuntimeError(f"{folder}: Orbax did not save step {step}")
-        manager.wait_until_finished()
+def _signed(content: dict[str, Any]) -> dict[str, Any]:
+    text = json.dumps(content, sort_keys=True)
+    return {"content": text, "digest": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def restore(folder: Path, template: freezing.Params) -> tuple[int, freezing.Params]:
-    """(step, trained leaves) of the latest checkpoint, laid out as in `template`, checked leaf by leaf.
-
-    Raises InputError if there is no checkpoint, if its leaves are not those of the template (path, shape, dtype), or
-    if a leaf's bytes are not those that were saved.
-    """
-    with ocp.CheckpointManager(folder.absolute()) as manager:
-        step = manager.latest_step()
-        if step is None:
-            raise InputError(f"{folder}: holds no checkpoint; the run did not finish")
-        saved = _read(manager, step, leaves=ocp.args.JsonRestore())
-        found = {path: (leaf.get("shape"), leaf.get("dtype")) for path, leaf in saved.items()}
-        wanted = {path: (list(leaf.shape), str(leaf.dtype)) for path, leaf in template.items()}
-        if found != wanted:
-            differing = sorted(path for path in {*found, *wanted} if found.get(path) != wanted.get(path))
-            raise InputError(f"{folder / str(step)}: holds other leaves than this run trains: {', '.join(differing)}")
-        shapes = {
-            p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for p, leaf in template.items()
-        }
-        trained = _read(manager, step, trained=ocp.args.StandardRestore(shapes))
-    damaged = [path for path, digest in freezing.digests(trained).items() if saved[path].get("digest") != digest]
-    if damaged:
-        raise InputError(f"{folder / str(step)}: damaged, other bytes than were saved in {', '.join(damaged)}; {MEND}")
-    return step, trained
+def _opened(path: Path, signed: Any) -> dict[str, Any]:
+    text, digest = (str(signed.get(name)) for name in ("content", "digest"))
+    if hashlib.sha256(text.encode()).hexdigest() != digest:
+        raise InputError(f"{path}: damaged, other bytes than were saved in its description; {MEND}")
+    return json.loads(text)
 
 
-def _read(manager: ocp.CheckpointManager, step: int, **item: Any) -> dict[str, Any]:
+def _read(manager: ocp.CheckpointManager, step: int, **item: Any) -> Any:
     """One item of a checkpoint, by its name."""
     try:
         return next(iter(manager.restore(step, args=ocp.args.Composite(**item)).values()))

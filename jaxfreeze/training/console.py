@@ -67,14 +67,15 @@ def cut_in_words(cut: int, num_layers: int) -> str:
 class ProgressLine:
     """Steps done, loss, learning rate, examples/s, time left: a moving line on a terminal, plain lines elsewhere."""
 
-    def __init__(self, total_steps: int) -> None:
-        self.total_steps = total_steps
+    def __init__(self, total_steps: int, step: int = 0) -> None:
+        """step: the step after which the run begins."""
+        self.total_steps, self._first = total_steps, step
         self._start = time.perf_counter()
         self._bar: Progress | None = None
         if console.is_terminal:
             columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn())
             self._bar = Progress(*columns, console=console)
-            self._task = self._bar.add_task("training", total=total_steps, figures="")
+            self._task = self._bar.add_task("training", total=total_steps, completed=step, figures="")
             self._bar.start()
 
     def start(self) -> None:
@@ -90,7 +91,8 @@ class ProgressLine:
         if self._bar is not None:
             self._bar.update(self._task, completed=step, figures=line)
             return
-        left = (time.perf_counter() - self._start) / step * (self.total_steps - step)
+        pace = (time.perf_counter() - self._start) / (step - self._first)
+        left = pace * (self.total_steps - step)
         say(f"step {step}/{self.total_steps}  {line}  {left:.0f} s left")
 
     def close(self) -> None:

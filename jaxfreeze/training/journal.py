@@ -1,6 +1,8 @@
 """What a run writes down as it goes: log.jsonl, TensorBoard events, and the progress line."""
 
 import json
+import os
+import shutil
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -15,11 +17,21 @@ from jaxfreeze.training.run_folder import RunFolder
 class Journal:
     """One line a logged step or evaluation, in three places at once. Used as a context manager."""
 
-    def __init__(self, folder: RunFolder, total_steps: int) -> None:
+    def __init__(self, folder: RunFolder, total_steps: int, step: int = 0, size: int = 0) -> None:
+        """step, size: where the run begins, and the bytes of log.jsonl up to there; what came later is dropped."""
         self._log = folder.log.open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(folder.path / "events"), flush_secs=10)
-        self._line = console.ProgressLine(total_steps)
+        self._log.truncate(size)
+        events = folder.path / "events"
+        if step == 0:
+            shutil.rmtree(events, ignore_errors=True)
+        self._events = SummaryWriter(str(events), flush_secs=10, purge_step=step + 1 if step else None)
+        self._line = console.ProgressLine(total_steps, step)
         self._start = time.perf_counter()
+
+    @property
+    def size(self) -> int:
+        """Bytes of log.jsonl."""
+        return os.fstat(self._log.fileno()).st_size
 
     def __enter__(self) -> Self:
         return self

@@ -1,38 +1,54 @@
 """One run from config to metrics.json: the disk, the journal, the proof of freezing, and what a person is told."""
 
+import functools
 from typing import Any
 
 from jaxfreeze import devices, freezing
 from jaxfreeze.config import TrainConfig
-from jaxfreeze.training import checkpoint, console
+from jaxfreeze.training import console, signals
 from jaxfreeze.training.journal import Journal
+from jaxfreeze.training.keeper import Keeper
 from jaxfreeze.training.run import Run
 from jaxfreeze.training.run_folder import RunFolder, write_json
 
 
 def finetune(config: TrainConfig) -> dict[str, Any]:
-    """Run `python run.py` with this config -> the content of metrics.json. Says so, and does nothing, if it is done."""
+    """Run `python run.py` with this config -> the content of metrics.json. Says so, and does nothing, if it is done.
+
+    An unfinished run goes on from its last good checkpoint. Raises InputError for what a person can mend, and Stopped
+    after a signal.
+    """
     folder = RunFolder(config.run_folder)
-    if folder.check(config):
+    if folder.is_finished(config):
         console.say(f"{folder.path}: this run is finished; --overwrite runs it again")
         return folder.read(folder.metrics)
+    with signals.handled() as received:
+        return _finetune(config, folder, received)
+
+
+def _finetune(config: TrainConfig, folder: RunFolder, received: signals.Signals) -> dict[str, Any]:
     run = Run.prepare([config])
     folder.create(config)
     introduce(run)
     before = freezing.digests(run.model.frozen)
+    keeper = Keeper(run, folder, received, before)
+    if keeper.go_on():
+        console.say(f"going on after step {run.progress.steps:,} of {run.total_steps:,}")
     steps = run.get_ready()
-    with Journal(folder, run.total_steps) as journal:
-        trained = run.train(steps, journal)
+    with keeper.writer, Journal(folder, run.total_steps, run.progress.steps, keeper.log_bytes) as journal:
+        with received.saving():
+            trained = run.train(steps, journal, functools.partial(keeper.after_dispatch, journal))
+        run.watch.begin("load")
+        after = freezing.digests(run.model.frozen)
+        write_json(folder.freeze, freezing.audit(run.model.policy.labels, run.model.params(trained), before, after))
+        freezing.check_unmoved(before, after)
+        keeper.finish(journal, trained)
         metrics = run.evaluate(trained)
         journal.evaluation(run.total_steps, metrics)
-    run.watch.begin("load")
-    after = freezing.digests(run.model.frozen)
-    write_json(folder.freeze, freezing.audit(run.model.policy.labels, run.model.params(trained), before, after))
-    freezing.check_unmoved(before, after)
-    checkpoint.save(folder.checkpoints, run.total_steps, trained)
     run.watch.begin(None)
     result = run.result(metrics)
     write_json(folder.metrics, result)
+    keeper.writer.keep({run.total_steps, keeper.writer.best})
     conclude(run, result, folder)
     return result
 
@@ -70,4 +86,6 @@ def conclude(run: Run, result: dict[str, Any], folder: RunFolder) -> None:
         f"{result['examples_per_second']:,.0f} examples/s"
     )
     console.say(f"frozen parameters: {result['parameters']['frozen']:,}, bits unchanged")
+    kept, whole = (4 * result["parameters"][name] / 1e6 for name in ("trainable", "total"))
+    console.say(f"checkpoint: {kept:,.1f} MB, the trained parameters only (the whole model would take {whole:,.1f} MB)")
     console.say(f"run folder: {folder.path}")

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any, NamedTuple, Protocol
@@ -47,6 +47,10 @@ class Steps(Protocol):
 
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics after `step` optimizer steps."""
+
+
+AfterDispatch = Callable[[freezing.Params, optax.OptState, Mapping[str, float] | None], None]
+"""Is given the trained leaves, the optimizer state, and the metrics if there was an evaluation; may raise to stop."""
 
 
 class Progress(NamedTuple):
@@ -98,6 +102,7 @@ class Run:
             min(self.total_steps * config.batch_size, config.epochs * train_set.store.num_examples),
         )  # fmt: skip
         self.progress = Progress()
+        self.pending: list[Metrics] = []  # of the steps since the last log
         self.diverged: set[int] = set()  # numbers of runs side by side whose loss was not finite
 
     def _layers_in_a_step(self) -> int:
@@ -190,32 +195,43 @@ class Run:
         keys = [jax.random.key(config.seed) for config in self.configs]
         return jax.device_put(jnp.stack(keys) if self.side_by_side else keys[0], devices.replicated(self.mesh))
 
-    def train(self, steps: jax.stages.Compiled, journal: Steps) -> freezing.Params:
-        """Every step of the run -> the trained leaves, [S, ...] each side by side. One run: NonFiniteLossError."""
+    def go_on(self, trained: freezing.Params, state: optax.OptState, progress: Progress) -> None:
+        """Begin at the step after these, not at the first one. The run takes a copy of the arrays."""
+        self.at_start = jax.tree.map(jnp.copy, (trained, state))
+        self.progress = progress
+
+    def train(
+        self, steps: jax.stages.Compiled, journal: Steps, after_dispatch: AfterDispatch | None = None
+    ) -> freezing.Params:
+        """Every step left of the run -> the trained leaves, [S, ...] each side by side. One run: NonFiniteLossError."""
         self.watch.begin("train")
         (trained, state), key = self.at_start, self.key()
         journal.start()
-        pending: list[Metrics] = []
-        window = (0, time.perf_counter())
+        window = (self.progress.examples, time.perf_counter())
         for batches, group in ahead(self.groups()):
             trained, state, metrics = steps(
                 trained, state, self.model.frozen, self.train_set.data, group, key, np.int32(self.progress.steps)
             )
-            pending.append(Metrics(metrics.loss[: len(batches)], metrics.grad_norm[: len(batches)]))
+            self.pending.append(Metrics(metrics.loss[: len(batches)], metrics.grad_norm[: len(batches)]))
             for batch in batches:
                 self.progress = self.progress.plus(batch)
             if self.progress.steps % self.config.log_every == 0 or self.finished:
-                window = self.log(journal, pending, window)
-                pending = []
+                window = self.log(journal, window)
+            evaluated = None
             if self.config.eval_every and self.progress.steps % self.config.eval_every == 0 and not self.finished:
-                journal.evaluation(self.progress.steps, self.evaluate(trained))
+                evaluated = self.evaluate(trained)
+                journal.evaluation(self.progress.steps, evaluated)
                 self.watch.begin("train")
+            if after_dispatch is not None and not self.finished:
+                after_dispatch(trained, state, evaluated)
         return trained
 
     def groups(self) -> Iterator[tuple[list[Batch], Group]]:
         """Every batch of the run, in groups for one dispatch each, on the devices; a log or evaluation ends a group."""
-        batches, done = self.batches(), 0
-        periods = (self.config.log_every, self.config.eval_every or self.total_steps, self.total_steps)
+        batches, done = self.batches(self.progress.steps), self.progress.steps
+        config = self.config
+        given = (config.log_every, config.eval_every, config.checkpoint_every, self.total_steps)
+        periods = [period for period in given if period]
         while done < self.total_steps:
             count = min(self.group_size, *(period - done % period for period in periods))
             some = [self.train_set.complete(batch) for batch in itertools.islice(batches, count)]
@@ -227,18 +243,19 @@ class Run:
         group = stack(batches, self.plan.shapes, self.group_size, self.mesh.size)
         return jax.device_put(group, group.shardings(self.mesh))
 
-    def batches(self) -> Iterator[Batch]:
-        """Every batch of the run, in order."""
-        return itertools.islice(iter(self.plan), self.total_steps)
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """The batches of the run, in order, from that of step `start` on."""
+        return itertools.islice(self.plan.batches(start), self.total_steps - start)
 
     @property
     def finished(self) -> bool:
         """Whether every step is done."""
         return self.progress.steps == self.total_steps
 
-    def log(self, journal: Steps, pending: list[Metrics], window: tuple[int, float]) -> tuple[int, float]:
+    def log(self, journal: Steps, window: tuple[int, float]) -> tuple[int, float]:
         """Fetch what the last steps report, check it, write it down -> (examples, clock) for the next window."""
-        losses, norms = (np.concatenate(column) for column in zip(*jax.device_get(pending), strict=True))
+        losses, norms = (np.concatenate(column) for column in zip(*jax.device_get(self.pending), strict=True))
+        self.pending = []
         wrong = ~np.isfinite(losses) | ~np.isfinite(norms)  # [n], or [n, S] side by side
         if self.side_by_side:
             self.diverged |= set(np.flatnonzero(wrong.any(axis=0)).tolist())
@@ -296,6 +313,11 @@ class Run:
             "cache": self.cache.place,
             "cache_bytes": self.cache.size,
             "peak_memory_bytes": devices.peak_memory_bytes(),
-            "versions": {name: version(name) for name in VERSIONS},
+            "versions": versions(),
             "devices": devices.describe(self.mesh),
         }
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that a result depends on."""
+    return {name: version(name) for name in VERSIONS}

@@ -7,16 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from jaxfreeze.config import TrainConfig, from_yaml, to_yaml
+from jaxfreeze.config import FOLDER_FLAGS, TrainConfig, from_yaml, to_yaml
 from jaxfreeze.errors import InputError
 
-NOT_COMPARED = (
-    "output_dir",
-    "overwrite",
-    "log_every",
-    "cache",
-    "cache_budget",
-)  # flags that do not change a run's result
+WRITING = ".writing"  # the end of the name of a file that is being written
+NOT_COMPARED = (*FOLDER_FLAGS, "log_every", "cache", "cache_budget")  # flags that do not change a run's result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +45,15 @@ class RunFolder:
         """Trained leaves, a folder per step."""
         return self.path / "checkpoints"
 
-    def check(self, config: TrainConfig) -> bool:
-        """True if this very run is finished here. Raises InputError if something else is in the way."""
+    def is_finished(self, config: TrainConfig) -> bool:
+        """Whether this very run is finished here; if not, it can begin or go on here.
+
+        Raises InputError if something else is in the way.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--output_dir {self.path}: expected a folder, found a file; give another name")
-        if not self.path.is_dir() or not any(self.path.iterdir()):
-            self._check_writable()
+        if not self.path.is_dir() or all(path.name.endswith(WRITING) for path in self.path.iterdir()):
+            check_writable(self.path)
             return False
         if not self.config.is_file():
             raise InputError(f"--output_dir {self.path}: the folder is not empty and holds no run; give another name")
@@ -67,14 +65,9 @@ class RunFolder:
                 f"--output_dir {self.path}: holds another run ({'; '.join(differences)}); "
                 "give another folder, or --overwrite to delete that run"
             )
-        if not self.metrics.is_file():
+        if not self.metrics.is_file() and not config.resume:
             raise InputError(f"--output_dir {self.path}: holds this run, unfinished; --overwrite starts it again")
-        return True
-
-    def _check_writable(self) -> None:
-        parent = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-            raise InputError(f"--output_dir {self.path}: {parent} is not a folder that can be written to")
+        return self.metrics.is_file()
 
     def _differences(self, config: TrainConfig) -> list[str]:
         here = dataclasses.asdict(from_yaml(self.config))
@@ -86,11 +79,16 @@ class RunFolder:
         ]
 
     def create(self, config: TrainConfig) -> None:
-        """Start afresh: an empty folder with config.yaml in it."""
-        if config.overwrite and self.config.is_file():
-            shutil.rmtree(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.config, to_yaml(dataclasses.replace(config, overwrite=False, output_dir=str(self.path))))
+        """Have config.yaml in it; with --overwrite, nothing else."""
+        try:
+            if config.overwrite and self.config.is_file():
+                shutil.rmtree(self.path)
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.config.is_file():
+                told = dataclasses.replace(config, overwrite=False, output_dir=str(self.path))
+                write_text(self.config, to_yaml(told))
+        except OSError as error:
+            raise InputError(f"--output_dir {self.path}: cannot be written to ({error.strerror})") from error
 
     def read(self, file: Path) -> Any:
         """A JSON file of a finished run."""
@@ -100,9 +98,16 @@ class RunFolder:
             raise InputError(f"{file}: not a file of a finished run ({error})") from error
 
 
+def check_writable(folder: Path) -> None:
+    """Raise InputError if this folder of --output_dir, or the one it would be made in, cannot be written to."""
+    parent = next(p for p in (folder, *folder.absolute().parents) if p.exists() or p.is_symlink())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"--output_dir {folder}: {parent} is not a folder that can be written to")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file under another name, then give it its own: it is whole or not there."""
-    temporary = path.with_name(f".{path.name}.writing")
+    temporary = path.with_name(f".{path.name}{WRITING}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 

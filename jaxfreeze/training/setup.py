@@ -172,3 +172,15 @@ class Stopwatch:
             self.seconds[self._part] += now - self._since
         self._part, self._since = part, now
         self.seconds["total"] = now - self._start
+
+    def so_far(self) -> dict[str, float]:
+        """Seconds until now, those of the part under way included."""
+        now = time.perf_counter()
+        running = {} if self._part is None else {self._part: self.seconds[self._part] + now - self._since}
+        return self.seconds | running | {"total": now - self._start}
+
+    def add(self, seconds: dict[str, float]) -> None:
+        """Count these too: of the same run, before it was stopped."""
+        for part, value in seconds.items():
+            self.seconds[part] += value
+        self._start -= seconds["total"]

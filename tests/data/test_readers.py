@@ -96,6 +96,8 @@ WRONG_OWN = [  # file, content, what the error says after the path
     ("a.jsonl", '{"text": {"a": 1}, "label": 1}', f":1: {NO_TEXT} dict {{'a': 1}}"),
     ("a.jsonl", '{"text": "\\ud800", "label": 1}',
      ":1: the text in column 'text' has half a surrogate pair, which is no character"),
+    ("a.jsonl", '{"text": "a\\u0000", "label": 1}',
+     ":1: the text in column 'text' has a NUL character; remove it"),
     ("a.csv", "text,label\n  ,1\n", f":2: the text in column 'text' {EMPTY}"),
     ("a.csv", "text,label\na, \n", f":2: {NO_LABEL}"),
     ("a.jsonl", '{"text": "a", "label": null}', f":1: {NO_LABEL}"),

@@ -163,7 +163,7 @@ def test_an_interrupted_write_is_not_taken_for_whole(error, saved, folders, empt
         patch.setattr(np, "save", write)
         if saved == len(COLUMNS):
             patch.setattr(Path, "rename", lambda *_: write(Path()))
-        with pytest.raises(type(error)):
+        with pytest.raises(InputError if isinstance(error, OSError) else KeyboardInterrupt):
             tokenize(PAIRS, encoder)
     folder = empty_cache / encoder.digest(PAIRS)
     assert not folder.exists()

@@ -1,0 +1,388 @@
+"""A run that is stopped and goes on ends with the same bits as one that is not; signals, damage, other inputs."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from jaxfreeze.cli import main
+from jaxfreeze.config import TrainConfig
+from jaxfreeze.errors import InputError
+from jaxfreeze.freezing import FrozenParametersMovedError
+from jaxfreeze.training import checkpoint, keeper, loop
+from jaxfreeze.training.keeper import Keeper
+from tests.folders import make_folder, tiny_rte
+
+ROOT = Path(__file__).parents[2]
+STEPS = 11  # three epochs of three batches, and two more
+
+
+@pytest.fixture(scope="module")
+def roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("model") / "tiny-roberta", "roberta")
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("model") / "tiny", "bert")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tiny_rte(tmp_path / "glue")
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def config(model: Path, data: Path, out: Path, **more: object) -> TrainConfig:
+    settings = {"trainable_layers": 1, "max_steps": STEPS, "epochs": 4, "max_length": 32, "log_every": 3} | more
+    return TrainConfig("rte", str(data), model=str(model), learning_rate=1e-3, output_dir=str(out), **settings)
+
+
+def stop_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process ends at the first dispatch that ends after `step` steps or more, whatever was saved by then."""
+    usual = Keeper.after_dispatch
+
+    def after_dispatch(self: Keeper, *inputs: object) -> None:
+        usual(self, *inputs)
+        self.writer.wait()
+        if self.run.progress.steps >= step:
+            raise Killed
+
+    monkeypatch.setattr(Keeper, "after_dispatch", after_dispatch)
+
+
+def result_of(out: Path) -> tuple[dict[str, np.ndarray], list[dict[str, float]], dict]:
+    """(trained leaves as saved, log without times, metrics.json without times)."""
+    metrics = json.loads((out / "metrics.json").read_text())
+    from jaxfreeze.inference import FinishedRun
+
+    run = FinishedRun(out)
+    leaves = checkpoint.read(out / "checkpoints", metrics["steps"], run.model.trained).trained
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.pop("seconds")
+        line.pop("examples_per_second", None)
+    kept = {name: metrics[name] for name in ("metrics", "steps", "epochs", "examples", "token_efficiency")}
+    return {path: np.asarray(leaf) for path, leaf in leaves.items()}, lines, kept
+
+
+def assert_same(one: Path, other: Path) -> None:
+    (leaves, log, metrics), (same_leaves, same_log, same_metrics) = result_of(one), result_of(other)
+    for path, leaf in leaves.items():
+        np.testing.assert_array_equal(leaf.view(np.uint32), same_leaves[path].view(np.uint32), err_msg=path)
+    assert log == same_log
+    assert metrics == same_metrics
+
+
+@pytest.mark.parametrize(
+    ("family", "more", "every", "last"),
+    [
+        ("bert", {}, 3, 3),  # between two epochs
+        ("bert", {}, 2, 5),  # within one; the step after the checkpoint is lost
+        ("bert", {}, 5, 10),
+        ("roberta", {}, 4, 4),
+        ("bert", {"cache": "off"}, 4, 5),
+        ("bert", {"trainable_layers": "all"}, 4, 4),
+        ("roberta", {"trainable_layers": 0}, 4, 5),
+        ("bert", {"dtype": "bfloat16"}, 5, 5),
+        ("bert", {"frozen_dropout": True}, 4, 4),
+        ("roberta", {"cache": "disk", "eval_every": 4}, 2, 7),
+        ("bert", {"cache": "host", "keep_best": True, "eval_every": 2}, 5, 7),
+    ],
+)
+def test_to_the_bit(
+    family: str, more: dict, every: int, last: int, request: pytest.FixtureRequest, data: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Dropout on; the state is that of step `every`, or its multiple below the step after which the process ended."""
+    folder, whole, parts = request.getfixturevalue(family), tmp_path / "whole", tmp_path / "parts"
+    loop.finetune(config(folder, data, whole, **more))
+    with monkeypatch.context() as patch:
+        stop_after(last, patch)
+        with pytest.raises(Killed):
+            loop.finetune(config(folder, data, parts, checkpoint_every=every, **more))
+    with (parts / "log.jsonl").open("a") as log:
+        log.write('{"kind": "train", "st')  # and a line was torn
+    loop.finetune(config(folder, data, parts, checkpoint_every=every, **more))
+    assert_same(whole, parts)
+    if not more.get("keep_best"):
+        assert [path.name for path in (parts / "checkpoints").iterdir()] == [str(STEPS)]
+
+
+def test_stopped_at_every_step(bert: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop.finetune(config(bert, data, tmp_path / "whole"))
+    for step in range(1, STEPS):
+        with monkeypatch.context() as patch:
+            stop_after(step, patch)
+            with pytest.raises(Killed):
+                loop.finetune(config(bert, data, tmp_path / "parts", checkpoint_every=1))
+    loop.finetune(config(bert, data, tmp_path / "parts", checkpoint_every=1))
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_stopped_after_the_last_step(bert: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The top is saved, the score is not yet written."""
+    loop.finetune(config(bert, data, tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_json", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            loop.finetune(config(bert, data, tmp_path / "parts"))
+    loop.finetune(config(bert, data, tmp_path / "parts"))
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.fixture
+def stopped(bert: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run folder with checkpoints of steps 4 and 6."""
+    with monkeypatch.context() as patch:
+        stop_after(6, patch)
+        with pytest.raises(Killed):
+            loop.finetune(config(bert, data, tmp_path / "parts", checkpoint_every=2))
+    assert checkpoint.steps_in(tmp_path / "parts" / "checkpoints") == [4, 6]
+    return tmp_path / "parts"
+
+
+def go_on(model: Path, data: Path, out: Path, **more: object) -> None:
+    loop.finetune(config(model, data, out, checkpoint_every=2, **more))
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "bit", "other"])
+def test_a_damaged_step_is_skipped(damage: str, stopped: Path, bert: Path, data: Path, tmp_path: Path, capsys) -> None:
+    last = stopped / "checkpoints" / "6"
+    if damage == "empty":
+        shutil.rmtree(last)
+        last.mkdir()
+    elif damage == "half":
+        shutil.rmtree(last / "state")
+    elif damage == "bit":
+        file = max((p for p in last.glob("trained/d/*") if p.is_file()), key=lambda path: path.stat().st_size)
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 4
+        file.write_bytes(content)
+    else:
+        shutil.copyfile(stopped / "config.yaml", last / "trained" / "_METADATA")
+    go_on(bert, data, stopped)
+    out = capsys.readouterr().out
+    assert f"{last}: damaged, " in out
+    assert "going on after step 4 of 11" in out
+    loop.finetune(config(bert, data, tmp_path / "whole"))
+    assert_same(tmp_path / "whole", stopped)
+
+
+def test_no_step_is_good(stopped: Path, bert: Path, data: Path, tmp_path: Path, capsys) -> None:
+    for step in ("4", "6"):
+        shutil.rmtree(stopped / "checkpoints" / step / "description")
+    go_on(bert, data, stopped)
+    out = capsys.readouterr().out
+    assert out.count("; skipped") == 2
+    assert "going on" not in out
+    loop.finetune(config(bert, data, tmp_path / "whole"))
+    assert_same(tmp_path / "whole", stopped)
+
+
+def test_another_base_is_refused(stopped: Path, bert: Path, data: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(bert, tmp_path / "other")
+    tensors = load_file(other / "model.safetensors")
+    name = next(name for name in tensors if "word_embeddings" in name)
+    tensors[name][5, 0] += 1
+    save_file(tensors, other / "model.safetensors", {"format": "pt"})
+    moved = bert.rename(bert.with_name("away"))
+    try:
+        shutil.copytree(other, bert)
+        with pytest.raises(InputError, match=r"this run began with other pretrained weights .*put those back"):
+            go_on(bert, data, stopped)
+    finally:
+        shutil.rmtree(bert, ignore_errors=True)
+        moved.rename(bert)
+
+
+def test_other_rows_are_refused(stopped: Path, bert: Path, data: Path) -> None:
+    file = data / "RTE" / "train.tsv"
+    file.write_text(file.read_text().replace("bowl", "crate", 1))
+    with pytest.raises(InputError, match=r"this run began with other training rows"):
+        go_on(bert, data, stopped)
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [({"seed": 7}, "--seed was 42, is 7"), ({"batch_size": 8}, "--batch_size was 16, is 8"),
+     ({"trainable_layers": 2}, "--trainable_layers was 1, is 2"),
+     ({"resume": False}, "holds this run, unfinished; --overwrite starts it again")],
+)  # fmt: skip
+def test_another_run_is_refused(more: dict, line: str, stopped: Path, bert: Path, data: Path) -> None:
+    with pytest.raises(InputError, match=line):
+        go_on(bert, data, stopped, **more)
+
+
+def test_overwrite_starts_again(stopped: Path, bert: Path, data: Path, tmp_path: Path, capsys) -> None:
+    go_on(bert, data, stopped, overwrite=True)
+    assert "going on" not in capsys.readouterr().out
+
+
+def test_other_versions_are_told(stopped: Path, bert: Path, data: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(keeper, "versions", lambda: {"jax": "0.0.1"})
+    go_on(bert, data, stopped)
+    assert "the last digits may differ from those of a run without a stop: " in capsys.readouterr().out
+
+
+def test_the_best_is_kept(
+    bert: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path, capsys
+) -> None:
+    scores = iter([0.5, 0.7, 0.7, 0.6, 0.65, 0.1])
+    monkeypatch.setattr(keeper.Run, "evaluate", lambda *_: {"accuracy": next(scores)})
+    with monkeypatch.context() as patch:
+        stop_after(7, patch)
+        with pytest.raises(Killed):
+            loop.finetune(config(bert, data, tmp_path / "run", eval_every=2, keep_best=True, checkpoint_every=7))
+    assert checkpoint.steps_in(tmp_path / "run" / "checkpoints") == [4, 7]
+    result = loop.finetune(config(bert, data, tmp_path / "run", eval_every=2, keep_best=True, checkpoint_every=7))
+    assert result["steps"] == STEPS
+    assert checkpoint.steps_in(tmp_path / "run" / "checkpoints") == [4, STEPS]
+    monkeypatch.undo()
+    monkeypatch.setenv("JAXFREEZE_CACHE", str(own_cache))
+    assert main(["evaluate", "--run", str(tmp_path / "run"), "--best"]) == 0
+    assert "the best of its evaluations was after step 4" in capsys.readouterr().out
+    loop.finetune(config(bert, data, tmp_path / "last"))
+    assert main(["evaluate", "--run", str(tmp_path / "last"), "--best"]) == 2
+    assert f"--best: {tmp_path / 'last'} kept no best checkpoint" in capsys.readouterr().err
+
+
+def test_a_frozen_leaf_that_moves_is_found_before_it_is_saved(
+    bert: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = Keeper.after_dispatch
+
+    def after_dispatch(self: Keeper, *inputs: object) -> None:
+        path = "embeddings.layer_norm.bias"
+        if self.run.progress.steps == 4:
+            self.run.model.frozen[path] = self.run.model.frozen[path].at[3].add(1e-7)
+        usual(self, *inputs)
+
+    monkeypatch.setattr(Keeper, "after_dispatch", after_dispatch)
+    with pytest.raises(FrozenParametersMovedError, match=r"embeddings\.layer_norm\.bias"):
+        go_on(bert, data, tmp_path / "run")
+    assert checkpoint.steps_in(tmp_path / "run" / "checkpoints") == [2]
+
+
+def test_a_disk_that_is_full(bert: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """Training goes on while it is; the last step must be saved."""
+    with monkeypatch.context() as patch:
+        full = OSError(28, "No space left on device")
+        patch.setattr(checkpoint.ocp.CheckpointManager, "save", lambda *_, **__: (_ for _ in ()).throw(full))
+        with pytest.raises(InputError, match="the last step could not be saved; make room and run the same command"):
+            go_on(bert, data, tmp_path / "run")
+    assert capsys.readouterr().out.count("could not be written ([Errno 28] No space left on device)") == 6
+    go_on(bert, data, tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.json").is_file()
+
+
+# Real processes and real signals.
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(bert: Path, data: Path, tmp_path: Path) -> Start:
+    def start(out: str, *flags: str, steps: int = 400) -> subprocess.Popen[str]:
+        command = [sys.executable, "run.py", "--task", "rte", "--data_dir", str(data), "--model", str(bert)]
+        command += ["--output_dir", str(tmp_path / out), "--max_steps", str(steps), "--max_length", "32", *flags]
+        environment = {**os.environ, "XLA_FLAGS": "", "JAXFREEZE_CACHE": str(tmp_path / "cache")}
+        return subprocess.Popen(
+            [*command, "--log_every", "1", "--trainable_layers", "1"], cwd=ROOT, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    return start
+
+
+def wait_for_step(out: Path, step: int) -> None:
+    for _ in range(3000):
+        if (out / "log.jsonl").is_file() and (out / "log.jsonl").read_bytes().count(b"\n") >= step:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{out} did not reach step {step}")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_loses_nothing(number: signal.Signals, code: int, start: Start, tmp_path: Path) -> None:
+    process = start("parts", steps=2000)
+    wait_for_step(tmp_path / "parts", 5)
+    process.send_signal(number)
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == code
+    done = json.loads((tmp_path / "parts" / "log.jsonl").read_text().splitlines()[-1])["step"]
+    assert f"{number.name}: saving after the step under way" in out
+    command = f"python run.py --config {tmp_path / 'parts' / 'config.yaml'}"
+    assert error == f"stopped, saved after step {done} of 2000; to go on: {command}\n"
+    assert checkpoint.steps_in(tmp_path / "parts" / "checkpoints") == [done]
+    again = start("parts", steps=2000)
+    wait_for_step(tmp_path / "parts", done + 1)
+    again.send_signal(signal.SIGKILL)
+    assert f"going on after step {done:,} of 2,000" in again.communicate()[0]
+
+
+def test_a_second_interrupt_stops_now(start: Start, tmp_path: Path) -> None:
+    process = start("parts", "--checkpoint_every", "1", steps=5000)
+    wait_for_step(tmp_path / "parts", 5)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(error.splitlines()) == 1
+    assert "Traceback" not in error
+
+
+def test_a_signal_before_the_first_step(start: Start, tmp_path: Path) -> None:
+    process = start("parts")
+    for _ in range(3000):
+        if (tmp_path / "parts" / "config.yaml").is_file():
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert error == "stopped by SIGTERM\n"
+
+
+def test_killed_again_and_again(start: Start, tmp_path: Path) -> None:
+    """The short form of benchmarks/torture.py."""
+    whole = start("whole", steps=60)
+    whole.communicate(timeout=120)
+    assert whole.returncode == 0
+    random = np.random.default_rng(0)
+    for kill in range(3):
+        process = start("parts", "--checkpoint_every", "1", steps=60)
+        wait_for_step(tmp_path / "parts", 10 * kill + 5)
+        time.sleep(random.uniform(0, 0.2))
+        process.kill()
+        process.communicate()
+    last = start("parts", "--checkpoint_every", "1", steps=60)
+    last.communicate(timeout=120)
+    assert last.returncode == 0
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_the_command_line_knows_it(bert: Path, data: Path, tmp_path: Path, capsys) -> None:
+    flags = ["--task", "rte", "--data_dir", str(data), "--model", str(bert), "--output_dir", str(tmp_path / "run")]
+    for wrong, line in {
+        "--checkpoint_every 0": "--checkpoint_every 0: expected at least 1",
+        "--keep_last 0": "--keep_last 0: expected at least 1",
+        "--keep_best": "--keep_best: the best of what? give --eval_every too",
+        "--resume perhaps": "--resume perhaps: expected true or false",
+    }.items():
+        assert main([*flags, *wrong.split()]) == 2
+        assert line in capsys.readouterr().err
+    assert jax.device_count() == 8
