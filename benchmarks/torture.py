@@ -132,7 +132,7 @@ def flip(options: argparse.Namespace, work: Path, environment: dict[str, str]) -
         try:
             found = checkpoint.read(folder, step, *templates)
             same = found.about == sound.about and all(
-                (np.asarray(one[path]).view(np.uint8) == np.asarray(leaf).view(np.uint8)).all()
+                np.asarray(one[path]).tobytes() == np.asarray(leaf).tobytes()
                 for one, other in ((found.trained, sound.trained), (found.state, sound.state))
                 for path, leaf in other.items()
             )
