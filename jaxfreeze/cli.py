@@ -11,15 +11,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-from jaxfreeze.config import (
-    FOLDER_FLAGS,
-    TrainConfig,
-    add_settings,
-    cache_root,
-    expected,
-    from_flag,
-    read_settings,
-)
+from jaxfreeze.config import FOLDER_FLAGS, TrainConfig, add_settings, cache_root, expected, from_flag, read_settings
 from jaxfreeze.errors import InputError, Stopped, did_you_mean, one_of
 
 DESCRIPTION = """\

@@ -48,7 +48,7 @@ class Keeper:
                     self.folder.checkpoints, step, run.model.trained, template if step < run.total_steps else None
                 )
             except InputError as error:
-                console.say(f"{error}; skipped")
+                console.say(f"{str(error).removesuffix(f'; {checkpoint.MEND}')}; skipped")
                 continue
             self._check(found.about)
             self.writer.discard([later for later in self.writer.steps if later > step])

@@ -85,7 +85,7 @@ class RunFolder:
                 shutil.rmtree(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.config.is_file():
-                told = dataclasses.replace(config, overwrite=False, output_dir=str(self.path))
+                told = dataclasses.replace(config, overwrite=False, resume=True, output_dir=str(self.path))
                 write_text(self.config, to_yaml(told))
         except OSError as error:
             raise InputError(f"--output_dir {self.path}: cannot be written to ({error.strerror})") from error
