@@ -31,7 +31,7 @@ class Contestant:
         config = TrainConfig("demo", model=model, trainable_layers=trainable_layers, cache=cache, log_every=STEPS)
         self.run = Run.prepare([config])
         self.run.fill_cache()
-        self.key = self.run.key()
+        self.seeds = self.run.seeds()
         self.trained = self.run.model.trained
         self.state = self.run.initial_state(self.trained)
         self.group = next(self.run.groups())[1]
@@ -41,7 +41,7 @@ class Contestant:
         start = time.perf_counter()
         self.trained, self.state, metrics = compiled_train_steps(
             self.run.program, self.run.optimizer, self.trained, self.state, self.run.model.frozen,
-            self.run.train_set.data, self.group, self.key, np.int32(0),
+            self.run.train_set.data, self.group, self.seeds, np.int32(0),
         )  # fmt: skip
         metrics.loss.block_until_ready()
         return 1e3 * (time.perf_counter() - start) / STEPS

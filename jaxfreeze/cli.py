@@ -1,24 +1,23 @@
 """Commands to functions, and exit codes: 0 done, 2 an input to mend (one line), 1 anything else (a traceback)."""
 
 import dataclasses
-import json
 import re
 import sys
-from argparse import Action, ArgumentError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
-
-from jaxfreeze.config import FOLDER_FLAGS, TrainConfig, add_settings, cache_root, expected, from_flag, read_settings
-from jaxfreeze.errors import InputError, Stopped, did_you_mean, one_of
+from jaxfreeze.config import FOLDER_FLAGS, TrainConfig, add_settings, cache_root, from_flag, read_settings
+from jaxfreeze.errors import InputError, Stopped, one_of
+from jaxfreeze.flags import FIELDS, by_flag, make_parser, parse, spelled_out
 
 DESCRIPTION = """\
 Fine-tune the last k layers of BERT or RoBERTa in JAX, and prove that the rest did not move.
 
 commands:
   train      fine-tune; what `python run.py --task ...` does without a command
+  --task T --coordinator HOST:PORT --num_processes N --process_id I
+             one run on several processes, each started so; found by itself on TPU pods and in SLURM steps
   --task T --find_layers 0.90 [--confidence 0.9] [--seeds 1 2 3]
              how many layers keep 90% of full fine-tuning: the full model, then k = 0, 1, 2 ...
   sweep      --config FILE.yaml --output_dir DIR: many runs over one trunk
@@ -39,27 +38,6 @@ EXAMPLES = {
     "inspect": "python run.py inspect --task demo --model demo --trainable_layers 3",
 }
 
-METAVARS = {
-    "task": "TASK",
-    "data_dir": "DIR",
-    "train_file": "FILE",
-    "validation_file": "FILE",
-    "text_columns": "NAME [NAME]",
-    "label_names": "NAME [NAME ...]",
-    "label_column": "NAME",
-    "trainable_layers": "K",
-    "trainable": "REGEX [REGEX ...]",
-    "output_dir": "DIR",
-    "max_steps": "N",
-    "learning_rate": "RATE",
-    "max_length": "TOKENS",
-    "dtype": "{float32,bfloat16}",
-    "log_every": "STEPS",
-    "eval_every": "STEPS",
-    "checkpoint_every": "STEPS",
-}
-"""What stands for a flag's value in --help, where its type does not say enough."""
-
 AXES = {
     "models": "NAME [NAME ...]",
     "tasks": "TASK [TASK ...]",
@@ -71,10 +49,13 @@ AXES = {
 
 BEST = "Use the checkpoint that --keep_best kept, not the last one."
 
+ENGINE = "Where the runs are made: here, or on the Ray cluster at $RAY_ADDRESS, a group of runs on each free place."
+
 SEARCH_FLAGS = ("find_layers", "confidence", "seeds")
 """What `--find_layers` takes beside the flags of a run."""
 
-FIELDS: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(TrainConfig)}
+CLUSTER_FLAGS = ("coordinator", "num_processes", "process_id")
+"""How the processes of one run find each other."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,21 +79,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: list[str]) -> None:
-    if "--find_layers" in {flag for flag, _ in _by_flag(arguments)}:
+    if "--find_layers" in {flag for flag, _ in by_flag(arguments)}:
         _find_layers(arguments)
         return
+    cluster, arguments = _cluster(arguments)
     config = _train_config("train", DESCRIPTION, arguments)
-    from jaxfreeze.training.loop import finetune  # after the flags: --help and mistakes in flags answer without jax
+    from jaxfreeze import processes  # after the flags: --help and mistakes in flags answer without jax
+    from jaxfreeze.training.loop import finetune
 
+    processes.join(cluster and processes.Cluster(*cluster))
     finetune(config)
+
+
+def _cluster(arguments: list[str]) -> tuple[tuple[str, int, int] | None, list[str]]:
+    """(coordinator, processes, number of this one), if the flags name them, and the other arguments."""
+    flags = by_flag(arguments)
+    found = {flag.removeprefix("--"): values for flag, values in flags if flag.removeprefix("--") in CLUSTER_FLAGS}
+    rest = [text for flag, values in flags if flag.removeprefix("--") not in CLUSTER_FLAGS for text in (flag, *values)]
+    if not found:
+        return None, arguments
+    missing = [f"--{name}" for name in CLUSTER_FLAGS if len(found.get(name, ())) != 1]
+    if missing:
+        raise InputError(f"{missing[0]}: expected one value; several processes take --{', --'.join(CLUSTER_FLAGS)}")
+    where, count, number = found["coordinator"][0], *(from_flag(found[name][0]) for name in CLUSTER_FLAGS[1:])
+    if not re.fullmatch(r"[^:\s]+:\d{1,5}", where):
+        raise InputError(f"--coordinator {where}: expected HOST:PORT of the first process, such as 10.0.0.2:8476")
+    if type(count) is not int or count < 1:
+        raise InputError(f"--num_processes {count}: expected a whole number of at least 1")
+    if type(number) is not int or not 0 <= number < count:
+        raise InputError(f"--process_id {number}: expected 0 to {count - 1}, each in one of the {count} processes")
+    return (where, count, number), rest
 
 
 def _find_layers(arguments: list[str]) -> None:
     """`--find_layers SHARE [--confidence SHARE] [--seeds N ...]` beside the flags of a run."""
-    flags = _by_flag(arguments)
+    flags = by_flag(arguments)
     found = {flag.removeprefix("--"): values for flag, values in flags if flag.removeprefix("--") in SEARCH_FLAGS}
     rest = [(flag, values) for flag, values in flags if flag.removeprefix("--") not in SEARCH_FLAGS]
-    not_taken = {"trainable_layers", "trainable", "seed", "eval_every", *FOLDER_FLAGS} - {"output_dir"}
+    not_taken = {"trainable_layers", "trainable", "seed", "eval_every", *FOLDER_FLAGS, *CLUSTER_FLAGS} - {"output_dir"}
     found_too = sorted({flag for flag, _ in rest} & {f"--{name}" for name in not_taken})
     if found_too:
         raise InputError(f"{found_too[0]}: not with --find_layers, which tries numbers of layers and --seeds itself")
@@ -147,19 +151,23 @@ def _sweep(arguments: list[str]) -> None:
     about = """Train every combination of models, tasks, trainable_layers, learning_rates and seeds. The axes, and any
         training flag by its name, stand in the YAML file or on the command line, which wins. A sweep that was stopped
         goes on where it was."""
-    parser = _parser("sweep", about, usage="python run.py sweep --config FILE --output_dir DIR [flags]")
+    parser = make_parser(
+        "sweep", EXAMPLES["sweep"], about, usage="python run.py sweep --config FILE --output_dir DIR [flags]"
+    )
     parser.add_argument("--config", type=str, metavar="FILE", help="YAML file of the axes and of training flags.")
     parser.add_argument("--output_dir", type=str, metavar="DIR", required=True, help="Folder for results.jsonl.")
     parser.add_argument("--dry_run", action="store_true", help="Print the plan and what it costs; train nothing.")
     parser.add_argument("--line_search", action="store_true", help="Run the file's section line_search instead.")
+    parser.add_argument("--part", type=str, metavar="I/N", help="Make the I-th of N parts alone; `report` merges them.")
+    parser.add_argument("--engine", type=str, metavar="{local,ray}", default="local", help=ENGINE)
     for name, metavar in AXES.items():
         parser.add_argument(f"--{name}", type=str, metavar=metavar, help=f"Axis {name}.")
     from jaxfreeze.study.grid import LISTS, read_grid
 
-    own = {"config", "output_dir", "dry_run", "line_search", "h", "help"}
-    flags = _by_flag(arguments)
+    own = {"config", "output_dir", "dry_run", "line_search", "part", "engine", "h", "help"}
+    flags = by_flag(arguments)
     ours = [(flag, values) for flag, values in flags if flag.lstrip("-") in own or not flag.startswith("--")]
-    options = _parse(parser, [text for flag, values in ours for text in (flag, *values)]).as_dict()
+    options = parse(parser, [text for flag, values in ours for text in (flag, *values)]).as_dict()
     settings: dict[str, Any] = {}
     for flag, values in flags:
         name = flag.removeprefix("--")
@@ -171,40 +179,64 @@ def _sweep(arguments: list[str]) -> None:
             settings[name] = items if several else items[0] if items else True
     file = Path(options["config"]) if options.get("config") else None
     grid = read_grid(file, settings, options.get("line_search", False))
-    from jaxfreeze.study.runner import sweep
+    part, engine = _part(options.get("part")), options.get("engine", "local")
+    if engine not in ("local", "ray"):
+        raise InputError(f"--engine {engine}: expected {one_of(('local', 'ray'), engine)}")
+    from jaxfreeze.study import ray_engine, runner
 
-    sweep(grid, Path(options["output_dir"]), options.get("dry_run", False))
+    make_groups = ray_engine.make_groups if engine == "ray" else runner.make_groups
+    dry_run = options.get("dry_run", False)
+    runner.sweep(grid, Path(options["output_dir"]), dry_run, part and runner.Part(*part), make_groups)
+
+
+def _part(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise InputError(f"--part {text}: expected I/N with I from 1 to N, such as 3/16")
+    return int(found[1]), int(found[2])
 
 
 def _report(arguments: list[str]) -> None:
-    parser = _parser("report", "Write report.html, report.md and figures about the finished runs in some folders.")
+    parser = make_parser(
+        "report",
+        EXAMPLES["report"],
+        "Write report.html, report.md and figures about the finished runs in some folders.",
+    )
     parser.add_argument("folders", type=str, nargs="+", metavar="DIR", help="Folders of sweeps or of single runs.")
     parser.add_argument("--output", type=str, metavar="DIR", required=True, help="Folder for the report.")
-    options = _parse(parser, arguments)
+    options = parse(parser, arguments)
     from jaxfreeze.study.report import report
 
     report([Path(folder) for folder in options.folders], Path(options.output))
 
 
 def _evaluate(arguments: list[str]) -> None:
-    parser = _parser("evaluate", "Load a finished run, check that its pretrained weights are the same, score it again.")
+    parser = make_parser(
+        "evaluate",
+        EXAMPLES["evaluate"],
+        "Load a finished run, check that its pretrained weights are the same, score it again.",
+    )
     parser.add_argument("--run", type=str, metavar="DIR", required=True, help="Run folder.")
     parser.add_argument("--best", action="store_true", help=BEST)
-    options = _parse(parser, arguments).as_dict()
+    options = parse(parser, arguments).as_dict()
     from jaxfreeze.inference import evaluate
 
     evaluate(Path(options["run"]), options.get("best", False))
 
 
 def _predict(arguments: list[str]) -> None:
-    parser = _parser("predict", "Predict for a file in the layout of the run's task; JSON lines in input order.")
+    parser = make_parser(
+        "predict", EXAMPLES["predict"], "Predict for a file in the layout of the run's task; JSON lines in input order."
+    )
     parser.add_argument("--run", type=str, metavar="DIR", required=True, help="Run folder.")
     rows = "A GLUE TSV for a GLUE task, else a file with the run's text columns; labels in it are ignored."
     parser.add_argument("--input", type=str, metavar="FILE", required=True, help=rows)
     lines = 'JSON lines {"index", "prediction", "logits"}.'
     parser.add_argument("--output", type=str, metavar="FILE", required=True, help=lines)
     parser.add_argument("--best", action="store_true", help=BEST)
-    options = _parse(parser, arguments).as_dict()
+    options = parse(parser, arguments).as_dict()
     from jaxfreeze.inference import predict
 
     run, source, output = (Path(options[name]) for name in ("run", "input", "output"))
@@ -213,10 +245,14 @@ def _predict(arguments: list[str]) -> None:
 
 def _cache(arguments: list[str]) -> None:
     """Token stores, trunk caches, compiled programs: list them, or clear them all."""
-    parser = _parser("cache", "Token stores, trunk caches and compiled programs: `list` them, or `clear` them all.")
+    parser = make_parser(
+        "cache",
+        EXAMPLES["cache"],
+        "Token stores, trunk caches and compiled programs: `list` them, or `clear` them all.",
+    )
     parser.add_argument("what", type=str, help="list or clear")
     if {"-h", "--help"} & set(arguments):
-        _parse(parser, arguments)
+        parse(parser, arguments)
     if len(arguments) != 1 or arguments[0] not in ("list", "clear"):
         raise InputError(f"cache {' '.join(arguments)}: expected list or clear, as in: {EXAMPLES['cache']}")
     from jaxfreeze import cache_folder
@@ -240,110 +276,17 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 
 
 def _train_config(command: str, description: str, arguments: list[str]) -> TrainConfig:
-    parser = _parser(command, description, usage="python run.py [command] --task TASK [flags]")
+    parser = make_parser(command, EXAMPLES[command], description, usage="python run.py [command] --task TASK [flags]")
     parser.add_argument(
         "--config", type=str, metavar="FILE", help="YAML file of any of these flags; flags win over it."
     )
     add_settings(parser)
-    flags = _by_flag(arguments)
+    flags = by_flag(arguments)
     settings = {}
     for file in (values[0] for flag, values in flags if flag == "--config" and values):
         settings = read_settings(Path(file))
     if {"--trainable", "--trainable_layers"} & {flag for flag, _ in flags}:  # one policy replaces the other
         settings = {name: value for name, value in settings.items() if name not in ("trainable", "trainable_layers")}
-    options = _parse(parser, _spelled_out(flags), settings).as_dict()
+    options = parse(parser, spelled_out(flags), settings).as_dict()
     options.pop("config", None)
     return TrainConfig(**options)
-
-
-def _parser(command: str, description: str, usage: str | None = None) -> ArgumentParser:
-    return ArgumentParser(
-        prog=f"python run.py {command}",
-        usage=usage,
-        description=description,
-        epilog=f"example: {EXAMPLES[command]}",
-        formatter_class=_HelpFormatter,
-        exit_on_error=False,
-        allow_abbrev=False,
-    )
-
-
-class _HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Flags as they are typed, a default where there is one, and no Python types."""
-
-    def __init__(self, prog: str, **more: Any) -> None:
-        super().__init__(prog, max_help_position=32, **more)
-
-    def _format_action_invocation(self, action: Action) -> str:
-        return " ".join([", ".join(action.option_strings), *_metavar(action)])
-
-    def _get_help_string(self, action: Action) -> str:
-        text = (action.help or "").removesuffix(".")
-        if action.required:
-            text += " (required)"
-        elif action.default not in (None, ()) and action.default is not False and action.dest != "help":
-            text += " (default: %(default)s)"
-        return text
-
-
-def _metavar(action: Action) -> list[str]:
-    kind = FIELDS.get(action.dest)
-    if kind is bool or action.nargs == 0:
-        return []
-    usual = "N" if kind is int else "X" if kind is float else action.dest.upper()
-    return [str(METAVARS.get(action.dest) or action.metavar or usual)]
-
-
-def _by_flag(arguments: list[str]) -> list[tuple[str, list[str]]]:
-    """`--a 1 --b x y --c=2` -> [(--a, [1]), (--b, [x, y]), (--c, [2])]."""
-    result: list[tuple[str, list[str]]] = []
-    for argument in arguments:
-        flag, equals, value = argument.partition("=")
-        if argument.startswith("--") or argument == "-h" or not result:
-            result.append((flag, [value] if equals else []))
-        else:
-            result[-1][1].append(argument)
-    return result
-
-
-def _spelled_out(flags: list[tuple[str, list[str]]]) -> list[str]:
-    """The arguments again, with `--flag` as `--flag=true` and `--list a b` as `--list=["a", "b"]` for the parser."""
-    result = []
-    for flag, values in flags:
-        kind = FIELDS.get(flag.removeprefix("--"))
-        if kind is bool and not values:
-            values = ["true"]
-        elif kind == tuple[str, ...] and values:
-            values = [json.dumps(values)]
-        result += [f"{flag}={values[0]}"] if len(values) == 1 else [flag, *values]
-    return result
-
-
-def _parse(parser: ArgumentParser, arguments: list[str], settings: dict[str, Any] | None = None) -> Any:
-    """What the arguments give, over what a file gave."""
-    try:
-        return parser.parse_args(arguments, namespace=Namespace(**(settings or {})), defaults=False)
-    except ArgumentError as error:
-        raise InputError(_explain(parser, str(error))) from error
-
-
-def _explain(parser: ArgumentParser, message: str) -> str:
-    """A parser's message as one line that names the flag."""
-    unknown = re.search(r"unrecognized arguments: ([^\s=]+)", message)
-    if unknown:
-        near = did_you_mean([f"--{name}" for name in parser.get_defaults().as_dict()], unknown[1])
-        what = "no such flag" if unknown[1].startswith("-") else "expected a flag, found a value that belongs to none"
-        return f"{unknown[1]}: {what}{near} (`{parser.prog} --help` lists them)"
-    missing = re.search(r"arguments are required: (.*)", message)
-    if missing:
-        names = ", ".join(f"--{name}" for name in missing[1].split(", "))
-        verb = "are" if "," in names else "is"
-        return f"{names} {verb} required, as in: {str(parser.epilog).removeprefix('example: ')}"
-    empty = re.search(r"argument (\S+): expected", message)
-    if empty:
-        return f"{empty[1]}: expected a value, found none"
-    wrong = re.search(r'Parser key "(\w+)"', message)
-    found = re.search(r"(?:Given value|Got value): (.*)", message)
-    if wrong and found:
-        return f"--{wrong[1]} {found[1]}: expected {expected(wrong[1])}"
-    return message

@@ -72,6 +72,12 @@ class TrainConfig:
     """Stop after this many optimizer steps instead; the learning rate decays to 0 by then."""
     batch_size: int = 16
     """Examples in one optimizer step, over all devices."""
+    accumulate: int = 1
+    """Parts of a batch, computed in turn, to save memory."""
+    remat: bool = False
+    """Save memory: recompute activations for the gradients."""
+    shard_optimizer: bool = False
+    """Save memory: a part of the optimizer's state on each device."""
     learning_rate: float = 5e-5
     """Peak learning rate of AdamW."""
     weight_decay: float = 0.01
@@ -112,7 +118,16 @@ class TrainConfig:
 
 def _check(config: TrainConfig) -> None:
     """Raise InputError for a value that no run could have."""
-    for name in ("epochs", "max_steps", "batch_size", "log_every", "eval_every", "checkpoint_every", "keep_last"):
+    for name in (
+        "epochs",
+        "max_steps",
+        "batch_size",
+        "accumulate",
+        "log_every",
+        "eval_every",
+        "checkpoint_every",
+        "keep_last",
+    ):
         _within(config, name, 1, math.inf)
     _within(config, "max_length", 4, math.inf)
     _within(config, "seed", 0, 2**32 - 1)
@@ -121,6 +136,10 @@ def _check(config: TrainConfig) -> None:
     _within(config, "weight_decay", 0, 1e6)
     _within(config, "warmup_ratio", 0, 1)
     _within(config, "cache_budget", 0, 1e6)
+    if config.accumulate > config.batch_size:
+        raise InputError(
+            f"--accumulate {config.accumulate}: more parts than examples, --batch_size {config.batch_size}"
+        )
     if config.keep_best and config.eval_every is None:
         raise InputError("--keep_best: the best of what? give --eval_every too")
     if config.trainable and config.trainable_layers is not None:

@@ -1,4 +1,4 @@
-"""The devices of this process: settings before the first array, one mesh, and how arrays lie on it."""
+"""The devices of all processes: settings before the first array, one mesh, and how arrays lie on it."""
 
 import contextlib
 import functools
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxfreeze.config import cache_root
@@ -53,8 +54,8 @@ def pass_batch_size() -> int:
 
 
 def data_mesh(devices: int | None = None) -> Mesh:
-    """One axis, `data`, over all local devices (or the first few)."""
-    chosen = jax.local_devices()[:devices]
+    """One axis, `data`, over all devices of all processes (or the first few)."""
+    chosen = jax.devices()[:devices]
     return jax.make_mesh((len(chosen),), ("data",), axis_types=(AxisType.Auto,), devices=chosen)
 
 
@@ -73,15 +74,54 @@ def by_part(mesh: Mesh, axis: int) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*(None,) * axis, "data"))
 
 
+def shared_out(tree: Any, mesh: Mesh) -> Any:
+    """For each array the sharding that gives every device an equal part, where one of its axes divides into them."""
+
+    def leaf(array: Any) -> NamedSharding:
+        axis = next((axis for axis, size in enumerate(array.shape) if size % mesh.size == 0), None)
+        return replicated(mesh) if axis is None else by_part(mesh, axis)
+
+    return jax.tree.map(leaf, tree)
+
+
+def put(tree: Tree, shardings: Any, may_alias: bool | None = None) -> Tree:
+    """Host arrays, the same in every process, onto the devices; of each array a device gets its own part alone.
+
+    shardings: one for all leaves, or a tree of them. may_alias: whether an array may share the host's memory.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings, may_alias=may_alias)
+
+    def leaf(array: Any, sharding: NamedSharding) -> jax.Array:
+        host = np.asarray(array)
+        return jax.make_array_from_callback(host.shape, sharding, host.__getitem__)
+
+    if isinstance(shardings, NamedSharding):
+        return jax.tree.map(lambda array: leaf(array, shardings), tree)
+    return jax.tree.map(lambda sharding, part: put(part, sharding), shardings, tree)
+
+
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
     """Put host arrays on every device of the mesh; each leaf becomes a buffer of its own."""
-    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), replicated(mesh), may_alias=False), tree)
+    return put(jax.tree.map(np.asarray, tree), replicated(mesh), may_alias=False)
+
+
+def fetch(array: Any) -> np.ndarray:
+    """A whole array on the host, wherever its parts lie. If not all of them lie here, every process must call it."""
+    if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
+        return multihost_utils.process_allgather(array, tiled=True)
+    return np.asarray(array)
+
+
+def own_parts(mesh: Mesh) -> np.ndarray:
+    """Which of the parts of a batch, one for each device, are this process's: bool [P]."""
+    return np.array([device.process_index == jax.process_index() for device in mesh.devices.ravel()])
 
 
 def describe(mesh: Mesh) -> str:
-    """What the mesh is made of, e.g. '1 cpu' or '8 NVIDIA H200'."""
-    devices = mesh.devices.ravel()
-    return f"{len(devices)} {devices[0].device_kind}"
+    """What the mesh is made of, e.g. '1 cpu', '8 NVIDIA H200' or '8 TPU v4 of 2 processes'."""
+    devices, processes = mesh.devices.ravel(), jax.process_count()
+    return f"{len(devices)} {devices[0].device_kind}" + (f" of {processes} processes" if processes > 1 else "")
 
 
 def peak_memory_bytes() -> int:
@@ -93,11 +133,11 @@ def peak_memory_bytes() -> int:
 
 
 def free_bytes(mesh: Mesh) -> int:
-    """Memory free on the fullest device of the mesh; CPU devices share what the host has."""
-    stats = [device.memory_stats() or {} for device in mesh.devices.ravel()]
+    """Memory free on the fullest of this process's devices; CPU devices share what the host has."""
+    stats = [device.memory_stats() or {} for device in mesh.local_devices]
     if all("bytes_limit" in s for s in stats):
         return min(s["bytes_limit"] - s["bytes_in_use"] for s in stats)
-    return free_host_bytes() // mesh.size
+    return free_host_bytes() // len(stats)
 
 
 def free_host_bytes() -> int:

@@ -41,7 +41,7 @@ class FinishedRun:
         saved = checkpoint.read(self.folder.checkpoints, self.metrics["steps"], self.model.trained)
         if best:
             saved = self._best(saved.about)
-        self.params = self.model.params(saved.trained)
+        self.params = self.model.params(devices.replicate(saved.trained, self.mesh))
 
     def _best(self, about: dict[str, Any]) -> checkpoint.Checkpoint:
         step = about["best_step"]

@@ -54,7 +54,7 @@ def test_the_figures_would_show_gradients_of_the_frozen_tree(monkeypatch: pytest
     """The classic leak: clip by the norm of all gradients, then zero the frozen updates."""
     honest = measure(3)[0]["flops"]
 
-    def leaky(program, optimizer_, trained, state, frozen, data, group, key, number):
+    def leaky(program, optimizer_, trained, state, frozen, data, group, seed, number):
         import jax
         import optax
 
@@ -62,7 +62,7 @@ def test_the_figures_would_show_gradients_of_the_frozen_tree(monkeypatch: pytest
 
         def loss_of(params):
             model = step.bind(program.graph, params)
-            logits = model(data.tokens.of(batch), batch, step.dropout_seeds(key, program.num_layers))
+            logits = model(data.tokens.of(batch), batch, step.dropout_seeds(jax.random.key(seed), program.num_layers))
             return step.example_losses(logits, data.label[batch.example], program.regression).sum()
 
         gradients = jax.grad(loss_of)({**frozen, **trained})

@@ -10,6 +10,7 @@ import jaxfreeze
 ROOT = Path(jaxfreeze.__file__).parent
 FLOORS = (  # from the top; a module may import from its own floor's folder and from any floor below
     {"cli"},
+    {"flags"},
     {"study"},
     {"inference"},
     {"training"},
@@ -17,7 +18,7 @@ FLOORS = (  # from the top; a module may import from its own floor's folder and 
     {"data"},
     {"freezing"},
     {"cache_folder"},
-    {"metrics", "devices", "config", "errors", "arrays"},
+    {"metrics", "devices", "processes", "config", "errors", "arrays"},
 )
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -22,7 +22,8 @@ CHUNK = 1024  # examples, neighbours in the store, that a pass without training 
 class Batch(NamedTuple):
     """Packed examples. R rows of W slots; a row holds up to S examples. Empty places are -1 (0 in `first`).
 
-    For runs trained side by side every leaf begins with one axis more, over the runs.
+    For runs trained side by side every leaf begins with one axis more, over the runs; then comes one over the parts of
+    a batch, where it is worked through in parts.
     """
 
     index: Array  # int32 [R, W] number of the slot's token in the store
@@ -107,6 +108,8 @@ def full_rows(lengths: Sequence[int], width: int) -> list[list[int]]:
 
 def rows_within(lengths: Sequence[int], shape: Shape) -> list[list[int]] | None:
     """Rows, as full_rows gives them, if `shape` holds them."""
+    if not lengths:
+        return []
     if max(lengths) > shape.width or sum(lengths) > shape.slots:
         return None
     rows = full_rows(lengths, shape.width)
@@ -204,9 +207,10 @@ def _best_set(table: np.ndarray, limit: int) -> list[int]:
 def pack(store: TokenStore, examples: np.ndarray, shapes: tuple[Shape, ...]) -> Batch:
     """Pack examples [B] (-1: none) into the first of `shapes` that holds them; a pure function of both.
 
-    Examples [S, B], a batch for each of S runs, are packed into the first shape that holds every one of them.
+    Examples [..., B], of several runs or parts of a batch, are packed into the first shape that holds every B of them.
     """
-    numbers = [batch[batch >= 0].tolist() for batch in np.atleast_2d(examples)]
+    *leading, size = examples.shape
+    numbers = [batch[batch >= 0].tolist() for batch in examples.reshape(-1, size)]
     lengths = [store.lengths[batch].tolist() for batch in numbers]
     for shape in shapes:
         packed = [rows_within(batch, shape) for batch in lengths]
@@ -214,9 +218,10 @@ def pack(store: TokenStore, examples: np.ndarray, shapes: tuple[Shape, ...]) -> 
             batches = [
                 fill(store, [[batch[place] for place in row] for row in rows], shape)
                 for batch, rows in zip(numbers, packed, strict=True)
-                if rows
+                if rows is not None
             ]
-            return batches[0] if examples.ndim == 1 else Batch(*map(np.stack, list(zip(*batches, strict=True))[:4]))
+            stacked = map(np.stack, list(zip(*batches, strict=True))[:4])
+            return Batch(*(leaf.reshape(*leading, *leaf.shape[1:]) for leaf in stacked))
     raise ValueError(f"no shape of {shapes} holds examples of lengths {lengths}")
 
 
@@ -249,6 +254,7 @@ class BatchPlan:
     seed: int | tuple[int, ...]  # or one for each of the runs trained side by side
     epochs: int
     shapes: tuple[Shape, ...]
+    parts: int = 1  # of a batch, packed one by one: leaves of batches begin with this axis, if it is not 1
 
     @classmethod
     def make(
@@ -259,8 +265,11 @@ class BatchPlan:
         epochs: int,
         row_multiple: int = 1,
         limit: int = 4,
+        parts: int = 1,
     ) -> "BatchPlan":
-        """Choose at most `limit` shapes that hold every batch of the run; row_multiple: devices that share the rows.
+        """Choose at most `limit` shapes that hold every batch of the run, or every part of one.
+
+        row_multiple: devices that share the rows.
 
         They are chosen from batches that do not depend on the seed, so that runs which differ only in it share one
         compiled program, unless one of them draws a batch that is larger than all of those.
@@ -270,13 +279,15 @@ class BatchPlan:
             orders = [
                 shuffled_batches(store.num_examples, batch_size, s, epoch) for s in seeds for epoch in range(epochs)
             ]
-            return np.concatenate([_lengths(store, order) for order in orders])
+            lengths = np.concatenate([_lengths(store, _in_parts(order, parts)) for order in orders])
+            lengths = lengths.reshape(-1, lengths.shape[-1])
+            return lengths[lengths.any(axis=1)]
 
         count = min(PLAN_BATCHES, max(1, PLAN_DRAW // batch_size))
         drawn = lengths_of([NO_RUN], -(-count * batch_size // store.num_examples))[:count]
         own = lengths_of([seed] if isinstance(seed, int) else seed, epochs)
         shapes = with_room(choose_shapes(drawn, row_multiple, limit), own, row_multiple)
-        return cls(store, batch_size, seed, epochs, shapes)
+        return cls(store, batch_size, seed, epochs, shapes, parts)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -296,8 +307,18 @@ class BatchPlan:
             else:
                 order = np.stack([shuffled_batches(*sizes, seed, epoch) for seed in self.seed], axis=1)  # [M, S, B]
             for examples in order[first:]:
-                yield pack(self.store, examples, self.shapes)
+                yield pack(self.store, _in_parts(examples, self.parts), self.shapes)
             first = 0
+
+
+def _in_parts(examples: np.ndarray, parts: int) -> np.ndarray:
+    """Examples [..., B] -> [..., parts, B / parts], filled up with -1; as they are if there is one part."""
+    if parts == 1:
+        return examples
+    *leading, size = examples.shape
+    padded = np.full((*leading, parts * -(-size // parts)), -1, examples.dtype)
+    padded[..., :size] = examples
+    return padded.reshape(*leading, parts, -1)
 
 
 def evaluation_batches(store: TokenStore, batch_size: int, row_multiple: int = 1) -> Iterator[Batch]:

@@ -18,18 +18,18 @@ T = TypeVar("T")
 class Group(NamedTuple):
     """Up to K batches of a few shapes, their rows shared out among P devices."""
 
-    batches: Batch  # leaves [K, P, R / P, ...], or [K, S, P, R / P, ...] for S runs side by side
+    batches: Batch  # leaves [K, P, R / P, ...]; before P an axis S for runs side by side, and M for parts of batches
     shape_number: Array  # int32 [K] which of the shapes each batch has
     count: Array  # int32, how many batches are there
 
     @property
-    def side_by_side(self) -> int:
-        """Axes before P in a batch: 1 for S, or none."""
+    def leading(self) -> int:
+        """Axes before P in a batch: S and M, one of them, or none."""
         return self.batches.example.ndim - 4
 
     def shardings(self, mesh: Mesh) -> Any:
         """How a Group lies on the devices."""
-        return Group(by_part(mesh, 1 + self.side_by_side), replicated(mesh), replicated(mesh))  # type: ignore[arg-type]
+        return Group(by_part(mesh, 1 + self.leading), replicated(mesh), replicated(mesh))  # type: ignore[arg-type]
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
@@ -44,15 +44,15 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 def stack(batches: Sequence[Batch], shapes: tuple[Shape, ...], size: int, parts: int) -> Group:
     """At most `size` batches -> a Group with room for `size`, on the host."""
     rows, width, segments = np.max([(shape.rows, shape.width, shape.segments) for shape in shapes], axis=0)
-    runs = batches[0].example.shape[:-2]  # () or (S,)
-    every = (slice(None),) * (len(runs) + 1)
+    leading = batches[0].example.shape[:-2]  # S and M, where they are
+    every = (slice(None),) * (len(leading) + 1)
 
     def leaf(values: list[np.ndarray], columns: int) -> np.ndarray:
-        features = values[0].shape[len(runs) + 2 :]
-        buffer = np.zeros((size, *runs, parts, rows // parts, columns, *features), values[0].dtype)
+        features = values[0].shape[len(leading) + 2 :]
+        buffer = np.zeros((size, *leading, parts, rows // parts, columns, *features), values[0].dtype)
         for place, value in zip(buffer, values, strict=False):
-            share = value.reshape(*runs, parts, -1, *value.shape[len(runs) + 1 :])
-            place[(*every, slice(share.shape[len(runs) + 1]), slice(share.shape[len(runs) + 2]))] = share
+            share = value.reshape(*leading, parts, -1, *value.shape[len(leading) + 1 :])
+            place[(*every, slice(share.shape[len(leading) + 1]), slice(share.shape[len(leading) + 2]))] = share
         return buffer
 
     columns = _columns(batches[0], width, segments)
@@ -64,7 +64,7 @@ def stack(batches: Sequence[Batch], shapes: tuple[Shape, ...], size: int, parts:
 
 def unstack(group: Group, number: Array, shape: Shape) -> Batch:
     """Batch `number` of a Group, given that it has this shape."""
-    part = group.side_by_side
+    part = group.leading
 
     def leaf(stacked: jax.Array, columns: int) -> jax.Array:
         batch = stacked[number]

@@ -62,10 +62,14 @@ class HiddenStore:
     layout: Layout
     source: np.ndarray | int
 
-    def attach(self, batch: Batch) -> Batch:
-        """The batch with its hidden states: [R, W, D], or [R, S, D] by example; zeros in empty places."""
-        hidden = self.layout.empty(batch)
-        rows, out = self.layout.places(batch).ravel(), hidden.reshape(-1, self.layout.width)
+    def attach(self, batch: Batch, parts: np.ndarray) -> Batch:
+        """The batch with its hidden states: [R, W, D], or [R, S, D] by example; zeros in empty places.
+
+        parts: bool [P]. The rows of a batch are in P equal parts, of which only these are wanted: zeros in the others.
+        """
+        hidden, places = self.layout.empty(batch), self.layout.places(batch)
+        wanted = np.repeat(parts, places.shape[-2] // len(parts))[:, None]
+        rows, out = np.where(wanted, places, -1).ravel(), hidden.reshape(-1, self.layout.width)
         goes_on = np.append((rows[1:] == rows[:-1] + 1) & (rows[:-1] >= 0), False)  # the next one is its neighbour
         starts = np.flatnonzero((rows >= 0) & ~np.append(False, goes_on[:-1]))
         stops = np.flatnonzero((rows >= 0) & ~goes_on) + 1

@@ -1,5 +1,6 @@
 """The column that is fine-tuned, and its one cut: trunk below (frozen), top above (trained)."""
 
+import functools
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -84,21 +85,29 @@ class SequenceClassifier(nnx.Module):
         """
         return self.blocks(tokens, batch, 0, cut, seeds)
 
-    def top(self, state: State, batch: Batch, cut: int, seeds: jax.Array | None = None) -> jax.Array:
-        """What lies above the cut: the state at the cut -> logits [R, S, C], float32, one per packed example."""
+    def top(
+        self, state: State, batch: Batch, cut: int, seeds: jax.Array | None = None, remat: bool = False
+    ) -> jax.Array:
+        """What lies above the cut: the state at the cut -> logits [R, S, C], float32, one per packed example.
+
+        remat: for the gradients, compute what is within a layer a second time rather than keep it.
+        """
         last = len(self.layers) + 1
-        hidden = self.blocks(state, batch, cut, last, seeds)  # [R, S, D]
+        hidden = self.blocks(state, batch, cut, last, seeds, remat)  # [R, S, D]
         token = jnp.take_along_axis(batch.index, batch.first, axis=1)  # [R, S]
         return self.head(hidden, token, None if seeds is None else seeds[last])
 
-    def blocks(self, state: State, batch: Batch, start: int, stop: int, seeds: jax.Array | None) -> Array:
+    def blocks(
+        self, state: State, batch: Batch, start: int, stop: int, seeds: jax.Array | None, remat: bool = False
+    ) -> Array:
         """Apply blocks start..stop-1 to the state at `start`; block 0 is the embeddings, block i is layer i - 1."""
         for block in range(start, stop):
             block_seeds = None if seeds is None else seeds[block]
             if block == 0:
                 state = self.embeddings(state, batch.index, block_seeds)
             else:
-                state = self.layers[block - 1](state, batch, block_seeds, first_only=block == len(self.layers))
+                layer = functools.partial(self.layers[block - 1], first_only=block == len(self.layers))
+                state = (jax.checkpoint(layer) if remat else layer)(state, batch, block_seeds)
         return state
 
     def __call__(self, tokens: Tokens, batch: Batch, seeds: jax.Array | None = None) -> jax.Array:

@@ -18,6 +18,7 @@ ALL: Literal["all"] = "all"
 Layers = int | Literal["all"]
 
 RESULTS_FILE = "results.jsonl"
+RESULTS_FILES = "results*.jsonl"  # those of `sweep --part` too
 
 FREE = (*NOT_COMPARED, "task", "model", "trainable_layers", "trainable", "seed", "learning_rate", "eval_every")
 """Settings in which runs of one curve may differ: the axes of a study, and what does not change a score."""
@@ -118,8 +119,9 @@ def _read_folder(folder: Path, found: Results) -> None:
         raise InputError(
             f"{folder}: no such folder; expected one of a sweep, with {RESULTS_FILE}, or of a finished run"
         )
-    if (folder / RESULTS_FILE).is_file():
-        _read_lines(folder / RESULTS_FILE, found)
+    if files_of_sweep := sorted(folder.glob(RESULTS_FILES)):
+        for file in files_of_sweep:
+            _read_lines(file, found)
     elif files.metrics.is_file() and files.config.is_file():
         record = files.read(files.metrics)
         if not isinstance(record, dict):

@@ -5,14 +5,15 @@ import datetime
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jaxfreeze import devices, freezing
+from jaxfreeze import devices, freezing, processes
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.errors import InputError
 from jaxfreeze.model.source import model_folder, read_config
@@ -39,19 +40,39 @@ class Job(NamedTuple):
     runs: tuple[TrainConfig, ...]
 
 
-class ResultsFile:
-    """results.jsonl of one sweep: what is in it already, and appending a line that is whole or not there."""
+class Part(NamedTuple):
+    """The share of a sweep that one of several machines makes: part `number`, from 1, of `whole`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / results.RESULTS_FILE
+    number: int
+    whole: int
+
+    def of(self, groups: Sequence[Group]) -> list[Group]:
+        """Neighbouring groups, so that most of them share a trunk; as many runs in each part as can be."""
+        if not groups:
+            return []
+        runs = np.array([len(group.runs) for group in groups])
+        part = (runs.cumsum() - runs / 2) * self.whole // runs.sum()  # by the middle of each group
+        return [group for group, number in zip(groups, part, strict=True) if number == self.number - 1]
+
+
+class ResultsFile:
+    """The results of one sweep: what is there already, and appending a line that is whole or not there.
+
+    A part of a sweep has a file of its own.
+    """
+
+    def __init__(self, folder: Path, part: Part | None = None) -> None:
+        name = results.RESULTS_FILE if part is None else f"results.{part.number}-of-{part.whole}.jsonl"
+        self.path = folder / name
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--output_dir {folder}: expected a folder, found a file; give another name")
-        if folder.is_dir() and any(folder.iterdir()) and not self.path.is_file():
+        files = list(folder.glob(results.RESULTS_FILES)) if folder.is_dir() else []
+        if folder.is_dir() and any(folder.iterdir()) and not files:
             raise InputError(f"--output_dir {folder}: the folder is not empty and holds no sweep; give another name")
         check_writable(folder)
         self.notes: list[str] = []
         self.done: dict[tuple[Any, ...], dict[str, Any]] = {}
-        if self.path.is_file() and b"\n" in self.path.read_bytes():
+        if any(b"\n" in file.read_bytes() for file in files):
             found = results.read([folder])
             self.notes = found.notes
             self.done = {_identity(run.config): run.config for run in found.runs}
@@ -96,20 +117,34 @@ def as_json(config: TrainConfig) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def sweep(grid: Grid, folder: Path, dry_run: bool = False) -> None:
-    """Make every run of the grid that is not in folder/results.jsonl yet.
+def sweep(
+    grid: Grid, folder: Path, dry_run: bool = False, part: Part | None = None, engine: "Engine | None" = None
+) -> None:
+    """Make every run of the grid, or of a part of it, that is not in the folder's results yet.
 
     Raises InputError for a grid or a folder that cannot be, DivergedError when all others are done.
     """
     check_depths(grid, {model: read_config(model_folder(model)).num_hidden_layers for model in grid.models})
-    run_groups(list(grid.groups()), folder, dry_run)
+    if part is None and processes.in_slurm_step():
+        raise InputError(
+            "every task of this SLURM step would make the whole sweep; give each its own, as in: "
+            "--part $((SLURM_PROCID + 1))/$SLURM_NTASKS"
+        )
+    groups = list(grid.groups())
+    run_groups(groups if part is None else part.of(groups), folder, dry_run, part, engine)
     if not dry_run:
         console.say(f"`python run.py report {folder} --output {folder / 'report'}` shows the results")
 
 
-def run_groups(groups: Sequence[Group], folder: Path, dry_run: bool = False) -> None:
-    """Make the runs of these groups that are not in folder/results.jsonl yet."""
-    file = ResultsFile(folder)
+def run_groups(
+    groups: Sequence[Group],
+    folder: Path,
+    dry_run: bool = False,
+    part: Part | None = None,
+    engine: "Engine | None" = None,
+) -> None:
+    """Make the runs of these groups that are not in the folder's results yet."""
+    file = ResultsFile(folder, part)
     for note in file.notes:
         console.say(note)
     missing = [group._replace(runs=tuple(run for run in group.runs if not file.has(run))) for group in groups]
@@ -123,13 +158,38 @@ def run_groups(groups: Sequence[Group], folder: Path, dry_run: bool = False) -> 
         return
     diverged: list[str] = []
     with SweepProgress(count) as progress:
-        for group in missing:
-            for runs in in_parts(group):
-                progress.begin(group, len(runs))
-                diverged += run_together(runs, file, progress)
-                jax.clear_caches()  # on a CPU a program takes hundreds of memory maps, and a process may have 65,530
+        for outcome in (engine or make_groups)(missing, progress):
+            for record in outcome.records:
+                file.append(record)
+                progress.finished(record)
+            diverged += outcome.diverged
     if diverged:
         raise DivergedError(f"the loss was not finite, try a lower learning rate: {'; '.join(diverged)}")
+
+
+class Outcome(NamedTuple):
+    """What became of some runs."""
+
+    records: list[dict[str, Any]]
+    """A line of results.jsonl each."""
+    diverged: list[str]
+    """Those whose loss was not finite, in words."""
+
+
+Engine = Callable[[Sequence[Group], "SweepProgress"], Iterator[Outcome]]
+"""Makes the runs of groups, somewhere, and says what became of them."""
+
+
+def make_groups(groups: Sequence[Group], progress: "SweepProgress") -> Iterator[Outcome]:
+    """Make the runs of these groups here, one program after the other."""
+    for group in groups:
+        run = None
+        for configs in in_parts(group):
+            progress.begin(group, len(configs))
+            alike = run is not None and len(configs) == len(run.configs)
+            run = run.like(configs) if run is not None and alike else Run.prepare(configs)
+            yield train_together(run, progress)
+        jax.clear_caches()  # on a CPU a program takes hundreds of memory maps, and a process may have 65,530
 
 
 def in_parts(group: Group) -> Iterator[tuple[TrainConfig, ...]]:
@@ -156,9 +216,9 @@ def side_by_side(group: Group) -> int:
     return max(1, min(len(group.runs), int(room // (BYTES_OF_A_PARAMETER * parameters + activations))))
 
 
-def run_together(configs: Sequence[TrainConfig], file: ResultsFile, progress: "SweepProgress") -> list[str]:
-    """Train runs side by side and append their lines -> those that diverged, in words."""
-    run = Run.prepare(configs)
+def train_together(run: Run, progress: "SweepProgress") -> Outcome:
+    """Train runs side by side, or a single one."""
+    configs = run.configs
     progress.steps_of(run)
     before = freezing.digests(run.model.frozen)
     compiled = run.get_ready()
@@ -172,22 +232,21 @@ def run_together(configs: Sequence[TrainConfig], file: ResultsFile, progress: "S
             leaves = {p: leaf[number] for p, leaf in trained.items()} if run.side_by_side else trained
             scored[number] = run.evaluate(leaves)
     run.watch.begin(None)
-    for number, metrics in scored.items():
-        config = configs[number]
-        file.append(
-            {
-                **run.result(metrics, number),
-                "learning_rate": config.learning_rate,
-                "config": as_json(config),
-                "flops_per_step": flops or None,
-                "side_by_side": len(configs),
-                "frozen_digest": freezing.digest_of(before),
-                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            }
-        )
-        progress.finished(config, metrics[run.task.primary_metric], run.task.primary_metric)
-    return [f"{c.task} {c.model} k={c.trainable_layers} seed {c.seed} learning rate {c.learning_rate:g}"
-            for number, c in enumerate(configs) if number in run.diverged]  # fmt: skip
+    records = [
+        {
+            **run.result(metrics, number),
+            "learning_rate": configs[number].learning_rate,
+            "config": as_json(configs[number]),
+            "flops_per_step": flops or None,
+            "side_by_side": len(configs),
+            "frozen_digest": freezing.digest_of(before),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        for number, metrics in scored.items()
+    ]
+    diverged = [f"{c.task} {c.model} k={c.trainable_layers} seed {c.seed} learning rate {c.learning_rate:g}"
+                for number, c in enumerate(configs) if number in run.diverged]  # fmt: skip
+    return Outcome(records, diverged)
 
 
 class SweepProgress:
@@ -228,13 +287,15 @@ class SweepProgress:
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """Not asked for within a sweep."""
 
-    def finished(self, config: TrainConfig, score: float, metric: str) -> None:
+    def finished(self, record: Mapping[str, Any]) -> None:
         """One run is in the file."""
+        metric = record["primary_metric"]
         self.done += 1
         self._bar.update(self._task, completed=self.done)
         left = (time.perf_counter() - self._start) / self.done * (self.runs - self.done)
         console.say(
-            f"{self.done}/{self.runs}  {config.task} on {Path(config.model).name}, k = {config.trainable_layers}, "
-            f"seed {config.seed}, learning rate {config.learning_rate:g}: {metric} {score:.4f}  "
+            f"{self.done}/{self.runs}  {record['task']} on {Path(record['model']).name}, "
+            f"k = {record['trainable_layers']}, seed {record['seed']}, learning rate {record['learning_rate']:g}: "
+            f"{metric} {record['metrics'][metric]:.4f}  "
             f"({left:.0f} s left at this pace)"
         )

@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxfreeze import freezing
+from jaxfreeze import devices, freezing, processes
 from jaxfreeze.errors import InputError
 from jaxfreeze.training import console
 
@@ -30,13 +30,15 @@ class Checkpoint(NamedTuple):
     """What a run needs to go on, or a finished one to be used."""
 
     step: int
-    trained: freezing.Params  # float32
-    state: freezing.Params  # the optimizer's leaves by path; none in the last checkpoint of a finished run
+    trained: dict[str, np.ndarray]  # float32
+    state: dict[str, np.ndarray]  # the optimizer's leaves by path; none in the last checkpoint of a finished run
     about: dict[str, Any]  # JSON: whatever else steers the rest of the run
 
 
 class CheckpointWriter:
     """Writes the checkpoints of one run, in the background, and keeps the last ones. Used as a context manager.
+
+    Where several processes are at work on the run, the first one does.
 
     Where one cannot be written, the person is told, once, and the ones before it stay.
     """
@@ -68,16 +70,19 @@ class CheckpointWriter:
     def save(
         self, step: int, trained: freezing.Params, state: freezing.Params, about: Mapping[str, Any], best: bool = False
     ) -> bool:
-        """Take a copy of these leaves and begin to write it -> whether that began well; `wait` says how it ended.
+        """Take these leaves to the host and begin to write them -> whether that began well; `wait` says how it ended.
 
-        Waits for the checkpoint before, if that is not written.
+        Waits for the checkpoint before, if that is not written. Every process must call it.
 
         best: keep this one until a better one comes.
         """
+        given = {"trained": trained, "state": state}
+        trees = {name: {path: devices.fetch(leaf) for path, leaf in tree.items()} for name, tree in given.items()}
+        if not processes.is_first():
+            return True
         self.wait()
         self.discard([step])
-        given = {"trained": trained, "state": state}
-        trees = {name: {path: jnp.copy(leaf) for path, leaf in tree.items()} for name, tree in given.items()}
+        trees = {name: {path: np.array(leaf) for path, leaf in tree.items()} for name, tree in trees.items()}  # copies
         leaves = {name: _describe(tree) for name, tree in trees.items()}
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items() if tree}
         items["description"] = ocp.args.JsonSave(_signed({"leaves": leaves, "about": dict(about)}))
@@ -86,7 +91,8 @@ class CheckpointWriter:
         self._writing = step
         try:
             if self._manager is None:
-                self._manager = ocp.CheckpointManager(self.folder.absolute())
+                self.folder.mkdir(exist_ok=True)
+                self._manager = _manager(self.folder)
             if not self._manager.save(step, args=ocp.args.Composite(**items), force=True):
                 raise RuntimeError("Orbax refused to save")
         except (OSError, ValueError, RuntimeError) as error:  # Orbax on a full disk: all of these
@@ -144,7 +150,7 @@ def steps_in(folder: Path) -> list[int]:
 
 
 def read(folder: Path, step: int, trained: freezing.Params, state: freezing.Params | None = None) -> Checkpoint:
-    """The checkpoint of a step, laid out as `trained` and `state` are, checked leaf by leaf; no state if none is given.
+    """The checkpoint of a step on the host, checked leaf by leaf against `trained` and `state`; no state if none given.
 
     Raises InputError if its leaves are not those of the templates (path, shape, dtype), or if anything in it has other
     bytes than were saved.
@@ -153,7 +159,7 @@ def read(folder: Path, step: int, trained: freezing.Params, state: freezing.Para
     if not path.is_dir():
         raise InputError(f"{folder}: holds no checkpoint of step {step}; {MEND}")
     templates = {"trained": trained, "state": state or {}}
-    with ocp.CheckpointManager(folder.absolute()) as manager:
+    with _manager(folder) as manager:
         description = _opened(path, _read(manager, step, description=ocp.args.JsonRestore()))
         for name, template in templates.items():
             saved = description["leaves"][name]
@@ -172,9 +178,19 @@ def read(folder: Path, step: int, trained: freezing.Params, state: freezing.Para
     return Checkpoint(step, trees["trained"], trees["state"], description["about"])
 
 
+def _manager(folder: Path) -> ocp.CheckpointManager:
+    """Orbax, for this process alone."""
+    this = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"process-{this}"
+    )
+    return ocp.CheckpointManager(
+        folder.absolute(), options=ocp.CheckpointManagerOptions(create=False, multiprocessing_options=alone)
+    )
+
+
 def _like(template: freezing.Params) -> ocp.args.StandardRestore:
-    shapes = {p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for p, leaf in template.items()}
-    return ocp.args.StandardRestore(shapes)
+    return ocp.args.StandardRestore({path: np.empty(leaf.shape, leaf.dtype) for path, leaf in template.items()})
 
 
 def _describe(leaves: freezing.Params) -> dict[str, dict[str, Any]]:

@@ -15,12 +15,12 @@ def predict(program: Program, params: freezing.Params, dataset: Dataset, mesh: M
     """Logits of every example: float32 [E, C]."""
     finished: list[tuple[Batch, jax.Array]] = []
     for batch in evaluation_batches(dataset.store, devices.pass_batch_size(), mesh.size):
-        device_batch = jax.device_put(dataset.complete(batch), devices.by_row(mesh))
+        device_batch = devices.put(dataset.complete(batch, mesh), devices.by_row(mesh))
         finished.append((batch, compiled_predict_step(program, params, dataset.data, device_batch)))
     result = np.full((dataset.store.num_examples, finished[0][1].shape[-1]), np.nan, np.float32)
     for batch, logits in finished:
         real = batch.example >= 0
-        result[batch.example[real]] = np.asarray(logits)[real]
+        result[batch.example[real]] = devices.fetch(logits)[real]
     return result
 
 

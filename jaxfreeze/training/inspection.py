@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import optax
 from rich.table import Table
 
 from jaxfreeze import devices, freezing
@@ -15,7 +16,7 @@ from jaxfreeze.model.source import model_folder, read_config
 from jaxfreeze.training import console, cost
 from jaxfreeze.training.optimizer import OptimizerConfig, make_optimizer
 from jaxfreeze.training.setup import Policy
-from jaxfreeze.training.step import Program
+from jaxfreeze.training.step import Data, Program
 
 
 def inspect(config: TrainConfig) -> None:
@@ -45,6 +46,15 @@ def plan_cost(
     encoder: EncoderConfig, num_outputs: int, policy: Policy, shape: Shape, dtype: str, cached: bool = False
 ) -> cost.Cost:
     """Cost of a training step under a policy, from shapes alone; cached: with the trunk cache, if there is a trunk."""
+    return cost.step_cost(
+        *abstract_step(encoder, num_outputs, policy, shape, dtype, cached), cost.abstract_group(shape)
+    )
+
+
+def abstract_step(
+    encoder: EncoderConfig, num_outputs: int, policy: Policy, shape: Shape, dtype: str, cached: bool = False
+) -> tuple[Program, optax.GradientTransformation, freezing.Params, freezing.Params, Data]:
+    """Program, optimizer, trained and frozen leaves and data of a training step, as shapes without values."""
     graph, shapes = weights.structure(encoder, num_outputs, Precision(compute=dtype))
     trained, frozen = freezing.split(shapes, policy.labels)
     frozen = {path: jax.ShapeDtypeStruct(leaf.shape, dtype) for path, leaf in frozen.items()}
@@ -52,7 +62,7 @@ def plan_cost(
     program = Program(graph, encoder.num_hidden_layers, policy.cut, num_outputs == 1, shapes=(shape,))
     hidden = (encoder.hidden_size, dtype) if cached and policy.cut else None
     data = cost.abstract_data(shape.slots, shape.rows * shape.segments, num_outputs == 1, hidden)
-    return cost.step_cost(program, optimizer, trained, frozen, data, cost.abstract_group(shape))
+    return program, optimizer, trained, frozen, data
 
 
 def _all(config: TrainConfig) -> TrainConfig:

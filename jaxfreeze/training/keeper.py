@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 
-from jaxfreeze import devices, freezing
+from jaxfreeze import devices, freezing, processes
 from jaxfreeze.errors import InputError, Stopped
 from jaxfreeze.training import checkpoint, console
 from jaxfreeze.training.checkpoint import CheckpointWriter
@@ -37,11 +37,29 @@ class Keeper:
     def go_on(self) -> bool:
         """Put the run where its last good checkpoint was -> whether there is one.
 
-        Raises InputError if it was another run's: other pretrained weights, other rows.
+        The first process reads it. Raises InputError if it was another run's: other pretrained weights, other rows.
         """
+        trained, state = self.run.at_start
+        template = {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(state)}
+        found = processes.together(lambda: self._last_good(template) if processes.is_first() else None)
+        about = processes.everyones(None if found is None else found.about)[0]
+        if about is None:
+            return False
+        progress = Progress(*about["progress"])
+        wanted = {"trained": trained, "state": template if progress.steps < self.run.total_steps else {}}
+        here = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), wanted)  # in other processes than the first
+        leaves = processes.from_first(here if found is None else {"trained": found.trained, "state": found.state})
+        if leaves["state"]:
+            state = jax.tree.unflatten(jax.tree.structure(state), [leaves["state"][name] for name in template])
+        self.run.go_on(leaves["trained"], state, progress)
+        pending: Any = [np.array(about[name], np.float32) for name in Metrics._fields]
+        self.run.pending = [Metrics(*pending)]
+        self.run.watch.add(about["seconds"])
+        self.log_bytes, self._best, self.writer.best = about["log_bytes"], about["best_score"], about["best_step"]
+        return True
+
+    def _last_good(self, template: freezing.Params) -> checkpoint.Checkpoint | None:
         run = self.run
-        state, structure = jax.tree.leaves_with_path(run.at_start[1]), jax.tree.structure(run.at_start[1])
-        template = {_name(path): leaf for path, leaf in state}
         for step in reversed(self.writer.steps):
             try:
                 found = checkpoint.read(
@@ -52,10 +70,8 @@ class Keeper:
                 continue
             self._check(found.about)
             self.writer.discard([later for later in self.writer.steps if later > step])
-            leaves = [found.state[name] for name in template] if found.state else [leaf for _, leaf in state]
-            self._adopt(found, jax.tree.unflatten(structure, leaves))
-            return True
-        return False
+            return found
+        return None
 
     def _check(self, about: Mapping[str, Any]) -> None:
         names = {"base": f"pretrained weights ({self.run.config.model})", "data": "training rows"}
@@ -70,14 +86,6 @@ class Keeper:
                        if (was := about[name]) != surroundings[name]]:  # fmt: skip
             console.say(f"the last digits may differ from those of a run without a stop: {'; '.join(changed)}")
 
-    def _adopt(self, found: checkpoint.Checkpoint, state: optax.OptState) -> None:
-        run, about = self.run, found.about
-        run.go_on(found.trained, state, Progress(*about["progress"]))
-        loss, grad_norm = (jnp.array(about[name], jnp.float32) for name in Metrics._fields)
-        run.pending = [Metrics(loss, grad_norm)]
-        run.watch.add(about["seconds"])
-        self.log_bytes, self._best, self.writer.best = about["log_bytes"], about["best_score"], about["best_step"]
-
     def after_dispatch(
         self,
         journal: Journal,
@@ -88,20 +96,28 @@ class Keeper:
         """Save if it is time, or this is the best evaluation so far; Stopped, saved, if a signal has come."""
         config, steps = self.run.config, self.run.progress.steps
         better = metrics is not None and self._is_better(metrics)
-        if config.checkpoint_every:
-            due = steps % config.checkpoint_every == 0
-        else:
-            due = time.perf_counter() - self._saved >= SAVE_SECONDS
-        stop = self.signals.received
+        late, stop = self._agreed(time.perf_counter() - self._saved >= SAVE_SECONDS, self.signals.received)
+        due = steps % config.checkpoint_every == 0 if config.checkpoint_every else late
         if not (due or stop or (better and config.keep_best)):
             return
         freezing.check_unmoved(self.before, freezing.digests(self.run.model.frozen))  # else going on would hide it
         begun = self.save(journal, trained, state, best=better and config.keep_best)
         if stop:
-            whole = begun and self.writer.wait()
-            command = shlex.join(["python", "run.py", "--config", str(self.folder.config)])
+            whole = processes.everywhere(begun and self.writer.wait())
+            command = shlex.join(["python", "run.py", "--config", str(RunFolder(config.run_folder).config)])
             where = f"saved after step {steps} of {self.run.total_steps}" if whole else "NOT saved"
-            raise Stopped(stop, f"stopped, {where}; to go on: {command}")
+            every = ", in every process" if jax.process_count() > 1 else ""
+            raise Stopped(stop, f"stopped, {where}; to go on{every}: {command}")
+
+    def _agreed(self, late: bool, stop: int | None) -> tuple[bool, int | None]:
+        """Whether the first process's clock says that a checkpoint is due, and the signal that any process has got.
+
+        Several processes look at it after a log, when all of them wait for the devices anyway.
+        """
+        if jax.process_count() > 1 and self.run.progress.steps % self.run.config.log_every:
+            return False, None
+        clocks, signals = zip(*processes.everyones((late, stop)), strict=True)
+        return clocks[0], next(filter(None, signals), None)
 
     def _is_better(self, metrics: Mapping[str, float]) -> bool:
         score = metrics[self.run.task.primary_metric]
@@ -137,7 +153,7 @@ class Keeper:
 
     def finish(self, journal: Journal, trained: freezing.Params) -> None:
         """Save the last step, without the optimizer's state, and wait. Raises InputError if it cannot be written."""
-        if not (self.save(journal, trained, None) and self.writer.wait()):
+        if not processes.everywhere(self.save(journal, trained, None) and self.writer.wait()):
             raise InputError(
                 f"{self.folder.checkpoints}: the last step could not be saved; make room and run the same command again"
             )

@@ -1,9 +1,11 @@
 """One run from config to metrics.json: the disk, the journal, the proof of freezing, and what a person is told."""
 
 import functools
+import tempfile
+from pathlib import Path
 from typing import Any
 
-from jaxfreeze import devices, freezing
+from jaxfreeze import devices, freezing, processes
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.training import console, signals
 from jaxfreeze.training.journal import Journal
@@ -18,17 +20,25 @@ def finetune(config: TrainConfig) -> dict[str, Any]:
     An unfinished run goes on from its last good checkpoint. Raises InputError for what a person can mend, and Stopped
     after a signal.
     """
+    with processes.ending_with_the_others():
+        return _finetune_here(config)
+
+
+def _finetune_here(config: TrainConfig) -> dict[str, Any]:
+    console.console.quiet = not processes.is_first()
     folder = RunFolder(config.run_folder)
-    if folder.is_finished(config):
+    finished = processes.by_first(lambda: folder.read(folder.metrics) if folder.is_finished(config) else None)
+    if finished is not None:
         console.say(f"{folder.path}: this run is finished; --overwrite runs it again")
-        return folder.read(folder.metrics)
-    with signals.handled() as received:
-        return _finetune(config, folder, received)
+        return finished
+    with signals.handled() as received, tempfile.TemporaryDirectory() as elsewhere:
+        # What every process writes counts in the first one alone: the others write to a folder that goes.
+        return _finetune(config, folder if processes.is_first() else RunFolder(Path(elsewhere) / "run"), received)
 
 
 def _finetune(config: TrainConfig, folder: RunFolder, received: signals.Signals) -> dict[str, Any]:
     run = Run.prepare([config])
-    folder.create(config)
+    processes.together(lambda: folder.create(config))
     introduce(run)
     before = freezing.digests(run.model.frozen)
     keeper = Keeper(run, folder, received, before)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +11,11 @@ from importlib.metadata import version
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jaxfreeze import devices, freezing
+from jaxfreeze import devices, freezing, processes
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.batches import Batch, BatchPlan
 from jaxfreeze.data.groups import Group, ahead, stack
@@ -23,13 +23,14 @@ from jaxfreeze.data.tasks import Task
 from jaxfreeze.training import evaluation, setup, trunk_cache
 from jaxfreeze.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
 from jaxfreeze.training.setup import Dataset, Model, Stopwatch
-from jaxfreeze.training.step import Metrics, compiled_train_steps, over_runs
+from jaxfreeze.training.step import Metrics, compile_train_steps, over_runs
 
 VERSIONS = ("jaxfreeze", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 STEPS_PER_DISPATCH = 20
 STEPS_FOR_A_SHAPE = 300  # steps through one layer: a shape more costs seconds to compile, and saves a part of each
 GROUP_BYTES = 64 << 20  # of states that the host sends in one dispatch
+OWN_PATHS = ("output_dir", "data_dir", "train_file", "validation_file", "model")  # each process may have its own
 
 
 class NonFiniteLossError(Exception):
@@ -61,9 +62,8 @@ class Progress(NamedTuple):
     tokens: int = 0
     slots: int = 0  # tokens computed, empty places included
 
-    def plus(self, batch: Batch) -> "Progress":
-        """After one more batch."""
-        runs = batch.example.shape[0] if batch.example.ndim == 3 else 1
+    def plus(self, batch: Batch, runs: int = 1) -> "Progress":
+        """After one more batch of each of so many runs side by side."""
         counts = ((batch.example >= 0).sum(), (batch.index >= 0).sum(), batch.index.size)
         examples, tokens, slots = (int(count) // runs for count in counts)
         return Progress(self.steps + 1, self.examples + examples, self.tokens + tokens, self.slots + slots)
@@ -81,7 +81,9 @@ class Run:
         model: Model,
         train_set: Dataset,
         validation_sets: list[Dataset],
+        cache: trunk_cache.TrunkCache | None = None,
     ) -> None:
+        """cache: the one that the sets have their states from already."""
         config, self.side_by_side = configs[0], len(configs) > 1
         self.configs, self.config, self.watch, self.mesh, self.task = tuple(configs), config, watch, mesh, task
         self.model, self.train_set, self.validation_sets = model, train_set, validation_sets
@@ -90,17 +92,24 @@ class Run:
         epochs = -(-self.total_steps // steps_per_epoch)
         limit = min(4, 1 + self.total_steps * self._layers_in_a_step() // STEPS_FOR_A_SHAPE)
         seed = tuple(config.seed for config in configs) if self.side_by_side else config.seed
-        self.plan = BatchPlan.make(train_set.store, config.batch_size, seed, epochs, mesh.size, limit)
+        self.plan = BatchPlan.make(
+            train_set.store, config.batch_size, seed, epochs, mesh.size, limit, config.accumulate
+        )
         settings = OptimizerConfig(
             config.learning_rate, config.weight_decay, config.warmup_ratio, config.max_grad_norm, self.total_steps
         )
         self.learning_rate = learning_rate_schedule(settings)
         self.optimizer = make_optimizer(settings, model.policy.labels)
-        self.program = model.program(task, config.frozen_dropout, self.plan.shapes, self.side_by_side)
-        self.cache = trunk_cache.plan(
+        self.program = dataclasses.replace(
+            model.program(task), frozen_dropout=config.frozen_dropout, shapes=self.plan.shapes,
+            side_by_side=self.side_by_side, accumulate=config.accumulate, remat=config.remat,
+        )  # fmt: skip
+        self.cache = cache or trunk_cache.plan(
             config, model, self.program, (train_set, *validation_sets), mesh,
             min(self.total_steps * config.batch_size, config.epochs * train_set.store.num_examples),
         )  # fmt: skip
+        self.filled = cache is not None
+        self.steps: jax.stages.Compiled | None = None
         self.progress = Progress()
         self.pending: list[Metrics] = []  # of the steps since the last log
         self.diverged: set[int] = set()  # numbers of runs side by side whose loss was not finite
@@ -117,26 +126,49 @@ class Run:
         config = configs[0]
         devices.configure(config.dtype)
         watch = Stopwatch()
-        watch.begin("load")
         mesh = devices.data_mesh()
+        processes.agree(lambda: _told(config), "start all processes with the same flags and packages")
+        task, model, datasets = processes.together(lambda: cls._read(config, watch, mesh))
+        processes.agree(lambda: _found(model, datasets), "give all processes the same files")
+        return cls(configs, watch, mesh, task, model, datasets[0], datasets[1:])
+
+    @classmethod
+    def _read(cls, config: TrainConfig, watch: Stopwatch, mesh: Mesh) -> tuple[Task, Model, list[Dataset]]:
+        watch.begin("load")
         task, train, validations = setup.read_task(config)
         model = setup.load_model(config, task, mesh)
         watch.begin("tokenize")
         encoder = setup.text_encoder(config, model)
-        train_set, *validation_sets = [setup.dataset(split, encoder, mesh) for split in (train, *validations)]
+        datasets = [setup.dataset(split, encoder, mesh) for split in (train, *validations)]
         watch.begin(None)
-        return cls(configs, watch, mesh, task, model, train_set, validation_sets)
+        return task, model, datasets
 
     def get_ready(self) -> jax.stages.Compiled:
         """Fill the cache, and compile the training steps meanwhile."""
-        with ThreadPoolExecutor(1) as worker:
-            compiling = worker.submit(self.compile)
-            self.fill_cache()
-            self.watch.begin("compile")
-            return compiling.result()
+        _ = self.at_start  # several processes start their programs in the same order, so none in the thread
+        if self.steps is None:
+            with ThreadPoolExecutor(1) as worker:
+                compiling = worker.submit(self.compile)
+                self.fill_cache()
+                self.watch.begin("compile")
+                self.steps = compiling.result()
+        return self.steps
+
+    def like(self, configs: Sequence[TrainConfig]) -> "Run":
+        """Runs that differ from this one in seed and learning rate alone: its data, cache and, if it fits, program."""
+        watch = Stopwatch()
+        watch.begin("load")
+        model = setup.load_model(configs[0], self.task, self.mesh)
+        watch.begin(None)
+        run = Run(configs, watch, self.mesh, self.task, model, self.train_set, self.validation_sets, self.cache)
+        if run.program == self.program:
+            run.steps = self.steps
+        return run
 
     def fill_cache(self) -> None:
         """Give every split its states at the cut."""
+        if self.filled:
+            return
         self.watch.begin("cache")
         sets = (self.train_set, *self.validation_sets)
         self.train_set, *self.validation_sets = [
@@ -151,7 +183,8 @@ class Run:
         layout = self.cache.sent_with_batches(self.train_set)
         if layout is None:
             return size
-        return max(1, min(size, GROUP_BYTES // (len(self.configs) * layout.largest(self.plan.shapes))))
+        count = len(self.configs) * self.config.accumulate
+        return max(1, min(size, GROUP_BYTES // (count * layout.largest(self.plan.shapes))))
 
     def compile(self) -> jax.stages.Compiled:
         """The training steps as a program, from the shapes of what they will be given: the trunk need not have run."""
@@ -161,8 +194,9 @@ class Run:
             batch = batch._replace(hidden=layout.empty(batch))
         inputs = (self.program, self.optimizer, *self.at_start, self.model.frozen, data)
         group = self.stack([batch])
-        lowered = compiled_train_steps.lower(*inputs, group, self.key(), np.int32(0))
-        return lowered.compile(devices.compiler_options())
+        everywhere = devices.replicated(self.mesh)
+        steps = compile_train_steps(out_shardings=(everywhere, self.shardings(self.at_start[1]), everywhere))
+        return steps.lower(*inputs, group, self.seeds(), np.int32(0)).compile(devices.compiler_options())
 
     @functools.cached_property
     def at_start(self) -> tuple[freezing.Params, optax.OptState]:
@@ -184,20 +218,31 @@ class Run:
             return self.optimizer.init(freezing.combine(trained, frozen))
 
         for_all = over_runs(self.program, init, (0, None))
-        state = jax.jit(for_all, out_shardings=devices.replicated(self.mesh))(trained, self.model.frozen)
+        shardings = self.shardings(jax.eval_shape(for_all, trained, self.model.frozen))
+        state = jax.jit(for_all, out_shardings=shardings)(trained, self.model.frozen)
         if not self.side_by_side:
             return state
         rates = np.array([config.learning_rate for config in self.configs], np.float32)
-        return optax.tree.set(state, step_size=jax.device_put(rates, devices.replicated(self.mesh)))
+        return optax.tree.set(state, step_size=devices.put(rates, devices.replicated(self.mesh)))
 
-    def key(self) -> jax.Array:
-        """The key from which every step's dropout comes; [S] side by side."""
-        keys = [jax.random.key(config.seed) for config in self.configs]
-        return jax.device_put(jnp.stack(keys) if self.side_by_side else keys[0], devices.replicated(self.mesh))
+    def shardings(self, state: optax.OptState) -> Any:
+        """How the optimizer's state lies on the devices: a copy on each, or a part with --shard_optimizer."""
+        if self.config.shard_optimizer and not self.side_by_side:
+            return devices.shared_out(state, self.mesh)
+        return jax.tree.map(lambda _: devices.replicated(self.mesh), state)
+
+    def seeds(self) -> jax.Array:
+        """What every step's dropout comes from: uint32, [S] side by side."""
+        seeds: Any = np.array([config.seed for config in self.configs], np.uint32)
+        return devices.put(seeds if self.side_by_side else seeds[0], devices.replicated(self.mesh))
 
     def go_on(self, trained: freezing.Params, state: optax.OptState, progress: Progress) -> None:
-        """Begin at the step after these, not at the first one. The run takes a copy of the arrays."""
-        self.at_start = jax.tree.map(jnp.copy, (trained, state))
+        """Begin at the step after these (arrays on the host, the same in every process), not at the first one."""
+
+        def put(leaf: Any, like: jax.Array) -> jax.Array:
+            return leaf if leaf is like else devices.put(leaf, like.sharding, may_alias=False)
+
+        self.at_start = jax.tree.map(put, (trained, state), self.at_start)
         self.progress = progress
 
     def train(
@@ -205,16 +250,16 @@ class Run:
     ) -> freezing.Params:
         """Every step left of the run -> the trained leaves, [S, ...] each side by side. One run: NonFiniteLossError."""
         self.watch.begin("train")
-        (trained, state), key = self.at_start, self.key()
+        (trained, state), seeds = self.at_start, self.seeds()
         journal.start()
         window = (self.progress.examples, time.perf_counter())
         for batches, group in ahead(self.groups()):
             trained, state, metrics = steps(
-                trained, state, self.model.frozen, self.train_set.data, group, key, np.int32(self.progress.steps)
+                trained, state, self.model.frozen, self.train_set.data, group, seeds, np.int32(self.progress.steps)
             )
             self.pending.append(Metrics(metrics.loss[: len(batches)], metrics.grad_norm[: len(batches)]))
             for batch in batches:
-                self.progress = self.progress.plus(batch)
+                self.progress = self.progress.plus(batch, len(self.configs))
             if self.progress.steps % self.config.log_every == 0 or self.finished:
                 window = self.log(journal, window)
             evaluated = None
@@ -234,14 +279,14 @@ class Run:
         periods = [period for period in given if period]
         while done < self.total_steps:
             count = min(self.group_size, *(period - done % period for period in periods))
-            some = [self.train_set.complete(batch) for batch in itertools.islice(batches, count)]
+            some = [self.train_set.complete(batch, self.mesh) for batch in itertools.islice(batches, count)]
             yield some, self.stack(some)
             done += count
 
     def stack(self, batches: list[Batch]) -> Group:
         """Batches for one dispatch, on the devices."""
         group = stack(batches, self.plan.shapes, self.group_size, self.mesh.size)
-        return jax.device_put(group, group.shardings(self.mesh))
+        return devices.put(group, group.shardings(self.mesh))
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """The batches of the run, in order, from that of step `start` on."""
@@ -316,6 +361,18 @@ class Run:
             "versions": versions(),
             "devices": devices.describe(self.mesh),
         }
+
+
+def _told(config: TrainConfig) -> dict[str, Any]:
+    """The flags that must be the same in all processes, and the versions."""
+    flags = json.loads(json.dumps(dataclasses.asdict(config)))
+    return {f"--{name}": value for name, value in flags.items() if name not in OWN_PATHS} | versions()
+
+
+def _found(model: Model, datasets: Sequence[Dataset]) -> dict[str, str]:
+    """Digests of what was read."""
+    rows = {f"digest of the {dataset.name} rows": dataset.store.digest for dataset in datasets}
+    return rows | {"digest of the pretrained weights": freezing.digest_of(freezing.digests(model.params()))}
 
 
 def versions() -> dict[str, str]:

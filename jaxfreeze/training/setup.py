@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from jaxfreeze import devices, freezing
 from jaxfreeze.config import TrainConfig
-from jaxfreeze.data.batches import Batch, Shape
+from jaxfreeze.data.batches import Batch
 from jaxfreeze.data.hidden_store import HiddenStore
 from jaxfreeze.data.readers import read_file, read_split, splits_for_evaluation
 from jaxfreeze.data.split import Split
@@ -70,16 +70,9 @@ class Model:
         trained = {path: np.asarray(leaf) for path, leaf in self.trained.items()}
         return trained | weights.draw({path: trained[path].shape for path in self.fresh if path in trained}, seed)
 
-    def program(
-        self,
-        task: Task,
-        frozen_dropout: bool = False,
-        shapes: tuple[Shape, ...] = (),
-        side_by_side: bool = False,
-    ) -> Program:
-        """What a compiled step of this model is made of, the optimizer apart; shapes: those of training batches."""
-        layers, cut = self.encoder.num_hidden_layers, self.policy.cut
-        return Program(self.graph, layers, cut, task.regression, frozen_dropout, shapes, side_by_side)
+    def program(self, task: Task) -> Program:
+        """What a compiled pass of this model is made of; training adds to it."""
+        return Program(self.graph, self.encoder.num_hidden_layers, self.policy.cut, task.regression)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +84,9 @@ class Dataset:
     data: Data
     hidden: HiddenStore | None = None  # the trunk cache, if batches are to bring their states from the host
 
-    def complete(self, batch: Batch) -> Batch:
-        """The batch with all that a step needs of it."""
-        return batch if self.hidden is None else self.hidden.attach(batch)
+    def complete(self, batch: Batch, mesh: Mesh) -> Batch:
+        """The batch with all that a step needs of it on the devices of this process."""
+        return batch if self.hidden is None else self.hidden.attach(batch, devices.own_parts(mesh))
 
 
 def read_task(config: TrainConfig) -> tuple[Task, Split, list[Split]]:

@@ -30,7 +30,11 @@ class Program:
     regression: bool
     frozen_dropout: bool = False
     shapes: tuple[Shape, ...] = ()  # of training batches
-    side_by_side: bool = False  # S runs at once: trained leaves, optimizer state, batches and keys begin with an axis S
+    side_by_side: bool = (
+        False  # S runs at once: trained leaves, optimizer state, batches and seeds have an axis S first
+    )
+    accumulate: int = 1  # M parts of a batch, one after the other: batches have an axis M, after S
+    remat: bool = False  # compute activations again for the gradients, not keep them
 
 
 class Data(NamedTuple):
@@ -70,16 +74,22 @@ def loss_and_gradients(
     program: Program, trained: freezing.Params, frozen: freezing.Params, data: Data, batch: Batch, seeds: jax.Array
 ) -> tuple[jax.Array, freezing.Params]:
     """Mean loss of one packed batch, and its gradients: of the trained tree, and of nothing else."""
+    count = jnp.sum(batch.example >= 0)
 
-    def loss_of(trained: freezing.Params) -> jax.Array:
+    def loss_of(trained: freezing.Params, part: Batch) -> jax.Array:
         model = bind(program.graph, freezing.combine(trained, frozen))
-        state = state_at_cut(program, model, data, batch, seeds)
-        logits = model.top(state, batch, program.cut, seeds)  # [R, S, C]
-        losses = example_losses(logits, data.label[batch.example], program.regression)  # [R, S]
-        real = batch.example >= 0
-        return jnp.sum(jnp.where(real, losses, 0.0)) / jnp.sum(real)
+        state = state_at_cut(program, model, data, part, seeds)
+        logits = model.top(state, part, program.cut, seeds, program.remat)  # [R, S, C]
+        losses = example_losses(logits, data.label[part.example], program.regression)  # [R, S]
+        return jnp.sum(jnp.where(part.example >= 0, losses, 0.0)) / count
 
-    return jax.value_and_grad(loss_of)(trained)
+    differentiate = jax.value_and_grad(loss_of)
+    if program.accumulate == 1:
+        return differentiate(trained, batch)
+    nothing = (jnp.float32(0), jax.tree.map(jnp.zeros_like, trained))
+    total, _ = jax.lax.scan(lambda sum_, part: (jax.tree.map(jnp.add, sum_, differentiate(trained, part)), None),
+                            nothing, batch)  # fmt: skip
+    return total
 
 
 def over_runs(program: Program, function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
@@ -96,11 +106,15 @@ def train_step(
     data: Data,
     group: Group,
     number: jax.Array,
-    key: jax.Array,
+    seed: jax.Array,
     step: jax.Array,
 ) -> tuple[freezing.Params, optax.OptState, Metrics]:
     """One optimizer step on batch `number` of a group -> (trained, optimizer state, metrics). `frozen` only goes in."""
-    seeds = over_runs(program, lambda key: dropout_seeds(jax.random.fold_in(key, step), program.num_layers))(key)
+
+    def seeds_of(seed: jax.Array) -> jax.Array:
+        return dropout_seeds(jax.random.fold_in(jax.random.key(seed), step), program.num_layers)
+
+    seeds = over_runs(program, seeds_of)(seed)
     differentiate = over_runs(program, functools.partial(loss_and_gradients, program), (0, None, None, 0, 0))
     update = over_runs(program, functools.partial(apply_gradients, optimizer), (0, 0, 0, None))
 
@@ -121,19 +135,22 @@ def train_steps(
     frozen: freezing.Params,
     data: Data,
     group: Group,
-    key: jax.Array,
+    seed: jax.Array,
     first_step: jax.Array,
 ) -> tuple[freezing.Params, optax.OptState, Metrics]:
-    """A step for each batch of the group, in one dispatch; metrics are [K], or [K, S] side by side."""
+    """A step for each batch of the group, in one dispatch; metrics are [K], or [K, S] side by side.
+
+    seed: uint32, or [S] side by side, from which every step's dropout comes.
+    """
 
     def body(number: jax.Array, carry: Any) -> Any:
         trained, state, metrics = carry
         trained, state, new = train_step(
-            program, optimizer, trained, state, frozen, data, group, number, key, first_step + number
+            program, optimizer, trained, state, frozen, data, group, number, seed, first_step + number
         )
         return trained, state, jax.tree.map(lambda all_, one: all_.at[number].set(one), metrics, new)
 
-    nothing = jnp.zeros(group.shape_number.shape + key.shape, jnp.float32)
+    nothing = jnp.zeros(group.shape_number.shape + seed.shape, jnp.float32)
     return jax.lax.fori_loop(0, group.count, body, (trained, optimizer_state, Metrics(nothing, nothing)))
 
 
@@ -153,8 +170,9 @@ def trunk_step(program: Program, start: int, params: freezing.Params, data: Data
     return model.blocks(state, batch, start, program.cut, None)
 
 
-compiled_train_steps = jax.jit(
-    train_steps, static_argnames=("program", "optimizer"), donate_argnames=("trained", "optimizer_state")
+compile_train_steps = functools.partial(
+    jax.jit, train_steps, static_argnames=("program", "optimizer"), donate_argnames=("trained", "optimizer_state")
 )
+compiled_train_steps = compile_train_steps()
 compiled_predict_step = devices.jit(predict_step, static_argnames="program")
 compiled_trunk_step = devices.jit(trunk_step, static_argnames=("program", "start"))

@@ -10,9 +10,9 @@ from typing import Literal
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
-from jaxfreeze import cache_folder, devices, freezing
+from jaxfreeze import cache_folder, devices, freezing, processes
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data import hidden_store
 from jaxfreeze.data.batches import CHUNK, Batch, evaluation_batches
@@ -37,8 +37,10 @@ class TrunkCache:
     place: Place
     keep: bool  # on disk, for this run and the next
     layouts: dict[str, Layout]  # by the split's name; empty where there is no cache
+    found: frozenset[str]  # the splits whose states are on disk already, in every process
     note: dict[str, str]  # what it is of, for `cache list`
     starts: dict[str, tuple[int, Layout]]  # by the split's name: the nearest lower cut whose states are on disk
+    shared_out: bool = False  # in device memory: a part of the rows on each device, where a copy on each does not fit
 
     @property
     def size(self) -> int:
@@ -54,10 +56,16 @@ class TrunkCache:
         if self.place != "device":
             return dataset.data
         layout = self.layouts[dataset.name]
-        shape = (layout.rows, layout.width)
-        return dataset.data._replace(
-            hidden=jax.ShapeDtypeStruct(shape, layout.dtype, sharding=devices.replicated(mesh))
-        )
+        shape = (layout.rows + self.padding(layout, mesh), layout.width)
+        return dataset.data._replace(hidden=jax.ShapeDtypeStruct(shape, layout.dtype, sharding=self.sharding(mesh)))
+
+    def sharding(self, mesh: Mesh) -> NamedSharding:
+        """How the states lie in device memory."""
+        return devices.by_row(mesh) if self.shared_out else devices.replicated(mesh)
+
+    def padding(self, layout: Layout, mesh: Mesh) -> int:
+        """Rows more than there are, so that each device has as many as the others."""
+        return -layout.rows % mesh.size if self.shared_out else 0
 
     @property
     def in_words(self) -> str:
@@ -67,13 +75,13 @@ class TrunkCache:
         one = next(iter(self.layouts.values()))
         rows = sum(layout.rows for layout in self.layouts.values())
         what = "first tokens" if one.by_example else "tokens"
-        found = all(layout.kept for layout in self.layouts.values())
+        found = self.found == {*self.layouts}
         disk = "found on disk" if found else "kept on disk for the next run" if self.keep else "not kept on disk"
         if self.starts and not found:
             disk += ", made from a lower cut's"
         return (
             f"trunk cache: {rows:,} {what} x {one.width} {one.dtype} = {self.size / 1e6:,.1f} MB, "
-            f"read from {PLACES[self.place]}, {disk}"
+            f"read from {PLACES[self.place]}{', a part on each device' if self.shared_out else ''}, {disk}"
         )
 
 
@@ -85,7 +93,7 @@ def plan(
     auto: the fastest place where it fits, and off where it saves nothing. Raises InputError for a place that was asked
     for and cannot be.
     """
-    off = TrunkCache("off", False, {}, {}, {})
+    off = TrunkCache("off", False, {}, frozenset(), {}, {})
     if config.cache == "off":
         return off
     asked = config.cache != "auto"
@@ -99,26 +107,24 @@ def plan(
     starts = {
         d.name: start for d in datasets if (start := _nearest_below(model, program, d, mesh, leaf_digests)) is not None
     }
-    missing = sum(layout.size for layout in layouts.values() if not layout.kept)
+    found = frozenset(name for name, layout in layouts.items() if processes.everywhere(layout.kept))
+    missing = sum(layout.size for name, layout in layouts.items() if name not in found)
+    whole = sum(layout.size for layout in layouts.values())
     if not asked and (program.cut == 1 or (missing and examples < datasets[0].store.num_examples)):
         return off  # embeddings alone are a lookup already; a run shorter than the pass would pay more than it saves
-    place: Place = (
-        config.cache if config.cache != "auto" else _fastest(sum(layout.size for layout in layouts.values()), mesh)
-    )
+    fits, fits_in_parts = (whole <= SHARE * processes.least(devices.free_bytes(mesh)) * n for n in (1, mesh.size))
+    fits_host = whole <= SHARE * processes.least(devices.free_host_bytes())
+    fastest: Place = "device" if fits_in_parts else "host" if fits_host else "disk"
+    place: Place = fastest if config.cache == "auto" else config.cache
     folders = [layout.folder for layout in (*layouts.values(), *(start[1] for start in starts.values()))]
     obstacle = cache_folder.make_room(missing, int(config.cache_budget * 1e9), folders) if missing else ""
+    obstacle = next(filter(None, processes.everyones(obstacle)), "")
     if obstacle and place == "disk":
         if asked:
             raise InputError(f"--cache disk: needs {missing / 1e9:.2f} GB more, and {obstacle}")
         return off
     note = {"task": config.task, "model": config.model, "cut": str(program.cut), "dtype": config.dtype}
-    return TrunkCache(place, not obstacle, layouts, note, starts)
-
-
-def _fastest(size: int, mesh: Mesh) -> Place:
-    if size <= SHARE * devices.free_bytes(mesh):
-        return "device"
-    return "host" if size <= SHARE * devices.free_host_bytes() else "disk"
+    return TrunkCache(place, not obstacle, layouts, found, note, starts, place == "device" and not fits)
 
 
 def _nearest_below(
@@ -127,7 +133,7 @@ def _nearest_below(
     """The highest cut below this one whose states are on disk: from there the pass has the fewest layers to run."""
     for cut in range(program.cut - 1, 1, -1):  # the embeddings alone are a lookup
         layout = _layout(model, program, cut, dataset, mesh, leaf_digests)
-        if layout.kept:
+        if processes.everywhere(layout.kept):
             return cut, layout
     return None
 
@@ -150,22 +156,36 @@ def serve(cache: TrunkCache, dataset: Dataset, model: Model, program: Program, m
     if cache.place == "off":
         return dataset
     layout = cache.layouts[dataset.name]
-    if not layout.kept:
+    if dataset.name not in cache.found:
         start, source = 0, dataset
         if dataset.name in cache.starts:
             start, lower = cache.starts[dataset.name]
             source = dataclasses.replace(dataset, hidden=hidden_store.open_kept(lower, in_memory=False))
         chunks = _trunk_pass(layout, program, start, model.params(), source, mesh)
         if not cache.keep:
-            return _placed(cache.place, hidden_store.gather(layout, chunks), dataset, mesh)
-        hidden_store.write(layout, chunks, {**cache.note, "split": dataset.name})
-    return _placed(cache.place, hidden_store.open_kept(layout, cache.place != "disk"), dataset, mesh)
+            return _placed(cache, hidden_store.gather(layout, chunks), dataset, mesh)
+        _write(layout, chunks, {**cache.note, "split": dataset.name})
+    return _placed(cache, hidden_store.open_kept(layout, cache.place != "disk"), dataset, mesh)
 
 
-def _placed(place: Place, store: HiddenStore, dataset: Dataset, mesh: Mesh) -> Dataset:
-    if place != "device":
+def _write(layout: Layout, chunks: Iterator[np.ndarray], note: dict[str, str]) -> None:
+    """Keep the rows on disk; where processes have one folder, the first does it. All of them compute."""
+    if processes.writes_to(layout.folder.parent):
+        hidden_store.write(layout, chunks, note)
+    else:
+        for _ in chunks:
+            pass
+    processes.everyones(None)  # it is there
+
+
+def _placed(cache: TrunkCache, store: HiddenStore, dataset: Dataset, mesh: Mesh) -> Dataset:
+    if cache.place != "device":
         return dataclasses.replace(dataset, hidden=store)
-    return dataclasses.replace(dataset, data=dataset.data._replace(hidden=devices.replicate(store.source, mesh)))
+    rows = np.asarray(store.source)
+    if padding := cache.padding(store.layout, mesh):
+        rows = np.pad(rows, ((0, padding), (0, 0)))
+    hidden = devices.put(rows, cache.sharding(mesh), may_alias=False)
+    return dataclasses.replace(dataset, data=dataset.data._replace(hidden=hidden))
 
 
 def _trunk_pass(
@@ -180,7 +200,7 @@ def _trunk_pass(
         rows = np.empty((end - begin, layout.width), layout.dtype)
         for batch, hidden in parts:
             places = layout.places(batch)
-            rows[places[places >= 0] - begin] = np.asarray(hidden)[places >= 0]
+            rows[places[places >= 0] - begin] = devices.fetch(hidden)[places >= 0]
         yield rows
         now = time.perf_counter()
         if now - said > SAY_EVERY and end < layout.rows:
@@ -195,7 +215,7 @@ def _states(
     """Batches and their states at the cut; a few are under way while one is in use."""
     waiting: deque[tuple[Batch, jax.Array]] = deque()
     for batch in evaluation_batches(dataset.store, devices.pass_batch_size(), mesh.size):
-        on_device = jax.device_put(dataset.complete(batch), devices.by_row(mesh))
+        on_device = devices.put(dataset.complete(batch, mesh), devices.by_row(mesh))
         waiting.append((batch, compiled_trunk_step(program, start, params, dataset.data, on_device)))
         if len(waiting) > 2:
             yield waiting.popleft()

@@ -13,6 +13,7 @@ import yaml
 
 from jaxfreeze.cli import main
 from jaxfreeze.study import runner
+from jaxfreeze.training.run import Run
 from tests.folders import make_folder, tiny_rte
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +95,15 @@ def test_the_trunk_is_paid_once(file: Path, tmp_path: Path, monkeypatch: pytest.
     assert main(["sweep", "--config", str(file), "--output_dir", str(tmp_path / "sweep")]) == 0
     assert set(layers) == {(0, 2), (2, 3)}  # k = 1 from the tokens, k = 0 from there one layer more
     assert len(layers) == 2 * 3  # 40 training examples are two batches, 11 are one
+
+
+def test_a_group_is_compiled_once(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    honest = Run.compile
+    monkeypatch.setattr(Run, "compile", lambda run: (compiled.append(run.config.trainable_layers), honest(run))[1])
+    command = ["sweep", "--config", str(file), "--output_dir", str(tmp_path / "sweep"), "--seeds", "1", "2", "3"]
+    assert main(command) == 0
+    assert compiled == ["all", 1, 0]
 
 
 def test_stopped_and_gone_on(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

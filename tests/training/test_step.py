@@ -90,7 +90,7 @@ class Setting:
                 self.frozen,
                 self.data,
                 jax.device_put(group, group.shardings(self.mesh)),
-                jax.random.key(7),
+                np.uint32(7),
                 np.int32(first),
             )
             losses += [float(loss) for loss in metrics.loss[: group.count]]
@@ -204,7 +204,7 @@ def test_the_step_neither_takes_nor_returns_the_frozen_tree(tmp_path: Path) -> N
     program = dataclasses.replace(setting.program, shapes=shapes)
     lowered = compiled_train_steps.lower(
         program, setting.optimizer, setting.trained, setting.state, setting.frozen, setting.data,
-        stack([batch], shapes, 1, 1), jax.random.key(0), np.int32(0),
+        stack([batch], shapes, 1, 1), np.uint32(0), np.int32(0),
     )  # fmt: skip
     assert set(lowered.out_info[0]) == set(setting.trained)
     donated = {argument.shape: argument.donated for argument in jax.tree.leaves(lowered.args_info)}

@@ -1,0 +1,116 @@
+"""What sharing a step among devices costs: time on 1, 2, 4 and 8 simulated devices, and the bytes that they exchange.
+
+    python benchmarks/devices.py --model demo                # about ten minutes on two cores
+    python benchmarks/devices.py --model demo --only bytes   # of BERT-base, from compiled programs; nothing is run
+
+Simulated devices share the cores of one machine, so more of them cannot be faster: `strong` is the time of a step on
+the same batch, ideally the same for each number of devices; `weak` that of a batch which grows with it, ideally so many
+times the first. What is above that is the price of sharing. `bytes` are those that a device gives to collectives in one
+step on 8 devices, BERT-base, for each number of trained layers, from the cache. Prints a JSON object.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+COUNTS = (1, 2, 4, 8)
+DEPTHS: tuple[int | str, ...] = (0, 1, 3, 6, 12, "all")
+STEPS = 5
+
+
+def time_of_step(model: str, layers: int, batch_size: int, rounds: int) -> float:
+    """Milliseconds of a step on all devices, median of the rounds."""
+    import numpy as np
+
+    from jaxfreeze.config import TrainConfig
+    from jaxfreeze.training.run import Run
+
+    config = TrainConfig("demo", model=model, trainable_layers=layers, batch_size=batch_size, log_every=STEPS)
+    run = Run.prepare([config])
+    steps, group, seeds = run.get_ready(), next(run.groups())[1], run.seeds()
+    trained, state = run.at_start
+    times = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        trained, state, metrics = steps(
+            trained, state, run.model.frozen, run.train_set.data, group, seeds, np.int32(0)
+        )  # fmt: skip
+        metrics.loss.block_until_ready()
+        times.append(1e3 * (time.perf_counter() - start) / STEPS)
+    return statistics.median(times[1:])
+
+
+def bytes_by_depth() -> dict[str, dict[str, int]]:
+    """By number of trained layers: bytes for each kind of collective."""
+    from jaxfreeze import devices
+    from jaxfreeze.data.batches import Shape
+    from jaxfreeze.freezing import cut_of, label_layers
+    from jaxfreeze.model.encoder import EncoderConfig, Precision
+    from jaxfreeze.model.weights import structure
+    from jaxfreeze.training import cost
+    from jaxfreeze.training.inspection import abstract_step
+    from jaxfreeze.training.setup import Policy
+
+    encoder = EncoderConfig(
+        model_type="bert", vocab_size=30522, hidden_size=768, num_hidden_layers=12, num_attention_heads=12,
+        intermediate_size=3072, max_position_embeddings=512, type_vocab_size=2, layer_norm_eps=1e-12, pad_token_id=0,
+    )  # fmt: skip
+    paths, shape, found = list(structure(encoder, 2, Precision())[1]), Shape(8, 128, 4), {}
+    for depth in DEPTHS:
+        labels = label_layers(paths, depth, 12)
+        step = abstract_step(encoder, 2, Policy(labels, cut_of(labels, 12)), shape, "float32", cached=True)
+        found[str(depth)] = cost.sent_bytes(*step, shape, devices.data_mesh())
+    return found
+
+
+def child(count: int, *arguments: str) -> Any:
+    """This script on so many devices -> what it prints."""
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, __file__, "--child", *arguments]
+    return json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--trainable_layers", type=int, default=3)
+    parser.add_argument(
+        "--batch_size", type=int, default=32, help="of the strong scaling; the weak one takes 1/4 a device"
+    )
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--only", choices=("time", "bytes"))
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        model, layers, size = options.model, options.trainable_layers, options.batch_size
+        time_or_bytes = (
+            bytes_by_depth() if options.only == "bytes" else time_of_step(model, layers, size, options.rounds)
+        )
+        print(json.dumps(time_or_bytes))
+        return
+    from versus_pytorch import commit, machine, now
+
+    result: dict[str, Any] = {"date": now(), "commit": commit(), "machine": machine()}
+    if options.only != "bytes":
+        flags = ("--model", options.model, "--trainable_layers", str(options.trainable_layers), "--rounds")
+        for name in ("strong", "weak"):
+            sizes = {n: options.batch_size if name == "strong" else options.batch_size // 4 * n for n in COUNTS}
+            times = {n: child(n, *flags, str(options.rounds), "--batch_size", str(size)) for n, size in sizes.items()}
+            result[name] = {n: {"batch_size": sizes[n], "ms_per_step": round(ms, 1)} for n, ms in times.items()}
+    if options.only != "time":
+        result["bytes"] = child(8, "--only", "bytes")
+        full = sum(result["bytes"]["all"].values())
+        result["share_of_all"] = {
+            depth: round(sum(sent.values()) / full, 4) for depth, sent in result["bytes"].items()
+        }  # fmt: skip
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

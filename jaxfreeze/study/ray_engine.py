@@ -1,0 +1,70 @@
+"""The runs of a sweep on a Ray cluster: a Ray task for each group, tried again elsewhere where its node is lost."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxfreeze.errors import InputError
+from jaxfreeze.study import runner
+from jaxfreeze.study.grid import Group
+from jaxfreeze.study.runner import Outcome, SweepProgress
+
+RETRIES = 5  # of a group whose node or process is lost
+PASSED_ON = ("JAXFREEZE_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "JAX_PLATFORMS")  # settings; tokens stay where they are
+
+
+def make_groups(groups: Sequence[Group], progress: SweepProgress) -> Iterator[Outcome]:
+    """Make the runs of these groups on the cluster at $RAY_ADDRESS, or on one of this machine alone, as they end.
+
+    A group takes one GPU, or all TPU chips or CPUs of a node. Raises InputError if Ray or a node to take it is missing.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError('--engine ray: Ray is not installed; pip install "jaxfreeze[ray]"') from error
+    settings = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, include_dashboard=False, runtime_env={"env_vars": settings})
+    try:
+        # A process makes one group: then its devices are the ones that Ray gave it, and its programs go with it.
+        remote = ray.remote(max_calls=1, max_retries=RETRIES, **resources(ray.nodes()))(make_group)
+        waiting = [remote.remote(group, str(Path.cwd())) for group in groups]
+        while waiting:
+            ended, waiting = ray.wait(waiting)
+            yield from _outcomes_of(ray, ended[0])
+    finally:
+        ray.shutdown()
+
+
+def _outcomes_of(ray: Any, ended: Any) -> list[Outcome]:
+    try:
+        return ray.get(ended)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise error.cause from error
+        raise
+
+
+def resources(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a group asks of the cluster, from what its nodes have."""
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    for name in ("GPU", "TPU"):
+        counts = [int(node[name]) for node in alive if node.get(name)]
+        if counts and name == "GPU":
+            return {"num_gpus": 1}
+        if counts:
+            return {"resources": {"TPU": min(counts)}}
+    counts = [int(node["CPU"]) for node in alive if node.get("CPU")]
+    if not counts:
+        raise InputError("--engine ray: no node of the cluster has a GPU, a TPU or a CPU to give")
+    return {"num_cpus": min(counts)}
+
+
+def make_group(group: Group, folder: str) -> list[Outcome]:
+    """In a process of the cluster: make the runs of a group, in the folder where the sweep was started."""
+    os.chdir(folder)  # flags may name files from there
+    from jaxfreeze.training import console
+
+    console.console.quiet = True
+    return list(runner.make_groups([group], SweepProgress(len(group.runs))))
