@@ -17,7 +17,7 @@ Fine-tune the last k layers of BERT or RoBERTa in JAX, and prove that the rest d
 commands:
   train      fine-tune; what `python run.py --task ...` does without a command
   --task T --coordinator HOST:PORT --num_processes N --process_id I
-             one run on several processes, each started so; found by itself on TPU pods and in SLURM steps
+             one run on several processes, each started so; TPU pods and SLURM steps need no flags
   --task T --find_layers 0.90 [--confidence 0.9] [--seeds 1 2 3]
              how many layers keep 90% of full fine-tuning: the full model, then k = 0, 1, 2 ...
   sweep      --config FILE.yaml --output_dir DIR: many runs over one trunk
