@@ -23,6 +23,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 DEMO = "--task demo --trainable_layers 0 --max_steps 1 --max_length 32"
 SOUND = "--task rte --data_dir {m}/glue --model {m}/model6 --max_length 32"
+TWO = f"{SOUND} --num_processes 2"
 RTE = "--task rte --model {m}/model --data_dir {m}"
 FILES = "--task files --model {m}/model --train_file {m}/rows.csv --validation_file {m}/rows.csv"
 OWN = (
@@ -92,6 +93,14 @@ TABLE = [  # what is wrong, the arguments, what the line has to say
     ("resume with a word", f"{SOUND} --resume perhaps", "--resume perhaps: expected true or false"),
     ("not resumed", f"{RTE}/glue --max_steps 1 --max_length 32 --trainable_layers 0 --output_dir {{m}}/unfinished "
      "--resume false", "holds this run, unfinished; --overwrite starts it again"),
+    ("parts 0", f"{SOUND} --accumulate 0", "--accumulate 0: expected at least 1"),
+    ("more parts than examples", f"{SOUND} --accumulate 17", "--accumulate 17: more parts than examples"),
+    ("no address", f"{SOUND} --num_processes 2 --process_id 0", "--coordinator: expected one value; several"),
+    ("no number", f"{TWO} --coordinator h:1", "--process_id: expected one value; several"),
+    ("no port", f"{TWO} --coordinator h --process_id 0", "--coordinator h: expected HOST:PORT"),
+    ("number 2 of 2", f"{TWO} --coordinator h:1 --process_id 2", "--process_id 2: expected 0 to 1"),
+    ("no processes", f"{SOUND} --coordinator h:1 --num_processes 0 --process_id 0", "--num_processes 0: expected a"),
+    ("processes of a search", f"{SOUND} --find_layers 0.9 --process_id 0", "--process_id: not with --find_layers"),
     ("warm-up 2", f"{SOUND} --warmup_ratio 2", "--warmup_ratio 2.0: expected 0 to 1"),
     ("weight decay -1", f"{SOUND} --weight_decay -1", "--weight_decay -1.0: expected 0 to"),
     ("clipping 0", f"{SOUND} --max_grad_norm 0", "--max_grad_norm 0.0: expected"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -189,9 +190,8 @@ def test_stopped_by_a_signal_and_gone_on_elsewhere(pair: Pair) -> None:
         assert len(error.splitlines()) == 1
 
 
-def test_a_checkpoint_of_two_processes_goes_on_on_one_device_and_on_four(pair: Pair) -> None:
-    import shutil
-
+def test_a_checkpoint_of_two_processes_goes_on_in_two_on_one_device_and_on_four(pair: Pair) -> None:
+    """In two with the bits of a run without a stop; elsewhere with the same losses."""
     alone(pair, "alone", shard_optimizer=True)
     flags = ("--shard_optimizer", "--checkpoint_every", "4")
     pair.start("pair", *flags).wait_for_step("pair", 6)
@@ -200,6 +200,12 @@ def test_a_checkpoint_of_two_processes_goes_on_on_one_device_and_on_four(pair: P
     pair.ends()
     steps = checkpoint.steps_in(pair.folder / "pair" / "checkpoints")
     assert steps
+    shutil.copytree(pair.folder / "pair", pair.folder / "resumed")
+    first, _ = pair.start("resumed", *flags).succeeds()
+    assert f"going on after step {steps[-1]} of {STEPS}" in first
+    assert "last digits" not in first
+    pair.start("whole", *flags).succeeds()
+    assert leaves(pair, "resumed") == leaves(pair, "whole")
     for devices in (1, 4):
         shutil.copytree(pair.folder / "pair", pair.folder / f"on-{devices}")
         (out,) = pair.start(f"on-{devices}", *flags, count=1, devices=devices).succeeds()

@@ -14,7 +14,8 @@ from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.tasks import get_task
 from jaxfreeze.training import setup
-from jaxfreeze.training.run import NonFiniteLossError, Run
+from jaxfreeze.training.record import NonFiniteLossError
+from jaxfreeze.training.run import Run
 from tests.folders import make_folder, tiny_rte
 
 
@@ -49,6 +50,21 @@ def train(tmp_path: Path) -> Command:
         return main([*arguments, "--max_steps", "6", "--log_every", "2", "--max_length", "32", *flags])
 
     return run
+
+
+def test_no_hub_token_is_written_or_printed(
+    bert: Path, train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a whole run, and in the line of one that needs the hub and cannot reach it."""
+    token = "hf_" + "q7Zk" * 8
+    monkeypatch.setenv("HF_TOKEN", token)
+    assert train(bert, "--trainable_layers", "1") == 0
+    assert train(Path("owner/model"), "--trainable_layers", "1", out="hub") == 2
+    printed = capsys.readouterr()
+    assert "the hub cannot be reached" in printed.err
+    assert token not in printed.out + printed.err
+    for file in tmp_path.rglob("*"):
+        assert file.is_dir() or token.encode() not in file.read_bytes(), file
 
 
 def test_a_run_and_what_follows(

@@ -29,6 +29,7 @@ TOKENIZER_FILES = (  # all that transformers reads to make a tokenizer
     "merges.txt",
 )
 CHUNK = 1024  # examples tokenised at a time
+MOST_TOKENS = 2**31 - 1  # of a split: batches number them with int32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,6 +123,11 @@ class TextEncoder:
             types += [np.fromiter((i for example in encoded["token_type_ids"] for i in example), np.int8)]
             lengths += [np.array([len(example) for example in encoded["input_ids"]], np.int64)]
         start = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+        if start[-1] > MOST_TOKENS:
+            raise InputError(
+                f"{split.name}: {len(columns[0]):,} rows are {start[-1]:,} tokens; expected at most {MOST_TOKENS:,} in "
+                "one split; give a part of the rows, or a smaller --max_length"
+            )
         token_id = np.concatenate(ids)
         token_type = np.minimum(np.concatenate(types), self.type_vocab_size - 1)  # RoBERTa has one type
         position = np.arange(len(token_id)) - np.repeat(start[:-1], np.diff(start)) + self.first_position

@@ -67,4 +67,4 @@ def make_group(group: Group, folder: str) -> list[Outcome]:
     from jaxfreeze.training import console
 
     console.console.quiet = True
-    return list(runner.make_groups([group], SweepProgress(len(group.runs))))
+    return list(runner.make_groups([group], SweepProgress([group])))

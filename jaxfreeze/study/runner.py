@@ -7,11 +7,11 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import jax
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from jaxfreeze import devices, freezing, processes
 from jaxfreeze.config import TrainConfig
@@ -26,6 +26,7 @@ from jaxfreeze.training.run_folder import NOT_COMPARED, check_writable
 IDENTITY = ("model", "task", "train_file", "trainable_layers", "seed", "learning_rate")
 MEMORY_SHARE = 0.5  # of the free device memory: what runs side by side may take
 BYTES_OF_A_PARAMETER = 16  # of a trained one: itself, its gradient, and Adam's two moments, float32
+BLOCK = 1 << 16  # bytes of results read at a time, from their end
 ACTIVATIONS = 40  # values of width D that one trained layer keeps for each token until its gradient is computed
 
 
@@ -97,14 +98,25 @@ class ResultsFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+") as file:
-                file.seek(0)
-                whole = file.read().rfind(b"\n") + 1
-                file.truncate(whole)
+                file.truncate(_end_of_lines(file))
                 file.write((json.dumps(record) + "\n").encode())
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written to ({error.strerror}); the lines before stay") from error
+
+
+def _end_of_lines(file: BinaryIO) -> int:
+    """Where the last whole line of a file ends; read from the end, since a long sweep asks for it often."""
+    place = file.seek(0, os.SEEK_END)
+    while place:
+        begin = max(0, place - BLOCK)
+        file.seek(begin)
+        found = file.read(place - begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        place = begin
+    return 0
 
 
 def _identity(config: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -157,7 +169,7 @@ def run_groups(
         describe_plan(missing)
         return
     diverged: list[str] = []
-    with SweepProgress(count) as progress:
+    with SweepProgress(missing) as progress:
         for outcome in (engine or make_groups)(missing, progress):
             for record in outcome.records:
                 file.append(record)
@@ -252,12 +264,16 @@ def train_together(run: Run, progress: "SweepProgress") -> Outcome:
 class SweepProgress:
     """One view for a whole sweep: a moving line on a terminal, a plain line for each finished run elsewhere."""
 
-    def __init__(self, runs: int) -> None:
-        self.runs, self.done, self._start = runs, 0, time.perf_counter()
+    def __init__(self, groups: Sequence[Group]) -> None:
+        """groups: what is to be made."""
+        self.runs, self.done, self._start = sum(len(group.runs) for group in groups), 0, time.perf_counter()
         self._now, self._together, self._steps = "", 1, 1
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[now]}"), TimeRemainingColumn())
+        layers = {model: read_config(model_folder(model)).num_hidden_layers for model in {g.model for g in groups}}
+        self._work = sum(len(group.runs) * work_of(group.trainable_layers, layers[group.model]) for group in groups)
+        self._work_done = 0.0
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[now]}"))
         self._bar = Progress(*columns, console=console.console, disable=not console.console.is_terminal)
-        self._task = self._bar.add_task("sweep", total=runs, now="")
+        self._task = self._bar.add_task("sweep", total=self.runs, now="")
 
     def __enter__(self) -> "SweepProgress":
         self._bar.start()
@@ -292,10 +308,16 @@ class SweepProgress:
         metric = record["primary_metric"]
         self.done += 1
         self._bar.update(self._task, completed=self.done)
-        left = (time.perf_counter() - self._start) / self.done * (self.runs - self.done)
+        self._work_done += work_of(record["trainable_layers"], record["num_layers"])
+        left = (time.perf_counter() - self._start) * (self._work / self._work_done - 1)
         console.say(
             f"{self.done}/{self.runs}  {record['task']} on {Path(record['model']).name}, "
             f"k = {record['trainable_layers']}, seed {record['seed']}, learning rate {record['learning_rate']:g}: "
             f"{metric} {record['metrics'][metric]:.4f}  "
-            f"({left:.0f} s left at this pace)"
+            f"(about {datetime.timedelta(seconds=round(max(0.0, left)))} left)"
         )
+
+
+def work_of(trainable_layers: results.Layers, num_layers: int) -> float:
+    """About how long a run takes, in units of a trained layer: to say how much of a sweep is left."""
+    return 0.5 + (num_layers + 1 if trainable_layers == results.ALL else trainable_layers)

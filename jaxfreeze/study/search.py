@@ -45,7 +45,7 @@ def find_layers(
     doubtful: list[Verdict] = []
     for k in range(layers + 1):
         run_groups([_group(config, k, seeds)], folder)
-        verdict = judge(folder, k, target, seeds)
+        verdict = judge(folder, config, k, target, seeds)
         console.say(_in_words(verdict, layers))
         if verdict.sure >= confidence:
             _conclude(config, verdict, doubtful, layers, target, confidence, seeds)
@@ -57,9 +57,19 @@ def find_layers(
     return None
 
 
-def judge(folder: Path, k: int, target: float, seeds: Sequence[int]) -> Verdict:
-    """What the runs of these seeds in folder/results.jsonl say of k layers. InputError if the whole model scores 0."""
-    runs = [run for run in results.read([folder]).runs if run.seed in seeds and run.trainable_layers in (k, "all")]
+def judge(folder: Path, config: TrainConfig, k: int, target: float, seeds: Sequence[int]) -> Verdict:
+    """What the runs of this config with k layers and these seeds say, of all that are in folder/results.jsonl.
+
+    Raises InputError if the whole model scores 0.
+    """
+    asked = (config.task, config.train_file, config.model, config.learning_rate)
+    runs = [
+        run
+        for run in results.read([folder]).runs
+        if (run.task, run.config.get("train_file"), run.model, run.learning_rate) == asked
+        and run.seed in seeds
+        and run.trainable_layers in (k, "all")
+    ]
     curve = curves(runs)[0]
     cell, full = curve.cell(k), curve.full
     assert cell is not None  # both were run before

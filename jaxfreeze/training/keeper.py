@@ -14,7 +14,8 @@ from jaxfreeze.errors import InputError, Stopped
 from jaxfreeze.training import checkpoint, console
 from jaxfreeze.training.checkpoint import CheckpointWriter
 from jaxfreeze.training.journal import Journal
-from jaxfreeze.training.run import Progress, Run, versions
+from jaxfreeze.training.record import Progress, versions
+from jaxfreeze.training.run import Run
 from jaxfreeze.training.run_folder import RunFolder
 from jaxfreeze.training.signals import Signals
 from jaxfreeze.training.step import Metrics

@@ -7,8 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,10 +21,9 @@ from jaxfreeze.data.groups import Group, ahead, stack
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.training import evaluation, setup, trunk_cache
 from jaxfreeze.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
+from jaxfreeze.training.record import NonFiniteLossError, Progress, Steps, versions
 from jaxfreeze.training.setup import Dataset, Model, Stopwatch
 from jaxfreeze.training.step import Metrics, compile_train_steps, over_runs
-
-VERSIONS = ("jaxfreeze", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 STEPS_PER_DISPATCH = 20
 STEPS_FOR_A_SHAPE = 300  # steps through one layer: a shape more costs seconds to compile, and saves a part of each
@@ -33,40 +31,8 @@ GROUP_BYTES = 64 << 20  # of states that the host sends in one dispatch
 OWN_PATHS = ("output_dir", "data_dir", "train_file", "validation_file", "model")  # each process may have its own
 
 
-class NonFiniteLossError(Exception):
-    """The loss became NaN or infinite."""
-
-
-class Steps(Protocol):
-    """Who is told of the steps, as a Journal is."""
-
-    def start(self) -> None:
-        """The first step begins now."""
-
-    def step(self, step: int, figures: Mapping[str, float]) -> None:
-        """After `step` optimizer steps."""
-
-    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Metrics after `step` optimizer steps."""
-
-
 AfterDispatch = Callable[[freezing.Params, optax.OptState, Mapping[str, float] | None], None]
 """Is given the trained leaves, the optimizer state, and the metrics if there was an evaluation; may raise to stop."""
-
-
-class Progress(NamedTuple):
-    """What a run has done so far; of runs side by side, one run's share."""
-
-    steps: int = 0
-    examples: int = 0
-    tokens: int = 0
-    slots: int = 0  # tokens computed, empty places included
-
-    def plus(self, batch: Batch, runs: int = 1) -> "Progress":
-        """After one more batch of each of so many runs side by side."""
-        counts = ((batch.example >= 0).sum(), (batch.index >= 0).sum(), batch.index.size)
-        examples, tokens, slots = (int(count) // runs for count in counts)
-        return Progress(self.steps + 1, self.examples + examples, self.tokens + tokens, self.slots + slots)
 
 
 class Run:
@@ -159,6 +125,7 @@ class Run:
         watch = Stopwatch()
         watch.begin("load")
         model = setup.load_model(configs[0], self.task, self.mesh)
+        model = dataclasses.replace(model, frozen=self.model.frozen)
         watch.begin(None)
         run = Run(configs, watch, self.mesh, self.task, model, self.train_set, self.validation_sets, self.cache)
         if run.program == self.program:
@@ -373,8 +340,3 @@ def _found(model: Model, datasets: Sequence[Dataset]) -> dict[str, str]:
     """Digests of what was read."""
     rows = {f"digest of the {dataset.name} rows": dataset.store.digest for dataset in datasets}
     return rows | {"digest of the pretrained weights": freezing.digest_of(freezing.digests(model.params()))}
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that a result depends on."""
-    return {name: version(name) for name in VERSIONS}

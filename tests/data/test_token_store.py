@@ -243,3 +243,17 @@ def test_a_tokenizer_with_more_words_than_the_embedding_has_rows(folders):
         f"--model {folders['roberta']}: the tokenizer has 400 tokens but config.json has vocab_size 399; "
         "take both files from the same model"
     )
+
+
+def test_more_tokens_than_a_batch_can_number(folders, empty_cache: Path, monkeypatch):
+    encoder = encoder_of(folders["bert"])
+    tokens = tokenize(PAIRS, encoder).num_tokens
+    shutil.rmtree(empty_cache)
+    monkeypatch.setattr(token_store, "MOST_TOKENS", tokens - 1)
+    with pytest.raises(
+        InputError, match=rf"^train: 40 rows are {tokens:,} tokens; expected at most {tokens - 1:,} in one"
+    ):
+        tokenize(PAIRS, encoder)
+    assert not list(empty_cache.glob("*"))
+    monkeypatch.setattr(token_store, "MOST_TOKENS", tokens)
+    assert tokenize(PAIRS, encoder).num_tokens == tokens

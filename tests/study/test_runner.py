@@ -45,19 +45,28 @@ def names(folder: Path) -> list[tuple[object, int]]:
 WHOLE = [("all", 1), ("all", 2), (1, 1), (1, 2), (0, 1), (0, 2)]
 
 
-@pytest.mark.parametrize("width", (1, 2))
+@pytest.mark.parametrize(("task", "width"), [("rte", 1), ("rte", 2), ("demo", 1)])
 def test_a_sweep_has_the_scores_of_separate_runs(
-    width: int, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    task: str,
+    width: int,
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(runner, "side_by_side", lambda group: width)
+    settings = yaml.safe_load(file.read_text()) | {"tasks": [task]}
+    if task == "demo":
+        del settings["data_dir"]
+    file.write_text(yaml.safe_dump(settings))
     assert main(["sweep", "--config", str(file), "--output_dir", str(tmp_path / "sweep")]) == 0
     out = capsys.readouterr().out
     assert "6 runs, 0 of them finished, 6 to do" in out
     assert "6/6" in out
     found = lines(tmp_path / "sweep")
     assert names(tmp_path / "sweep") == WHOLE
-    settings = yaml.safe_load(file.read_text())
-    common = ["--task", "rte", "--data_dir", settings["data_dir"], "--model", settings["models"][0]]
+    common = ["--task", task, "--model", settings["models"][0]]
+    common += ["--data_dir", settings["data_dir"]] if "data_dir" in settings else []
     common += ["--learning_rate", "1e-3", "--max_steps", "5", "--max_length", "32"]
     for line in found:
         layers, seed = line["trainable_layers"], line["seed"]
@@ -126,6 +135,21 @@ def test_stopped_and_gone_on(file: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "max_steps was 5, is 4" in error
     assert error.count("\n") == 1
     assert (sweep / "results.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 16])
+def test_a_torn_line_goes_when_the_next_one_comes(block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "BLOCK", block)
+    file = runner.ResultsFile(tmp_path)
+    file.append({"run": 1})
+    file.append({"run": 2})
+    with file.path.open("ab") as torn:
+        torn.write(b'{"run": 3, "sec')
+    file.append({"run": 4})
+    assert lines(tmp_path) == [{"run": 1}, {"run": 2}, {"run": 4}]
+    file.path.write_bytes(b'{"run": 1, "sec')
+    file.append({"run": 5})
+    assert lines(tmp_path) == [{"run": 5}]
 
 
 def test_killed(file: Path, tmp_path: Path, own_cache: Path) -> None:

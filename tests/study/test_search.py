@@ -1,6 +1,7 @@
 """--find_layers: the answer, and what it says where the seeds do not decide."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,6 +67,22 @@ def test_the_cheapest_that_is_sure(bert: Path, tmp_path: Path, monkeypatch, caps
     assert "do not decide" not in out
 
 
+@pytest.mark.parametrize("other", [{"task": "mrpc"}, {"learning_rate": 1e-3}, {"model": "other"}])
+def test_other_runs_in_the_folder_do_not_count(other: dict, bert: Path, tmp_path: Path, monkeypatch) -> None:
+    """As in the folder of a sweep over several tasks."""
+    (tmp_path / "other").mkdir()
+    shutil.copytree(bert, tmp_path / "other", dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    invented(monkeypatch, lambda k, seed: 0.9 + 0.001 * seed)  # there the head alone is as good
+    settings = {"task": "rte", "model": str(bert)} | other
+    assert search.find_layers(TrainConfig(**settings), 0.9, 0.9, (1, 2, 3), tmp_path / "found").layers == 0
+    means = {"all": 0.9, 0: 0.5, 1: 0.85, 2: 0.9}
+    invented(monkeypatch, lambda k, seed: means[k] + 0.001 * seed)
+    verdict = find(bert, tmp_path / "found")
+    assert verdict is not None
+    assert verdict.layers == 1
+
+
 def test_seeds_that_do_not_decide(bert: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     noise = {1: -0.08, 2: 0.09, 3: 0.0}
     means = {"all": 0.9, 0: 0.82, 1: 0.9, 2: 0.9}
@@ -101,7 +118,7 @@ def test_more_seeds_leave_the_others_out(bert: Path, tmp_path: Path, monkeypatch
     """Lines of other seeds in the same file are not part of the verdict."""
     invented(monkeypatch, lambda k, seed: 0.1 if seed == 9 else 0.9 + 0.001 * seed)
     find(bert, tmp_path / "found", seeds=(9, 8))
-    verdict = search.judge(tmp_path / "found", 0, 0.9, (8,))
+    verdict = search.judge(tmp_path / "found", TrainConfig("rte", model=str(bert)), 0, 0.9, (8,))
     assert verdict.score == pytest.approx(0.908)
     assert np.isnan(verdict.sure)
 
