@@ -12,10 +12,11 @@ from jaxfreeze.config import TrainConfig
 from jaxfreeze.errors import InputError
 from jaxfreeze.model.source import model_folder, read_config
 from jaxfreeze.study import results
-from jaxfreeze.study.analysis import TAILS, Cell, curves, resampled_means
+from jaxfreeze.study.analysis import TAILS, Cell, Curve, curves, resampled_means
 from jaxfreeze.study.grid import Group
 from jaxfreeze.study.results import Layers
 from jaxfreeze.study.runner import run_groups
+from jaxfreeze.study.words import nothing_learned
 from jaxfreeze.training import console
 
 
@@ -49,6 +50,8 @@ def find_layers(
         console.say(_in_words(verdict, layers))
         if verdict.sure >= confidence:
             _conclude(config, verdict, doubtful, layers, target, confidence, seeds)
+            if warning := judged_nothing(folder, config, k, seeds):
+                console.say(warning)
             return verdict
         if verdict.share >= target or verdict.sure > 1 - confidence:
             doubtful.append(verdict)
@@ -62,15 +65,7 @@ def judge(folder: Path, config: TrainConfig, k: int, target: float, seeds: Seque
 
     Raises InputError if the whole model scores 0.
     """
-    asked = (config.task, config.train_file, config.model, config.learning_rate)
-    runs = [
-        run
-        for run in results.read([folder]).runs
-        if (run.task, run.config.get("train_file"), run.model, run.learning_rate) == asked
-        and run.seed in seeds
-        and run.trainable_layers in (k, "all")
-    ]
-    curve = curves(runs)[0]
+    curve = _curve(folder, config, k, seeds)
     cell, full = curve.cell(k), curve.full
     assert cell is not None  # both were run before
     assert full is not None
@@ -85,6 +80,25 @@ def judge(folder: Path, config: TrainConfig, k: int, target: float, seeds: Seque
     sure = np.mean(means[:, 0] >= target * means[:, 1]) if cell.n > 1 else np.nan
     time = _seconds(cell) / _seconds(full)
     return Verdict(k, cell.mean, full.mean, cell.mean / full.mean, float(low), float(high), float(sure), time)
+
+
+def judged_nothing(folder: Path, config: TrainConfig, k: int, seeds: Sequence[int]) -> str:
+    """A warning where the score at k is not clear of what the same answer for every row would have, or nothing."""
+    curve = _curve(folder, config, k, seeds)
+    cell = curve.cell(k)
+    return nothing_learned(curve, cell).strip() if cell is not None else ""
+
+
+def _curve(folder: Path, config: TrainConfig, k: int, seeds: Sequence[int]) -> Curve:
+    asked = (config.task, config.train_file, config.model, config.learning_rate)
+    runs = [
+        run
+        for run in results.read([folder]).runs
+        if (run.task, run.config.get("train_file"), run.model, run.learning_rate) == asked
+        and run.seed in seeds
+        and run.trainable_layers in (k, "all")
+    ]
+    return curves(runs)[0]
 
 
 def _seconds(cell: Cell) -> float:

@@ -146,10 +146,10 @@ def _so_many(curve: Curve, full: Cell, smallest: Smallest) -> str:
         text += f". Whether {fewer} would keep 90% too, the seeds do not decide."
     else:
         text += "."
-    return text + _nothing_learned(curve, cell)
+    return text + nothing_learned(curve, cell)
 
 
-def _nothing_learned(curve: Curve, cell: Cell) -> str:
+def nothing_learned(curve: Curve, cell: Cell) -> str:
     """A warning where a score is not clear of what the same answer for every row would have."""
     least = ONE_ANSWER.get(curve.task)
     if least is None or (cell.interval.low if cell.interval else cell.mean) > least:

@@ -83,6 +83,18 @@ def test_other_runs_in_the_folder_do_not_count(other: dict, bert: Path, tmp_path
     assert verdict.layers == 1
 
 
+def test_a_score_that_needs_no_model_is_told(bert: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """RTE's larger class is 52.7% of its dev set."""
+    invented(monkeypatch, lambda k, seed: 0.527 if k == 0 else 0.55 + 0.001 * seed)
+    find(bert, tmp_path / "found")
+    out = capsys.readouterr().out
+    assert "answer: the head alone keeps" in out
+    assert "But the same answer for every row scores 52.7 on GLUE's dev set: that anything was learned at k = 0" in out
+    invented(monkeypatch, lambda k, seed: 0.8 if k == 0 else 0.85 + 0.001 * seed)
+    find(bert, tmp_path / "learned")
+    assert "same answer" not in capsys.readouterr().out
+
+
 def test_seeds_that_do_not_decide(bert: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     noise = {1: -0.08, 2: 0.09, 3: 0.0}
     means = {"all": 0.9, 0: 0.82, 1: 0.9, 2: 0.9}
