@@ -116,7 +116,7 @@ def pair(tmp_path: Path, bert: Path, data: Path) -> Iterator[Pair]:
         process.communicate()
 
 
-def assert_same_training(one: Pair, out: str, other: str, first_step: int = 0) -> None:
+def assert_same_training(one: Pair, out: str, other: str) -> None:
     ours, theirs = one.log(out), one.log(other)
     assert ours.keys() == theirs.keys()
     for step in ours:
@@ -178,8 +178,8 @@ def test_two_processes_train_as_one_does(flags: tuple[str, ...], pair: Pair) -> 
         }
 
 
-def test_stopped_by_a_signal_and_gone_on_elsewhere(pair: Pair) -> None:
-    """SIGTERM reaches one process of two; the run goes on in one process on one device, and on four."""
+def test_a_signal_to_one_process_stops_both(pair: Pair) -> None:
+    """After the same step, which is saved."""
     pair.start("pair", "--max_steps", "400").wait_for_step("pair", 6)
     pair.processes[1].send_signal(signal.SIGTERM)
     ended = pair.ends()

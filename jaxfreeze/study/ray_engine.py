@@ -49,16 +49,14 @@ def _outcomes_of(ray: Any, ended: Any) -> list[Outcome]:
 def resources(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What a group asks of the cluster, from what its nodes have."""
     alive = [node["Resources"] for node in nodes if node["Alive"]]
-    for name in ("GPU", "TPU"):
-        counts = [int(node[name]) for node in alive if node.get(name)]
-        if counts and name == "GPU":
-            return {"num_gpus": 1}
-        if counts:
-            return {"resources": {"TPU": min(counts)}}
-    counts = [int(node["CPU"]) for node in alive if node.get("CPU")]
-    if not counts:
-        raise InputError("--engine ray: no node of the cluster has a GPU, a TPU or a CPU to give")
-    return {"num_cpus": min(counts)}
+    gpus, tpus, cpus = ([int(node[kind]) for node in alive if node.get(kind)] for kind in ("GPU", "TPU", "CPU"))
+    if gpus:
+        return {"num_gpus": 1}
+    if tpus:
+        return {"resources": {"TPU": min(tpus)}}
+    if cpus:
+        return {"num_cpus": min(cpus)}
+    raise InputError("--engine ray: no node of the cluster has a GPU, a TPU or a CPU to give")
 
 
 def make_group(group: Group, folder: str) -> list[Outcome]:

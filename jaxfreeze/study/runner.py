@@ -34,13 +34,6 @@ class DivergedError(Exception):
     """The loss of some runs of a sweep was not finite; the others are finished."""
 
 
-class Job(NamedTuple):
-    """Runs for one program."""
-
-    group: Group
-    runs: tuple[TrainConfig, ...]
-
-
 class Part(NamedTuple):
     """The share of a sweep that one of several machines makes: part `number`, from 1, of `whole`."""
 

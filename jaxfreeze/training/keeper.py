@@ -48,8 +48,11 @@ class Keeper:
             return False
         progress = Progress(*about["progress"])
         wanted = {"trained": trained, "state": template if progress.steps < self.run.total_steps else {}}
-        here = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), wanted)  # in other processes than the first
-        leaves = processes.from_first(here if found is None else {"trained": found.trained, "state": found.state})
+        if found is None:  # in another process than the first
+            here = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), wanted)
+        else:
+            here = {"trained": found.trained, "state": found.state}
+        leaves = processes.from_first(here)
         if leaves["state"]:
             state = jax.tree.unflatten(jax.tree.structure(state), [leaves["state"][name] for name in template])
         self.run.go_on(leaves["trained"], state, progress)

@@ -182,7 +182,10 @@ def test_onto_eight_devices(saved: Path, spec):
     restored = {
         path: jax.device_put(leaf, layouts[path]) for path, leaf in checkpoint.read(saved, 7, LEAVES).trained.items()
     }
-    assert all(len(leaf.addressable_shards) == 8 for leaf in restored.values())
+    assert_same_bits(restored, LEAVES)
+    for path, leaf in restored.items():
+        assert leaf.sharding == layouts[path]
+        assert len(leaf.addressable_shards) == 8
     # What eight devices have, shared out or in copies, one reads.
     folder = saved.parent / f"from-eight-{len(spec)}"
     save(folder, 1, restored)

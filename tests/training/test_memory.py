@@ -19,20 +19,7 @@ from jaxfreeze.training.inspection import abstract_step
 from jaxfreeze.training.run import Run
 from jaxfreeze.training.setup import Policy
 from tests.folders import make_folder, tiny_rte
-
-
-class Losses:
-    """Notes what every logged step reports."""
-
-    def __init__(self) -> None:
-        self.figures: list[dict[str, float]] = []
-
-    def start(self) -> None: ...
-
-    def step(self, step: int, figures: dict[str, float]) -> None:
-        self.figures.append(dict(figures))
-
-    def evaluation(self, step: int, metrics: dict[str, float]) -> None: ...
+from tests.training.test_side_by_side import Losses
 
 
 class Trained(NamedTuple):
