@@ -55,7 +55,7 @@ def saved_step(out: Path) -> int:
 def digests(out: Path) -> dict[str, str]:
     """The trained leaves of a finished run."""
     from jaxfreeze import freezing
-    from jaxfreeze.inference import FinishedRun
+    from jaxfreeze.inference.finished_run import FinishedRun
     from jaxfreeze.training import checkpoint
 
     run = FinishedRun(out)

@@ -18,7 +18,7 @@ commands:
   train      fine-tune; what `python run.py --task ...` does without a command
   --task T --coordinator HOST:PORT --num_processes N --process_id I
              one run on several processes, each started so; TPU pods and SLURM steps need no flags
-  --task T --find_layers 0.90 [--confidence 0.9] [--seeds 1 2 3]
+  --task T --find_layers 0.90 [--confidence 0.9] [--seeds 1 2 3] [--budget 2]
              how many layers keep 90% of full fine-tuning: the full model, then k = 0, 1, 2 ...
   sweep      --config FILE.yaml --output_dir DIR: many runs over one trunk
   report     DIR... --output DIR: figures, tables and the answer: how many layers are enough
@@ -51,7 +51,7 @@ BEST = "Use the checkpoint that --keep_best kept, not the last one."
 
 ENGINE = "Where the runs are made: here, or on the Ray cluster at $RAY_ADDRESS, a group of runs on each free place."
 
-SEARCH_FLAGS = ("find_layers", "confidence", "seeds")
+SEARCH_FLAGS = ("find_layers", "confidence", "seeds", "budget")
 """What `--find_layers` takes beside the flags of a run."""
 
 CLUSTER_FLAGS = ("coordinator", "num_processes", "process_id")
@@ -112,7 +112,7 @@ def _cluster(arguments: list[str]) -> tuple[tuple[str, int, int] | None, list[st
 
 
 def _find_layers(arguments: list[str]) -> None:
-    """`--find_layers SHARE [--confidence SHARE] [--seeds N ...]` beside the flags of a run."""
+    """`--find_layers SHARE [--confidence SHARE] [--seeds N ...] [--budget TIMES]` beside the flags of a run."""
     flags = by_flag(arguments)
     found = {flag.removeprefix("--"): values for flag, values in flags if flag.removeprefix("--") in SEARCH_FLAGS}
     rest = [(flag, values) for flag, values in flags if flag.removeprefix("--") not in SEARCH_FLAGS]
@@ -124,11 +124,17 @@ def _find_layers(arguments: list[str]) -> None:
     seeds = [from_flag(text) for text in found.get("seeds", ["1", "2", "3"])]
     if not seeds or len(set(seeds)) < len(seeds) or not all(type(s) is int and 0 <= s < 2**32 for s in seeds):
         raise InputError(f"--seeds {' '.join(map(str, seeds))}: expected whole numbers, each once")
+    budget = from_flag(found["budget"][0]) if len(found.get("budget", ())) == 1 else found.get("budget", 2)
+    if not isinstance(budget, (int, float)) or isinstance(budget, bool) or not budget > 1:
+        raise InputError(
+            f"--budget {' '.join(found['budget'])}: expected a number above 1, the cost of the search as a multiple of "
+            "that of its full runs"
+        )
     config = _train_config("train", DESCRIPTION, [text for flag, values in rest for text in (flag, *values)])
     folder = Path(config.output_dir or f"runs/find_layers-{config.task}-{Path(config.model).name}")
     from jaxfreeze.study.search import find_layers
 
-    find_layers(dataclasses.replace(config, output_dir=None), target, confidence, seeds, folder)
+    find_layers(dataclasses.replace(config, output_dir=None), target, confidence, seeds, folder, budget)
 
 
 def _share(name: str, values: list[str]) -> float:
@@ -221,7 +227,7 @@ def _evaluate(arguments: list[str]) -> None:
     parser.add_argument("--run", type=str, metavar="DIR", required=True, help="Run folder.")
     parser.add_argument("--best", action="store_true", help=BEST)
     options = parse(parser, arguments).as_dict()
-    from jaxfreeze.inference import evaluate
+    from jaxfreeze.inference.predict import evaluate
 
     evaluate(Path(options["run"]), options.get("best", False))
 
@@ -237,7 +243,7 @@ def _predict(arguments: list[str]) -> None:
     parser.add_argument("--output", type=str, metavar="FILE", required=True, help=lines)
     parser.add_argument("--best", action="store_true", help=BEST)
     options = parse(parser, arguments).as_dict()
-    from jaxfreeze.inference import predict
+    from jaxfreeze.inference.predict import predict
 
     run, source, output = (Path(options[name]) for name in ("run", "input", "output"))
     predict(run, source, output, options.get("best", False))

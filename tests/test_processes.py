@@ -132,7 +132,7 @@ def score(pair: Pair, out: str) -> dict[str, float]:
 def leaves(pair: Pair, out: str) -> dict[str, str]:
     """Digests of the trained leaves at the end."""
     from jaxfreeze import freezing
-    from jaxfreeze.inference import FinishedRun
+    from jaxfreeze.inference.finished_run import FinishedRun
 
     run = FinishedRun(pair.folder / out)
     return freezing.digests(checkpoint.read(run.folder.checkpoints, STEPS, run.model.trained).trained)

@@ -1,6 +1,7 @@
 """`--find_layers`: how many layers does this task need? The full model first, then k from the cheap end, with seeds."""
 
 import dataclasses
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,17 +35,30 @@ class Verdict(NamedTuple):
 
 
 def find_layers(
-    config: TrainConfig, target: float, confidence: float, seeds: Sequence[int], folder: Path
+    config: TrainConfig,
+    target: float,
+    confidence: float,
+    seeds: Sequence[int],
+    folder: Path,
+    budget: float = 2.0,
 ) -> Verdict | None:
     """Find the smallest k that keeps `target` of the full model's score in `confidence` of the resamples over seeds.
 
-    The runs stay in folder/results.jsonl; called again, also with more seeds, the search goes on with them. Returns
-    None if no k below the whole model is sure to. Raises InputError for what no run could have.
+    The runs stay in folder/results.jsonl; called again, also with more seeds, the search goes on with them. It ends
+    before it would cost more than `budget` times the full runs in it, in seconds. Returns None if no k up to there is
+    sure to keep the target. Raises InputError for what no run could have.
     """
     layers = read_config(model_folder(config.model)).num_hidden_layers
     run_groups([_group(config, "all", seeds)], folder)
     doubtful: list[Verdict] = []
     for k in range(layers + 1):
+        cost = cost_with(folder, config, k, layers, seeds)
+        if cost > budget:
+            console.say(
+                f"no k below {k} is sure to keep {target:.0%} of the whole model's score, and with k = {k} the search "
+                f"would cost about {cost:.1f} times its full runs; to go on: --budget {math.ceil(10 * cost) / 10:g}"
+            )
+            break
         run_groups([_group(config, k, seeds)], folder)
         verdict = judge(folder, config, k, target, seeds)
         console.say(_in_words(verdict, layers))
@@ -55,9 +69,26 @@ def find_layers(
             return verdict
         if verdict.share >= target or verdict.sure > 1 - confidence:
             doubtful.append(verdict)
-    console.say(f"no number of layers below the whole model is sure to keep {target:.0%} of its score")
+    else:
+        console.say(f"no number of layers below the whole model is sure to keep {target:.0%} of its score")
     _say_doubts(doubtful, target, confidence, seeds)
     return None
+
+
+def cost_with(folder: Path, config: TrainConfig, k: int, layers: int, seeds: Sequence[int]) -> float:
+    """Seconds of the runs up to k and of the full ones, as a multiple of the full ones; of `k`, an estimate.
+
+    A run with one layer more is taken to cost an equal step on the way from the last one measured to the full model's.
+    What is on record already, such as in the folder of a sweep, costs nothing: then 0 is returned.
+    """
+    curve = _curve(folder, config, seeds)
+    cell, full = curve.cell(k), curve.full
+    assert full is not None  # was run before
+    if cell is not None and cell.n == len(seeds):
+        return 0.0
+    below = [_seconds(cell) for cell in curve.partial if isinstance(cell.layers, int) and cell.layers < k]
+    last, whole = below[-1] if below else 0.0, _seconds(full)
+    return (sum(below) + last + (whole - last) / (layers + 1 - k) + whole) / whole
 
 
 def judge(folder: Path, config: TrainConfig, k: int, target: float, seeds: Sequence[int]) -> Verdict:
@@ -65,7 +96,7 @@ def judge(folder: Path, config: TrainConfig, k: int, target: float, seeds: Seque
 
     Raises InputError if the whole model scores 0.
     """
-    curve = _curve(folder, config, k, seeds)
+    curve = _curve(folder, config, seeds)
     cell, full = curve.cell(k), curve.full
     assert cell is not None  # both were run before
     assert full is not None
@@ -84,19 +115,17 @@ def judge(folder: Path, config: TrainConfig, k: int, target: float, seeds: Seque
 
 def judged_nothing(folder: Path, config: TrainConfig, k: int, seeds: Sequence[int]) -> str:
     """A warning where the score at k is not clear of what the same answer for every row would have, or nothing."""
-    curve = _curve(folder, config, k, seeds)
+    curve = _curve(folder, config, seeds)
     cell = curve.cell(k)
     return nothing_learned(curve, cell).strip() if cell is not None else ""
 
 
-def _curve(folder: Path, config: TrainConfig, k: int, seeds: Sequence[int]) -> Curve:
+def _curve(folder: Path, config: TrainConfig, seeds: Sequence[int]) -> Curve:
     asked = (config.task, config.train_file, config.model, config.learning_rate)
     runs = [
         run
         for run in results.read([folder]).runs
-        if (run.task, run.config.get("train_file"), run.model, run.learning_rate) == asked
-        and run.seed in seeds
-        and run.trainable_layers in (k, "all")
+        if (run.task, run.config.get("train_file"), run.model, run.learning_rate) == asked and run.seed in seeds
     ]
     return curves(runs)[0]
 

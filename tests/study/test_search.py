@@ -46,8 +46,10 @@ def invented(monkeypatch: pytest.MonkeyPatch, score: Scores) -> list[tuple[objec
     return asked
 
 
-def find(bert: Path, folder: Path, target: float = 0.9, seeds: tuple[int, ...] = (1, 2, 3)) -> search.Verdict | None:
-    return search.find_layers(TrainConfig("rte", model=str(bert), epochs=2), target, 0.9, seeds, folder)
+def find(
+    bert: Path, folder: Path, target: float = 0.9, seeds: tuple[int, ...] = (1, 2, 3), budget: float = 2.0
+) -> search.Verdict | None:
+    return search.find_layers(TrainConfig("rte", model=str(bert), epochs=2), target, 0.9, seeds, folder, budget)
 
 
 def test_the_cheapest_that_is_sure(bert: Path, tmp_path: Path, monkeypatch, capsys) -> None:
@@ -115,9 +117,36 @@ def test_one_seed_decides_nothing(bert: Path, tmp_path: Path, monkeypatch, capsy
 
 def test_none_below_the_whole_model(bert: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     asked = invented(monkeypatch, lambda k, seed: (0.9 if k == "all" else 0.5) + 0.001 * seed)
-    assert find(bert, tmp_path / "found") is None
+    assert find(bert, tmp_path / "found", budget=3) is None
     assert {k for k, _ in asked} == {"all", 0, 1, 2}
-    assert "no number of layers below the whole model is sure to keep 90%" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "no number of layers below the whole model is sure to keep 90%" in out
+    assert "--budget" not in out
+
+
+def test_it_ends_before_it_costs_too_much(bert: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """The full model takes 40 s, k = 0 and 1 take 4 and 8: with k = 2, taken to be 40, 92 s would be 2.3 times that."""
+    asked = invented(monkeypatch, lambda k, seed: (0.9 if k in ("all", 2) else 0.5) + 0.001 * seed)
+    assert find(bert, tmp_path / "found") is None
+    assert {k for k, _ in asked} == {"all", 0, 1}
+    out = capsys.readouterr().out
+    assert "no k below 2 is sure to keep 90% of the whole model's score" in out
+    assert "with k = 2 the search would cost about 2.3 times its full runs; to go on: --budget 2.3" in out
+    assert "answer" not in out
+    found = find(bert, tmp_path / "found", budget=2.3)
+    assert found is not None
+    assert found.layers == 2
+
+
+def test_what_is_on_record_costs_nothing(bert: Path, tmp_path: Path, monkeypatch) -> None:
+    invented(monkeypatch, lambda k, seed: (0.9 if k in ("all", 2) else 0.5) + 0.001 * seed)
+    find(bert, tmp_path / "found", budget=3)  # every run, as a sweep leaves them
+    config = TrainConfig("rte", model=str(bert), epochs=2)
+    assert search.cost_with(tmp_path / "found", config, 2, 2, (1, 2, 3)) == 0
+    assert search.cost_with(tmp_path / "found", config, 2, 2, (1, 2, 3, 4)) == pytest.approx(2.3)
+    found = find(bert, tmp_path / "found", budget=1.001)
+    assert found is not None
+    assert found.layers == 2
 
 
 def test_a_whole_model_that_learns_nothing(bert: Path, tmp_path: Path, monkeypatch) -> None:
@@ -164,6 +193,9 @@ def test_for_real(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["--find_layers", "0.9", "--confidence", "no"], "--confidence no: expected a share"),
         (["--find_layers", "0.9", "--seeds", "1", "1"], "--seeds 1 1: expected whole numbers, each once"),
         (["--find_layers", "0.9", "--seeds"], "--seeds : expected whole numbers"),
+        (["--find_layers", "0.9", "--budget", "1"], "--budget 1: expected a number above 1, the cost of the search"),
+        (["--find_layers", "0.9", "--budget", "2", "3"], "--budget 2 3: expected a number above 1"),
+        (["--find_layers", "0.9", "--budget", "nan"], "--budget nan: expected a number above 1"),
         (["--find_layers", "0.9", "--trainable_layers", "2"], "--trainable_layers: not with --find_layers"),
     ],
 )

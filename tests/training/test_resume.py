@@ -59,7 +59,7 @@ def stop_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def result_of(out: Path) -> tuple[dict[str, np.ndarray], list[dict[str, float]], dict]:
     """(trained leaves as saved, log without times, metrics.json without times)."""
     metrics = json.loads((out / "metrics.json").read_text())
-    from jaxfreeze.inference import FinishedRun
+    from jaxfreeze.inference.finished_run import FinishedRun
 
     run = FinishedRun(out)
     leaves = checkpoint.read(out / "checkpoints", metrics["steps"], run.model.trained).trained
