@@ -24,14 +24,17 @@ DEPTHS: tuple[int | str, ...] = (0, 1, 3, 6, 12, "all")
 STEPS = 5
 
 
-def time_of_step(model: str, layers: int, batch_size: int, rounds: int) -> float:
+def time_of_step(model: str, layers: int, batch_size: int, rounds: int, shard_optimizer: bool) -> float:
     """Milliseconds of a step on all devices, median of the rounds."""
     import numpy as np
 
     from jaxfreeze.config import TrainConfig
     from jaxfreeze.training.run import Run
 
-    config = TrainConfig("demo", model=model, trainable_layers=layers, batch_size=batch_size, log_every=STEPS)
+    config = TrainConfig(
+        "demo", model=model, trainable_layers=layers, batch_size=batch_size, log_every=STEPS,
+        shard_optimizer=shard_optimizer,
+    )  # fmt: skip
     run = Run.prepare([config])
     steps, group, seeds = run.get_ready(), next(run.groups())[1], run.seeds()
     trained, state = run.at_start
@@ -108,13 +111,16 @@ def main() -> None:
         "--batch_size", type=int, default=32, help="of the strong scaling; the weak one takes 1/4 a device"
     )
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--shard_optimizer", action="store_true", help="a part of the optimizer's state on each device")
     parser.add_argument("--only", choices=("time", "bytes", "packing"))
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         model, layers, size = options.model, options.trainable_layers, options.batch_size
         time_or_bytes = (
-            bytes_by_depth() if options.only == "bytes" else time_of_step(model, layers, size, options.rounds)
+            bytes_by_depth()
+            if options.only == "bytes"
+            else time_of_step(model, layers, size, options.rounds, options.shard_optimizer)
         )
         print(json.dumps(time_or_bytes))
         return
@@ -122,7 +128,8 @@ def main() -> None:
 
     result: dict[str, Any] = {"date": now(), "commit": commit(), "machine": machine()}
     if options.only in (None, "time"):
-        flags = ("--model", options.model, "--trainable_layers", str(options.trainable_layers), "--rounds")
+        shard = ("--shard_optimizer",) if options.shard_optimizer else ()
+        flags = (*shard, "--model", options.model, "--trainable_layers", str(options.trainable_layers), "--rounds")
         for name in ("strong", "weak"):
             sizes = {n: options.batch_size if name == "strong" else options.batch_size // 4 * n for n in COUNTS}
             times = {n: child(n, *flags, str(options.rounds), "--batch_size", str(size)) for n, size in sizes.items()}

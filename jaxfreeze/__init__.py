@@ -1,0 +1,24 @@
+"""Fine-tune the last k layers of BERT or RoBERTa in JAX, pay only for those, and prove that the rest did not move.
+
+from jaxfreeze import finetune, load
+
+run = finetune(task="rte", trainable_layers=3)
+classifier = load(run)
+classifier([("A man plays a guitar.", "Somebody makes music.")])
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxfreeze.interface import finetune, load
+
+__all__ = ["finetune", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """The interface, imported when it is asked for: settings of XLA have to come before the first array."""
+    if name in __all__:
+        from jaxfreeze import interface
+
+        return getattr(interface, name)
+    raise AttributeError(f"module 'jaxfreeze' has no attribute '{name}'")

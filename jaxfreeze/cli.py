@@ -1,6 +1,7 @@
 """Commands to functions, and exit codes: 0 done, 2 an input to mend (one line), 1 anything else (a traceback)."""
 
 import dataclasses
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -23,7 +24,8 @@ commands:
   sweep      --config FILE.yaml --output_dir DIR: many runs over one trunk
   report     DIR... --output DIR: figures, tables and the answer: how many layers are enough
   evaluate   --run DIR: load a finished run and score it again
-  predict    --run DIR --input FILE --output FILE: predict for a file laid out as the run's task is
+  predict    --run DIR [--run DIR2] --input FILE --output FILE: rows of a table,
+             or lines; --glue_submission DIR: the files for GLUE's leaderboard
   cache      list | clear: what is kept on disk because it can be made again
   inspect    the parameter table, the cut, and the memory and FLOPs of a step; trains nothing
 """
@@ -72,6 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         return 128 + stopped.number  # as shells have it
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # 128 + SIGPIPE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130  # 128 + SIGINT
@@ -233,20 +238,41 @@ def _evaluate(arguments: list[str]) -> None:
 
 
 def _predict(arguments: list[str]) -> None:
-    parser = make_parser(
-        "predict", EXAMPLES["predict"], "Predict for a file in the layout of the run's task; JSON lines in input order."
-    )
-    parser.add_argument("--run", type=str, metavar="DIR", required=True, help="Run folder.")
-    rows = "A GLUE TSV for a GLUE task, else a file with the run's text columns; labels in it are ignored."
-    parser.add_argument("--input", type=str, metavar="FILE", required=True, help=rows)
-    lines = 'JSON lines {"index", "prediction", "logits"}.'
-    parser.add_argument("--output", type=str, metavar="FILE", required=True, help=lines)
+    about = """Predict for the rows of a table or for plain lines; JSON lines in input order. Several runs on one
+        pretrained model answer together: its frozen layers are computed once for all of them."""
+    parser = make_parser("predict", EXAMPLES["predict"], about)
+    parser.add_argument("--run", type=str, action="append", metavar="DIR", help="Run folder; may be given repeatedly.")
+    rows = """GLUE's TSV, or a .tsv, .csv, .jsonl or .parquet file with the text columns of the run's task (labels in it
+        are ignored), or .txt: a text a line, of pairs with a tab between. `-` is standard input."""
+    parser.add_argument("--input", type=str, metavar="FILE", help=rows)
+    kinds = "How the input is laid out, if its ending does not say so: tsv, csv, jsonl, parquet, lines (of `-`)."
+    parser.add_argument("--format", type=str, metavar="NAME", help=kinds)
+    lines = 'JSON lines {"index", "prediction", "probabilities", "logits"}; `-` is standard output.'
+    parser.add_argument("--output", type=str, metavar="FILE", help=lines)
     parser.add_argument("--best", action="store_true", help=BEST)
-    options = parse(parser, arguments).as_dict()
+    parser.add_argument("--glue_submission", type=str, metavar="DIR", help="Instead: files for GLUE's leaderboard.")
+    parser.add_argument("--data_dir", type=str, metavar="DIR", help="For --glue_submission: GLUE's folder.")
+    options = {name: value for name, value in parse(parser, arguments).as_dict().items() if value is not None}
+    if "run" not in options:
+        raise InputError("--run: expected the folder of a finished run, found none")
+    runs, best = [Path(run) for run in options["run"]], options.get("best", False)
+    submission = "glue_submission" in options
+    needed = {"data_dir"} if submission else {"input", "output", "format"}
+    surplus = sorted({"data_dir", "input", "output", "format"} & options.keys() - needed)
+    if surplus:
+        raise InputError(f"--{surplus[0]}: {'not with' if submission else 'only with'} --glue_submission")
+    missing = [name for name in ("input", "output") if name not in options and not submission]
+    if missing:
+        raise InputError(f"--{missing[0]}: expected a file, or - for standard {missing[0]}")
+    if submission:
+        from jaxfreeze.inference.submission import glue_submission
+
+        data_dir = Path(options["data_dir"]) if "data_dir" in options else None
+        glue_submission(runs, Path(options["glue_submission"]), data_dir, best)
+        return
     from jaxfreeze.inference.predict import predict
 
-    run, source, output = (Path(options[name]) for name in ("run", "input", "output"))
-    predict(run, source, output, options.get("best", False))
+    predict(runs, Path(options["input"]), Path(options["output"]), options.get("format"), best)
 
 
 def _cache(arguments: list[str]) -> None:

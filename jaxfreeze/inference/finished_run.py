@@ -34,7 +34,7 @@ class FinishedRun:
         self.mesh = devices.data_mesh()
         self.task = self._task()
         self.model = setup.load_model(self.config, self.task, self.mesh)
-        self._check_base()
+        self.digests = self._check_base()
         saved = checkpoint.read(self.folder.checkpoints, self.metrics["steps"], self.model.trained)
         if best:
             saved = self._best(saved.about)
@@ -52,15 +52,18 @@ class FinishedRun:
             return get_task(self.config.task)
         return own_task(self.config.text_columns, self.metrics["labels"], self.config.regression)
 
-    def _check_base(self) -> None:
+    def _check_base(self) -> dict[str, str]:
+        """The digests of the frozen leaves, proved to be those of the run."""
         expected = self.folder.read(self.folder.freeze)["digest_after"]
-        found = freezing.digest_of(freezing.digests(self.model.frozen))
+        digests = freezing.digests(self.model.frozen)
+        found = freezing.digest_of(digests)
         if found != expected:
             raise InputError(
                 f"--run {self.folder.path}: was trained on other pretrained weights than those of --model "
                 f"{self.config.model} now (digest of the frozen parameters {expected[:12]}, found {found[:12]}); "
                 "put the original weights back"
             )
+        return digests
 
     def logits(self, split: Split) -> tuple[setup.Dataset, np.ndarray]:
         """The tokenised split and its logits: float32 [E, C]."""

@@ -1,17 +1,24 @@
-"""Finished runs at work: the same score again, and predictions for a file."""
+"""Finished runs at work: the same score again, and predictions for the rows of a file, however many."""
 
-import dataclasses
 import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO
 
-import numpy as np
-
-from jaxfreeze.data.readers import read_file, read_glue_tsv
-from jaxfreeze.data.tasks import OWN_FILES, Task
+from jaxfreeze.data.streams import format_of, read_chunks
+from jaxfreeze.data.tables import STANDARD_INPUT
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.finished_run import FinishedRun
+from jaxfreeze.inference.predictions import predictions
+from jaxfreeze.inference.shared_trunk import Answer, SharedTrunk
 from jaxfreeze.training import console, evaluation, setup
-from jaxfreeze.training.run_folder import write_text
+from jaxfreeze.training.run_folder import WRITING
+
+SAY_EVERY = 10  # seconds
+STANDARD_OUTPUT = STANDARD_INPUT
 
 
 def evaluate(path: Path, best: bool = False) -> dict[str, float]:
@@ -33,34 +40,62 @@ def evaluate(path: Path, best: bool = False) -> dict[str, float]:
     return metrics
 
 
-def predict(path: Path, input_file: Path, output_file: Path, best: bool = False) -> None:
-    """Write a JSON line {"index", "prediction", "logits"} for every row of a file, in its order.
+def predict(
+    paths: Sequence[Path], input_file: Path, output_file: Path, format_: str | None = None, best: bool = False
+) -> int:
+    """Write a JSON line for every row of a table or of plain lines, in its order -> their number.
 
-    The file has the layout that the run was trained on: a GLUE TSV, or a file with the run's text columns; labels in it
-    are ignored. A prediction is a class name, or a number for a regression.
+    With one run a line is {"index", "prediction", "probabilities", "logits"}; with several it is {"index"} and for each
+    run, by the name of its task, an object of the other three. A prediction is a class name, or a number for a
+    regression, which has no probabilities. Either file may be `-`. Memory does not grow with the rows. The output is
+    there, whole, once all rows are done; standard output gets each chunk as it is done.
     """
-    if not output_file.absolute().parent.is_dir():
+    if output_file != STANDARD_OUTPUT and not output_file.absolute().parent.is_dir():
         raise InputError(f"--output {output_file}: its folder does not exist")
     if output_file.is_dir():
         raise InputError(f"--output {output_file}: expected a file, found a folder")
-    run = FinishedRun(path, best)
-    if run.config.task == OWN_FILES:
-        split, _ = read_file(input_file, run.config.text_columns, None, run.task.labels, run.config.regression)
-    else:
-        split = read_glue_tsv(input_file, run.task, "test")
-    if split.skipped:
-        raise InputError(
-            f"--input {input_file}: {split.skipped} rows have missing or surplus fields; mend or remove them"
-        )
-    _, logits = run.logits(dataclasses.replace(split, labels=None))
-    lines = "".join(_line(run.task, index, row) + "\n" for index, row in enumerate(logits))
+    with console.on_stderr():
+        return _predict(SharedTrunk(paths, best), input_file, format_, output_file)
+
+
+def _predict(trunk: SharedTrunk, input_file: Path, format_: str | None, output_file: Path) -> int:
+    tasks = list(trunk.tasks.values())
+    chunks = read_chunks(input_file, format_of(input_file, format_, tasks[0]), tasks)
+    count, began, said = 0, time.monotonic(), time.monotonic()
+    with _written(output_file) as output:
+        for answer in trunk.stream(chunks):
+            for fields in _rows(trunk, answer):
+                output.write(json.dumps({"index": count, **fields}) + "\n")
+                count += 1
+            output.flush()
+            if time.monotonic() - said > SAY_EVERY:
+                said = time.monotonic()
+                console.say(f"{count:,} predictions, {count / (said - began):,.0f} a second")
+    where = "standard output" if output_file == STANDARD_OUTPUT else output_file
+    console.say(f"{count:,} predictions in {where}, {count / (time.monotonic() - began):,.0f} a second")
+    return count
+
+
+def _rows(trunk: SharedTrunk, answer: Answer) -> Iterator[dict[str, Any]]:
+    """What is said of each example."""
+    by_run = {name: predictions(task, answer.logits[name]) for name, task in trunk.tasks.items()}
+    for row in zip(*by_run.values(), strict=True):
+        fields = {name: one.as_json() for name, one in zip(by_run, row, strict=True)}
+        yield next(iter(fields.values())) if len(fields) == 1 else fields
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[TextIO]:
+    """A text file under another name, which gets its own once all is written; or standard output."""
+    if path == STANDARD_OUTPUT:
+        yield sys.stdout
+        return
+    temporary = path.with_name(f".{path.name}{WRITING}")
     try:
-        write_text(output_file, lines)
+        with temporary.open("w", encoding="utf-8") as file:
+            yield file
+        temporary.replace(path)
     except OSError as error:
-        raise InputError(f"--output {output_file}: cannot be written ({error.strerror})") from error
-    console.say(f"{len(logits):,} predictions in {output_file}")
-
-
-def _line(task: Task, index: int, logits: np.ndarray) -> str:
-    prediction = float(logits[0]) if task.regression else task.labels[int(logits.argmax())]
-    return json.dumps({"index": index, "prediction": prediction, "logits": [float(value) for value in logits]})
+        raise InputError(f"--output {path}: cannot be written ({error.strerror})") from error
+    finally:
+        temporary.unlink(missing_ok=True)

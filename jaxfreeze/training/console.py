@@ -1,5 +1,6 @@
 """What a person sees of a run: the parameter table, the progress line, the score."""
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 
@@ -11,6 +12,16 @@ from rich.table import Table
 from jaxfreeze import freezing
 
 console = Console(highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def on_stderr() -> Iterator[None]:
+    """What is said in this block goes to standard error; standard output is for the result."""
+    console.stderr = True
+    try:
+        yield
+    finally:
+        console.stderr = False
 
 
 def say(line: str) -> None:

@@ -1,0 +1,92 @@
+"""Texts to predict for, chunk by chunk: the rows of a file or of standard input, however many, in bounded memory."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from jaxfreeze.data.readers import COLA_HEADER
+from jaxfreeze.data.split import Split
+from jaxfreeze.data.tables import (
+    FILE_KINDS,
+    STANDARD_INPUT,
+    Layouts,
+    Record,
+    check_file,
+    checked_text,
+    no_rows,
+    tsv_rows,
+)
+from jaxfreeze.data.tables import records as records_of
+from jaxfreeze.data.tasks import Task
+from jaxfreeze.errors import InputError, one_of
+
+CHUNK = 1024  # rows
+LINES = "lines"
+FORMATS = ("tsv", "csv", "jsonl", "parquet", LINES)
+
+
+def format_of(path: Path, asked: str | None, task: Task) -> str:
+    """The format of an input: the one asked for, else by the file's ending; standard input is plain lines.
+
+    A file without a known ending is GLUE's TSV for a task of GLUE's, and an InputError for any other.
+    """
+    if asked is not None:
+        if asked not in FORMATS:
+            raise InputError(f"--format {asked}: expected {one_of(FORMATS, asked)}")
+        return asked
+    if path == STANDARD_INPUT:
+        return LINES
+    ending = path.suffix.lower().removeprefix(".")
+    found = {"txt": LINES, "json": "jsonl"}.get(ending, ending)
+    if found not in FORMATS and task.tsv_columns:
+        return "tsv"
+    if found not in FORMATS:
+        raise InputError(f"--input {path}: its ending says no format; give --format {', '.join(FORMATS)}")
+    return found
+
+
+def read_chunks(path: Path, format_: str, tasks: Sequence[Task], size: int = CHUNK) -> Iterator[Split]:
+    """The rows of an input, at most `size` in a split, without labels; a path of `-` is standard input.
+
+    A table has the text columns of one of the tasks, by their names in GLUE's files or on the hub; the first task that
+    fits counts. Plain lines are one text each, or two with a tab between, as the first task has. Raises InputError for
+    what is not well formed, with file and line, and for no row at all.
+    """
+    check_file(path)
+    if path == STANDARD_INPUT and format_ == "parquet":
+        raise InputError("--format parquet: not from standard input; give --input a file")
+    rows, begun = _records(path, format_, tasks), False
+    empty_texts = any(task.name == "qqp" for task in tasks)  # its published files hold some
+    while chunk := list(itertools.islice(rows, size)):
+        begun = True
+        texts: list[list[str]] = []
+        for record in chunk:
+            assert record is not None  # no row is left out here
+            place, cells = record
+            try:
+                texts.append([checked_text(cell, column, empty_texts) for column, cell in cells.items()])
+            except InputError as reason:
+                raise InputError(f"{place}: {reason}") from None
+        yield Split("test", tuple(zip(*texts, strict=True)), None)
+    if not begun:
+        raise no_rows(path)
+
+
+def _records(path: Path, format_: str, tasks: Sequence[Task]) -> Iterator[Record]:
+    if format_ == LINES:
+        return _lines(path, len(tasks[0].text_columns))
+    layouts: Layouts = [columns for task in tasks for columns in (task.tsv_columns, task.text_columns) if columns]
+    if format_ == "tsv":
+        rows = tsv_rows(path)
+        first = list(itertools.islice(rows, 1))
+        headless = any(len(row) == len(COLA_HEADER) and row[1] in ("0", "1") for _, row in first)  # CoLA's dev file
+        return records_of(path, itertools.chain([(1, COLA_HEADER)] if headless else [], first, rows), layouts)
+    return FILE_KINDS[f".{format_}"](path, layouts)
+
+
+def _lines(path: Path, columns: int) -> Iterator[Record]:
+    for number, fields in tsv_rows(path):
+        if len(fields) != columns:
+            expected = "one text" if columns == 1 else "two texts with a tab between"
+            raise InputError(f"{path}:{number}: expected {expected}, found {len(fields)}; or give another --format")
+        yield f"{path}:{number}", dict(zip(("text", "second text"), fields, strict=False))

@@ -1,0 +1,141 @@
+"""Finished runs on one pretrained model: the trunk is computed once, up to the lowest cut, and each top from there."""
+
+import collections
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxfreeze import devices, freezing
+from jaxfreeze.data.batches import Batch
+from jaxfreeze.data.request_batches import request_batches
+from jaxfreeze.data.split import Split
+from jaxfreeze.data.tasks import Task
+from jaxfreeze.errors import InputError
+from jaxfreeze.inference.finished_run import FinishedRun
+from jaxfreeze.model.classifier import Tokens
+from jaxfreeze.model.weights import bind
+from jaxfreeze.training.setup import text_encoder
+from jaxfreeze.training.step import Program
+
+EXAMPLES_PER_ROW = 4  # of some 30 tokens in a row of 128 slots: how a batch in examples becomes one in rows
+
+
+class Answer(NamedTuple):
+    """What was asked, and the logits of every run by its name: float32 [E, C]."""
+
+    split: Split
+    logits: dict[str, np.ndarray]
+
+
+def shared_step(
+    programs: tuple[Program, ...], params: tuple[freezing.Params, ...], tokens: Tokens, batch: Batch
+) -> tuple[jax.Array, ...]:
+    """Logits of one packed batch for every run, no dropout: float32 [R, S, C] each.
+
+    params: whole trees; below the lowest cut they are alike, and those of the first are used. tokens: gathered, [R, W].
+    """
+    lowest = min(program.cut for program in programs)
+    models = [bind(program.graph, leaves) for program, leaves in zip(programs, params, strict=True)]
+    state = models[0].trunk(tokens, batch, lowest)
+    return tuple(model.top(state, batch, lowest) for model in models)
+
+
+compiled_shared_step = devices.jit(shared_step, static_argnames="programs")
+
+
+class SharedTrunk:
+    """One or more finished runs, ready for texts."""
+
+    def __init__(self, paths: Sequence[Path], best: bool = False) -> None:
+        """best: of each run the step that --keep_best kept. Raises InputError for runs that do not share a base."""
+        runs = [FinishedRun(path, best) for path in paths]
+        first = runs[0]
+        for run in runs[1:]:
+            _check_same_base(first, run)
+        self.runs = dict(zip(_names(runs), runs, strict=True))
+        self.mesh = first.mesh
+        self.encoder = text_encoder(first.config, first.model)
+        self.programs = tuple(run.model.program(run.task) for run in runs)
+        self.params = tuple(_with_leaves_of(first, run) for run in runs)
+        self.most_rows = max(self.mesh.size, devices.pass_batch_size() // EXAMPLES_PER_ROW)
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The task of each run by the run's name, which is the task's, or the folder's where two have one task."""
+        return {name: run.task for name, run in self.runs.items()}
+
+    def logits(self, split: Split) -> dict[str, np.ndarray]:
+        """Logits of every run for every example of a split: float32 [E, C]; all of them in memory at once."""
+        return next(self.stream([split])).logits
+
+    def stream(self, splits: Iterable[Split]) -> Iterator[Answer]:
+        """An answer for each split, in order; while one is computed the next one is read and tokenised."""
+        waiting: collections.deque[_Pending] = collections.deque()
+        for split in splits:
+            waiting.append(self._begin(split))
+            if len(waiting) > 1:
+                yield self._finish(waiting.popleft())
+        for pending in waiting:
+            yield self._finish(pending)
+
+    def _begin(self, split: Split) -> "_Pending":
+        store = self.encoder.encode(split)
+        columns = (store.token_id, store.token_type, store.position)
+        parts = []
+        for batch in request_batches(store, self.most_rows, self.mesh.size):
+            tokens = Tokens(*(column[batch.index].astype(np.int32) for column in columns))
+            on_device = devices.put((tokens, batch), devices.by_row(self.mesh))
+            parts.append((batch.example, compiled_shared_step(self.programs, self.params, *on_device)))
+        return _Pending(split, store.num_examples, parts)
+
+    def _finish(self, pending: "_Pending") -> Answer:
+        found = [np.empty((pending.num_examples, task.num_outputs), np.float32) for task in self.tasks.values()]
+        for example, outputs in pending.parts:
+            real = example >= 0
+            for result, logits in zip(found, outputs, strict=True):
+                result[example[real]] = devices.fetch(logits)[real]
+        return Answer(pending.split, dict(zip(self.runs, found, strict=True)))
+
+
+class _Pending(NamedTuple):
+    """A split whose logits are being computed: for each batch its example numbers [R, S] and outputs."""
+
+    split: Split
+    num_examples: int
+    parts: list[tuple[np.ndarray, tuple[jax.Array, ...]]]
+
+
+def _names(runs: Sequence[FinishedRun]) -> list[str]:
+    tasks = [run.config.task for run in runs]
+    names = [task if tasks.count(task) == 1 else run.folder.path.name for task, run in zip(tasks, runs, strict=True)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"--run: two runs are called '{twice}'; give each once, or rename a folder")
+    return names
+
+
+def _check_same_base(first: FinishedRun, run: FinishedRun) -> None:
+    """Raise InputError unless both runs read texts alike and have the same weights below the lower of their cuts."""
+    here, there = (f"--run {one.folder.path}" for one in (run, first))
+    for name in ("max_length", "dtype"):
+        values = [getattr(one.config, name) for one in (run, first)]
+        if values[0] != values[1]:
+            raise InputError(f"{here}: --{name} is {values[0]}, that of {there} {values[1]}; one trunk needs one")
+    nothing = Split("none", (), None)
+    same_texts = len({text_encoder(one.config, one.model).digest(nothing) for one in (run, first)}) == 1
+    same_weights = all(run.digests[path] == first.digests[path] for path in _shared(first, run))
+    if run.model.encoder != first.model.encoder or not same_texts or not same_weights:
+        raise InputError(f"{here}: was trained on another pretrained model than {there}; predict with each by itself")
+
+
+def _shared(first: FinishedRun, run: FinishedRun) -> set[str]:
+    """Paths of the leaves that both runs left as they were in the pretrained model."""
+    return {path for path in run.model.frozen.keys() & first.model.frozen.keys() if not path.startswith("head.")}
+
+
+def _with_leaves_of(first: FinishedRun, run: FinishedRun) -> freezing.Params:
+    """The run's parameters; what both runs have from the pretrained model is in memory once."""
+    return run.params | {path: first.params[path] for path in _shared(first, run)}

@@ -1,0 +1,112 @@
+"""The files that GLUE's leaderboard takes, from finished runs."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxfreeze.data.readers import read_split
+from jaxfreeze.data.tasks import TASKS, Task
+from jaxfreeze.errors import InputError
+from jaxfreeze.inference.shared_trunk import SharedTrunk
+from jaxfreeze.training import console
+from jaxfreeze.training.run_folder import check_writable
+
+ZIP = "submission.zip"
+
+
+class Part(NamedTuple):
+    """One of the eleven files."""
+
+    name: str
+    task: str  # whose run answers
+    split: str
+    rows: int  # of GLUE's test set
+
+
+PARTS = (
+    Part("AX", "mnli", "ax", 1104),
+    Part("CoLA", "cola", "test", 1063),
+    Part("MNLI-m", "mnli", "test_matched", 9796),
+    Part("MNLI-mm", "mnli", "test_mismatched", 9847),
+    Part("MRPC", "mrpc", "test", 1725),
+    Part("QNLI", "qnli", "test", 5463),
+    Part("QQP", "qqp", "test", 390965),
+    Part("RTE", "rte", "test", 3000),
+    Part("SST-2", "sst2", "test", 1821),
+    Part("STS-B", "stsb", "test", 1379),
+    Part("WNLI", "wnli", "test", 146),
+)
+"""gluebenchmark.com, "FAQ" 1 and the sample submission; rows by the test files."""
+
+
+def glue_submission(paths: Sequence[Path], output: Path, data_dir: Path | None, best: bool = False) -> Path:
+    """Predict GLUE's test sets with one run a task, write NAME.tsv of each and submission.zip -> the zip's path.
+
+    data_dir: GLUE's folder; without it each run's own. What no run or no test file is there for is left out and named.
+    Raises InputError for a run of another task, for two of one, for a file with other rows than GLUE's, and if there
+    is nothing to write.
+    """
+    check_writable(output)
+    if (output / ZIP).exists():
+        raise InputError(f"--glue_submission {output}: holds a {ZIP} already; give another folder")
+    trunks = _by_task(paths, best)
+    files, missing = {}, []
+    for part in PARTS:
+        if part.task not in trunks:
+            missing.append(f"{part.name}: no run; give one by --run; train: `run.py --task {part.task}`")
+            continue
+        trunk = trunks[part.task]
+        own = next(iter(trunk.runs.values())).config.data_dir
+        folder = data_dir or (Path(own) if own else None)
+        try:
+            split = read_split(TASKS[part.task], part.split, folder)
+        except InputError as error:
+            missing.append(f"{part.name}: {error}")
+            continue
+        if len(split.texts[0]) != part.rows:
+            raise InputError(
+                f"--data_dir {folder}: {part.name} has {len(split.texts[0]):,} rows; GLUE's test set has {part.rows:,}"
+            )
+        console.say(f"{part.name}: {part.rows:,} rows")
+        files[part.name] = as_tsv(TASKS[part.task], next(iter(trunk.logits(split).values())))
+    for line in missing:
+        console.say(f"missing: {line}")
+    if not files:
+        raise InputError("--glue_submission: nothing to write; " + "; ".join(missing))
+    return _write(output, files)
+
+
+def _by_task(paths: Sequence[Path], best: bool) -> dict[str, SharedTrunk]:
+    trunks: dict[str, SharedTrunk] = {}
+    for path in paths:
+        trunk = SharedTrunk([path], best)
+        (task,) = trunk.tasks
+        if task in trunks or task not in {part.task for part in PARTS}:
+            what = "a second run of" if task in trunks else "of no task of GLUE's:"
+            raise InputError(f"--run {path}: {what} {task}; --glue_submission takes one run a task")
+        trunks[task] = trunk
+    return trunks
+
+
+def as_tsv(task: Task, logits: np.ndarray) -> str:
+    """`index<TAB>prediction` lines for logits [E, C]: labels as GLUE spells them; STS-B's scores between 0 and 5."""
+    if task.regression:
+        values = [f"{score:.3f}" for score in np.clip(logits[:, 0], 0.0, 5.0)]
+    else:
+        values = [task.tsv_codes[number] for number in logits.argmax(axis=-1)]
+    return "".join(f"{index}\t{value}\n" for index, value in [("index", "prediction"), *enumerate(values)])
+
+
+def _write(output: Path, files: dict[str, str]) -> Path:
+    output.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (output / f"{name}.tsv").write_text(text, encoding="utf-8")
+    with zipfile.ZipFile(output / ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in files:
+            archive.write(output / f"{name}.tsv", f"{name}.tsv")
+    whole = "complete" if len(files) == len(PARTS) else f"{len(files)} of the {len(PARTS)} files; the server wants all"
+    console.say(f"{output / ZIP}: {whole}")
+    return output / ZIP

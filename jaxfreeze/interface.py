@@ -1,0 +1,63 @@
+"""The Python interface: `from jaxfreeze import finetune, load`."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from jaxfreeze.config import TrainConfig, check_settings
+from jaxfreeze.inference.classifier import Classifier, SharedClassifier
+from jaxfreeze.inference.shared_trunk import SharedTrunk
+from jaxfreeze.training import loop
+
+Run = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuned:
+    """A finished run; `load` takes it as it takes its folder."""
+
+    path: Path
+    """The run folder."""
+    record: dict[str, Any]
+    """The content of metrics.json."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Scores on the validation rows, fractions, by name."""
+        return self.record["metrics"]
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+def finetune(task: str, **settings: Any) -> FineTuned:
+    """Fine-tune the last k layers, as `python run.py` does, and return the run.
+
+    task and settings: the flags of `python run.py --help` by their names, such as trainable_layers=3 (int, or "all"),
+    model="bert-base-uncased", data_dir, learning_rate=5e-5, epochs=3, seed=42. A run that is finished already is
+    returned as it is; an unfinished one goes on. Raises InputError for what no run could have, and Stopped after
+    SIGTERM or SIGINT.
+    """
+    texts = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
+    config = TrainConfig(**check_settings({"task": task, **texts}, "finetune"))
+    record = loop.finetune(config)
+    return FineTuned(config.run_folder, record)
+
+
+@overload
+def load(run: Run, best: bool = False) -> Classifier: ...  # type: ignore[overload-overlap]  # a str is a sequence
+@overload
+def load(run: Sequence[Run], best: bool = False) -> SharedClassifier: ...
+def load(run: Run | Sequence[Run], best: bool = False) -> Classifier | SharedClassifier:
+    """Open a finished run, or several on one pretrained model, for texts.
+
+    run: a run folder, or what `finetune` returned, or a list of them. best: the step that --keep_best kept, not the
+    last one. Returns a function from a list of texts, or of pairs of texts, to predictions; of a list of runs, to
+    predictions by task. Raises InputError for a folder that holds no finished run, for other pretrained weights than
+    the run was trained on, and for runs that do not share them.
+    """
+    if isinstance(run, (str, os.PathLike)):
+        return Classifier(SharedTrunk([Path(run)], best))
+    return SharedClassifier(SharedTrunk([Path(one) for one in run], best))
