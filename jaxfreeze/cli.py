@@ -26,7 +26,7 @@ commands:
   evaluate   --run DIR: load a finished run and score it again
   predict    --run DIR [--run DIR2] --input FILE --output FILE: rows of a table,
              or lines; --glue_submission DIR: the files for GLUE's leaderboard
-  export     --run DIR --output DIR: a finished run as a folder for transformers, or its trained tensors alone
+  export     --run DIR --output DIR: a finished run as a folder that transformers loads
   cache      list | clear: what is kept on disk because it can be made again
   inspect    the parameter table, the cut, and the memory and FLOPs of a step; trains nothing
 """
@@ -280,11 +280,8 @@ def _predict(arguments: list[str]) -> None:
 
 
 def _export(arguments: list[str]) -> None:
-    parser = make_parser(
-        "export",
-        EXAMPLES["export"],
-        "Write a finished run as a Hugging Face folder: weights, config.json, tokenizer and model card.",
-    )
+    about = "Write a finished run as a Hugging Face folder: weights, config.json, tokenizer and model card."
+    parser = make_parser("export", EXAMPLES["export"], about)
     parser.add_argument("--run", type=str, metavar="DIR", required=True, help="Run folder.")
     parser.add_argument("--output", type=str, metavar="DIR", required=True, help="New folder.")
     parser.add_argument("--best", action="store_true", help=BEST)

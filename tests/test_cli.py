@@ -148,7 +148,7 @@ def test_help_of_a_command(
 ) -> None:
     lines = help_of(command, monkeypatch, capsys)
     for flag in flags:
-        assert any(line.startswith(f"  {flag} ") for line in lines)
+        assert any(f"{line} ".startswith(f"  {flag} ") for line in lines)
     assert lines[-1] == f"example: {cli.EXAMPLES[command]}"
 
 

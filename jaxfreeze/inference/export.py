@@ -27,8 +27,9 @@ from jaxfreeze.training.run_folder import WRITING, check_writable
 WHOLE, TOP, STABLEHLO = "model.safetensors", "top.safetensors", "model.stablehlo"
 CONFIG, TOKENIZER_CONFIG, CARD, ABOUT = "config.json", "tokenizer_config.json", "README.md", "jaxfreeze.json"
 FORMAT = 1  # of jaxfreeze.json
+PLACES = ("base", "top")  # where a tensor of the whole model comes from
 ARCHITECTURES = {"bert": "BertForSequenceClassification", "roberta": "RobertaForSequenceClassification"}
-NOT_KEPT = ("num_labels", "torch_dtype", "quantization_config")  # what the source's config.json may say and is not so
+NOT_KEPT = ("num_labels", "torch_dtype", "quantization_config", "auto_map")  # of the source's config.json: not so here
 NAMED = 3  # tensors named in one line of error, at most
 
 Tensors = dict[str, np.ndarray]
@@ -86,16 +87,13 @@ def apply_top(top: str | Path, base: str | Path, output: str | Path) -> Path:
     """
     top, output = Path(top), Path(output)
     _check_new(output)
-    about = _read_about(top)
-    digests: dict[str, dict[str, str]] = {"base": {}, "top": {}}
-    for name, tensor in about["tensors"].items():
-        digests[tensor["from"]][name] = tensor["sha256"]
+    trained_on, digests = _read_about(top)
     own = weights.read_file(top / TOP)
     _check_tensors(own, digests["top"], f"{top / TOP}: not the file that was exported", "copy or export it again")
     source = model_folder(str(base))
     found = weights.read_as_filed(source, read_config(source).model_type, digests["base"])
     given = f"{base}: not the weights that this top was trained on"
-    _check_tensors(found, digests["base"], given, f"give the folder or hub name of {about['base']}")
+    _check_tensors(found, digests["base"], given, f"give the folder or hub name of {trained_on}")
     read_config(top)
     with _new_folder(output) as folder:
         _save(found | own, folder / WHOLE)
@@ -122,33 +120,37 @@ def _parts(run: FinishedRun) -> Parts:
 
 def _about(base: str, parts: Parts) -> dict[str, Any]:
     """The content of jaxfreeze.json."""
-    digests = {place: freezing.digests(getattr(parts, place)) for place in ("base", "top")}
+    digests = {place: freezing.digests(getattr(parts, place)) for place in PLACES}
     return {
         "format": FORMAT,
         "base": base,
+        "sha256": freezing.digest_of(digests["base"] | digests["top"]),
         "tensors": {
             name: {"from": place, "label": parts.labels[name], "sha256": digest}
-            for place, of_place in digests.items()
-            for name, digest in of_place.items()
+            for place in PLACES
+            for name, digest in digests[place].items()
         },
     }
 
 
-def _read_about(top: Path) -> dict[str, Any]:
+def _read_about(top: Path) -> tuple[str, dict[str, dict[str, str]]]:
+    """jaxfreeze.json -> (the base by name, place -> tensor -> SHA-256). Raises InputError for any other content."""
     file = top / ABOUT
     if not file.is_file():
         raise InputError(f"{top}: holds no {ABOUT}; expected a folder that `export --top_only` wrote")
     about = read_json(file)
     if about.get("format") != FORMAT:
         raise InputError(f"{file}: format is {about.get('format')!r}; expected {FORMAT}: another jaxfreeze wrote it")
-    tensors = about.get("tensors")
-    if (
-        not isinstance(about.get("base"), str)
-        or not isinstance(tensors, dict)
-        or not all(isinstance(t, dict) and t.get("from") in ("base", "top") and "sha256" in t for t in tensors.values())
-    ):
+    try:
+        tensors = about["tensors"].items()
+        digests = {place: {name: of["sha256"] for name, of in tensors if of["from"] == place} for place in PLACES}
+        whole = freezing.digest_of(digests["base"] | digests["top"]) == about["sha256"]
+        base = str(about["base"])
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
         raise InputError(f"{file}: damaged; copy or export it again")
-    return about
+    return base, digests
 
 
 def _check_tensors(found: Tensors, expected: Mapping[str, str], what: str, mend: str) -> None:

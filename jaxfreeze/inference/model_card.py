@@ -22,9 +22,7 @@ classifier = pipeline("text-classification", "path/to/this/folder", truncation=T
 classifier({example})
 ```
 
-In jaxfreeze, as the start of another run:
-
-    python run.py --task {task} --model path/to/this/folder
+In jaxfreeze it is the start of another run with `--model path/to/this/folder`.
 """
 STABLEHLO = """\
 
@@ -42,7 +40,7 @@ TOP = """\
 ```python
 from jaxfreeze import apply_top
 
-apply_top("path/to/this/folder", base="{base}", output="path/to/the/whole/model")
+apply_top("path/to/this/folder", base={base!r}, output="path/to/the/whole/model")
 ```
 """
 
@@ -55,7 +53,7 @@ def text(run: FinishedRun, top_only: bool, with_stablehlo: bool) -> str:
         "Training": _training(run),
         "What was frozen": _frozen(run),
         **({TOP_SECTION: TOP.format(base=run.config.model)} if top_only else {}),
-        USE_SECTION: USE.format(example=pair, task=run.config.task) + (STABLEHLO if with_stablehlo else ""),
+        USE_SECTION: USE.format(example=pair) + (STABLEHLO if with_stablehlo else ""),
     }
     body = "".join(f"\n## {title}\n\n{content}" for title, content in sections.items())
     return f"---\n{_front_matter(run.config, run.task.hub_config)}---\n\n{_introduction(run)}{body}"

@@ -1,4 +1,4 @@
-"""A finished run as one portable function: token ids in, logits out, for whatever runs StableHLO."""
+"""A finished run as one function in StableHLO: token ids in, logits out, called by JAX without this package."""
 
 import jax
 import jax.export

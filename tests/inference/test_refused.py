@@ -1,6 +1,7 @@
 """What export and apply_top refuse, by name; and that nothing is ever half-written."""
 
 import errno
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,12 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1])
 
 
+def forget(file: Path) -> None:
+    about = json.loads((file.parent / "jaxfreeze.json").read_text())
+    del about["tensors"][WORD]
+    (file.parent / "jaxfreeze.json").write_text(json.dumps(about))
+
+
 @pytest.mark.parametrize(
     "damage, line",
     [
@@ -76,6 +83,7 @@ def cut(file: Path) -> None:
         (lambda file: (file.parent / "jaxfreeze.json").write_text("{"), "jaxfreeze.json: not JSON"),
         (lambda file: (file.parent / "jaxfreeze.json").write_text('{"format": 1}'), "jaxfreeze.json: damaged"),
         (lambda file: (file.parent / "jaxfreeze.json").write_text('{"format": 9}'), "format is 9; expected 1"),
+        (forget, "jaxfreeze.json: damaged; copy or export it again"),
         (lambda file: (file.parent / "config.json").unlink(), "config.json: no such file"),
     ],
 )
