@@ -26,6 +26,7 @@ commands:
   evaluate   --run DIR: load a finished run and score it again
   predict    --run DIR [--run DIR2] --input FILE --output FILE: rows of a table,
              or lines; --glue_submission DIR: the files for GLUE's leaderboard
+  export     --run DIR --output DIR: a finished run as a folder that transformers loads
   cache      list | clear: what is kept on disk because it can be made again
   inspect    the parameter table, the cut, and the memory and FLOPs of a step; trains nothing
 """
@@ -36,6 +37,7 @@ EXAMPLES = {
     "report": "python run.py report runs/sweep --output runs/sweep/report",
     "evaluate": "python run.py evaluate --run runs/demo",
     "predict": "python run.py predict --run runs/demo --input test.tsv --output predictions.jsonl",
+    "export": "python run.py export --run runs/demo --output exported",
     "cache": "python run.py cache list",
     "inspect": "python run.py inspect --task demo --model demo --trainable_layers 3",
 }
@@ -52,6 +54,8 @@ AXES = {
 BEST = "Use the checkpoint that --keep_best kept, not the last one."
 
 ENGINE = "Where the runs are made: here, or on the Ray cluster at $RAY_ADDRESS, a group of runs on each free place."
+
+FORMATS = ("safetensors", "stablehlo")
 
 SEARCH_FLAGS = ("find_layers", "confidence", "seeds", "budget")
 """What `--find_layers` takes beside the flags of a run."""
@@ -275,6 +279,25 @@ def _predict(arguments: list[str]) -> None:
     predict(runs, Path(options["input"]), Path(options["output"]), options.get("format"), best)
 
 
+def _export(arguments: list[str]) -> None:
+    about = "Write a finished run as a Hugging Face folder: weights, config.json, tokenizer and model card."
+    parser = make_parser("export", EXAMPLES["export"], about)
+    parser.add_argument("--run", type=str, metavar="DIR", required=True, help="Run folder.")
+    parser.add_argument("--output", type=str, metavar="DIR", required=True, help="New folder.")
+    parser.add_argument("--best", action="store_true", help=BEST)
+    parser.add_argument("--top_only", action="store_true", help="The trained tensors alone; `apply_top` adds the base.")
+    portable = "stablehlo: write the whole function too, for JAX without this package."
+    parser.add_argument("--format", type=str, metavar=f"{{{','.join(FORMATS)}}}", default=FORMATS[0], help=portable)
+    options = parse(parser, arguments).as_dict()
+    chosen = options.get("format", FORMATS[0])
+    if chosen not in FORMATS:
+        raise InputError(f"--format {chosen}: expected {one_of(FORMATS, chosen)}")
+    from jaxfreeze.inference.export import export
+
+    run, output = (Path(options[name]) for name in ("run", "output"))
+    export(run, output, options.get("best", False), options.get("top_only", False), chosen == "stablehlo")
+
+
 def _cache(arguments: list[str]) -> None:
     """Token stores, trunk caches, compiled programs: list them, or clear them all."""
     parser = make_parser(
@@ -302,6 +325,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "report": _report,
     "evaluate": _evaluate,
     "predict": _predict,
+    "export": _export,
     "cache": _cache,
     "inspect": _inspect,
 }

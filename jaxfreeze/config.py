@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
@@ -165,6 +166,20 @@ def _within(config: TrainConfig, name: str, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:  # also refuses nan
         bound = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
         raise InputError(f"--{name} {value}: expected {bound}")
+
+
+def command(config: TrainConfig) -> str:
+    """The command line of a run."""
+    words = ["python", "run.py"]
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value == field.default and field.name != "trainable_layers":
+            continue
+        if isinstance(value, bool):
+            words += [f"--{field.name}", *([] if value else ["false"])]
+        elif value not in (None, ()):
+            words += [f"--{field.name}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return shlex.join(words)
 
 
 def to_yaml(config: TrainConfig) -> str:

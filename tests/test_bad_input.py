@@ -40,7 +40,7 @@ TABLE = [  # what is wrong, the arguments, what the line has to say
     ("unknown flag with =", "--task rte --epoch=3", "--epoch: no such flag; did you mean '--epochs'?"),
     ("unknown flag of predict", "predict --imput x", "--imput: no such flag; did you mean '--input'?"),
     ("print_config", "--task rte --print_config", "--print_config: no such flag"),
-    ("unknown command", "evalute", "report, evaluate, predict, cache, inspect; did you mean 'evaluate'?"),
+    ("unknown command", "evalute", "evaluate, predict, export, cache, inspect; did you mean 'evaluate'?"),
     ("value without flag", "--task rte mnli", "mnli: expected a flag"),
     ("two values", "--task rte --epochs 3 4", "4: expected a flag"),
     ("layers -1", f"{SOUND} --trainable_layers -1", "--trainable_layers -1: expected 0 to 6"),
@@ -175,6 +175,15 @@ TABLE = [  # what is wrong, the arguments, what the line has to say
     ("predict, other layout", "predict --run {m}/run --input {m}/rows.csv --output y", "rows.csv:1: no column"),
     ("predict, output nowhere", f"{PREDICT} {{m}}/none/y", "--output {m}/none/y: its folder does not exist"),
     ("predict, output a folder", f"{PREDICT} {{m}}/empty", "--output {m}/empty: expected a file, found a folder"),
+    ("export nothing", "export", "--run, --output are required, as in: python run.py export"),
+    ("export, no folder", "export --run {m}/none --output y", "--run {m}/none: there is no such folder"),
+    ("export, unfinished", "export --run {m}/unfinished --output y", "holds an unfinished run"),
+    ("export, output in use", "export --run {m}/run --output {m}/glue", "--output {m}/glue: the folder is not empty"),
+    ("export, output a file", "export --run {m}/run --output {m}/rows.csv", "expected a folder, found a file"),
+    ("export, output a loop", "export --run {m}/run --output {m}/loop", "loop is not a folder that can be written to"),
+    ("export, no best", "export --run {m}/run --output y --best", "kept no best checkpoint"),
+    ("export, format", "export --run {m}/run --output y --format onnx", "--format onnx: expected one of safetensors"),
+    ("export, top and all", "export --run {m}/run --output y --top_only --format stablehlo", "--top_only: not with"),
     *(
         (f"model: {name}", f"{DEMO} --model {{m}}/models/{name}", line)
         for name, (_, line) in broken.MODELS.items()

@@ -139,6 +139,7 @@ def test_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     [
         ("evaluate", ["--run DIR"]),
         ("predict", ["--run DIR", "--input FILE", "--output FILE"]),
+        ("export", ["--run DIR", "--output DIR", "--best", "--top_only", "--format {safetensors,stablehlo}"]),
         ("inspect", ["--task TASK"]),
     ],
 )
@@ -147,7 +148,7 @@ def test_help_of_a_command(
 ) -> None:
     lines = help_of(command, monkeypatch, capsys)
     for flag in flags:
-        assert any(line.startswith(f"  {flag} ") for line in lines)
+        assert any(f"{line} ".startswith(f"  {flag} ") for line in lines)
     assert lines[-1] == f"example: {cli.EXAMPLES[command]}"
 
 
@@ -156,7 +157,7 @@ def test_help_and_wrong_flags_load_nothing_heavy(tmp_path: Path) -> None:
     code = """
 import sys
 from jaxfreeze.cli import main
-for command in ([], ["evaluate"], ["predict"], ["inspect"]):
+for command in ([], ["evaluate"], ["predict"], ["export"], ["inspect"]):
     try:
         main([*command, "--help"])
     except SystemExit:

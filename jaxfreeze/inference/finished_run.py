@@ -36,8 +36,11 @@ class FinishedRun:
         self.model = setup.load_model(self.config, self.task, self.mesh)
         self.digests = self._check_base()
         saved = checkpoint.read(self.folder.checkpoints, self.metrics["steps"], self.model.trained)
+        self.scores: dict[str, float] = self.metrics["metrics"]
         if best:
             saved = self._best(saved.about)
+            self.scores = {self.task.primary_metric: saved.about["best_score"]}
+        self.step = saved.step
         self.params = self.model.params(devices.replicate(saved.trained, self.mesh))
 
     def _best(self, about: dict[str, Any]) -> checkpoint.Checkpoint:

@@ -1,7 +1,7 @@
 """Hugging Face weights <-> parameter tree: one table of names, used in both directions, strict in both."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,7 +90,7 @@ def load(folder: Path, config: EncoderConfig, num_outputs: int, seed: int) -> Pr
     """
     shapes = structure(config, num_outputs, Precision())[1]
     names = {path: hugging_face_name(path, config.model_type) for path in shapes}
-    found = [(_canonical(name, config.model_type), (file, name)) for name, file in _index(folder)]
+    found = _places(folder, config.model_type)
     _check_names(folder, config, {path: name for path, (name, _) in names.items()}, found)
     present = dict(found)
     params: dict[str, np.ndarray] = {}
@@ -98,7 +98,7 @@ def load(folder: Path, config: EncoderConfig, num_outputs: int, seed: int) -> Pr
     for path, (name, transposed) in names.items():
         if name not in present:
             continue
-        leaf = _read(*present[name])
+        leaf = _finite_float32(*present[name])
         wanted = shapes[path].shape[::-1] if transposed else shapes[path].shape
         if leaf.shape == wanted:
             params[path] = np.ascontiguousarray(leaf.T) if transposed else leaf
@@ -111,6 +111,20 @@ def load(folder: Path, config: EncoderConfig, num_outputs: int, seed: int) -> Pr
     fresh = tuple(path for path in shapes if path not in params)
     params |= draw({path: shapes[path].shape for path in fresh}, seed)
     return Pretrained({path: params[path] for path in shapes}, fresh)
+
+
+def read_as_filed(folder: Path, model_type: str, names: Collection[str]) -> dict[str, np.ndarray]:
+    """Those of the named tensors that a folder holds, each in the type and with the bits of its file.
+
+    names: as a classifier's file has them, in the argument and in the result; the folder may have other names for them.
+    """
+    present = dict(_places(folder, model_type))
+    return {name: _read(*present[name]) for name in names if name in present}
+
+
+def read_file(file: Path) -> dict[str, np.ndarray]:
+    """Every tensor of one safetensors file, in its type. Raises InputError if the file is not whole."""
+    return {name: _read(file, name) for name in _tensor_names(file)}
 
 
 def _check_names(
@@ -150,6 +164,11 @@ def draw(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]
     }
 
 
+def _places(folder: Path, model_type: str) -> list[tuple[str, tuple[Path, str]]]:
+    """(name as in a classifier's file, (file, name there)) of every tensor of a folder."""
+    return [(_canonical(name, model_type), (file, name)) for name, file in _index(folder)]
+
+
 def _index(folder: Path) -> Iterator[tuple[str, Path]]:
     """(tensor name, file) for every tensor of a folder, checked against the files themselves."""
     single, sharded = folder / "model.safetensors", folder / "model.safetensors.index.json"
@@ -187,13 +206,18 @@ def _tensor_names(file: Path) -> list[str]:
         raise InputError(f"{file}: not a whole safetensors file ({error}); fetch it again") from error
 
 
-def _read(file: Path, name: str) -> np.ndarray:
+def _finite_float32(file: Path, name: str) -> np.ndarray:
     """One tensor as float32; finite values only."""
+    leaf = _read(file, name).astype(np.float32)
+    if not np.isfinite(leaf).all():
+        raise InputError(f"{file}: {name} holds NaN or infinite values; fetch or make the file again")
+    return leaf
+
+
+def _read(file: Path, name: str) -> np.ndarray:
+    """One tensor in its own type, a float."""
     with safe_open(file, "np") as tensors:
         dtype = tensors.get_slice(name).get_dtype()
         if dtype not in FLOATS:
             raise InputError(f"{file}: {name} has type {dtype}; expected one of {', '.join(sorted(FLOATS))}")
-        leaf = tensors.get_tensor(name).astype(np.float32)
-    if not np.isfinite(leaf).all():
-        raise InputError(f"{file}: {name} holds NaN or infinite values; fetch or make the file again")
-    return leaf
+        return tensors.get_tensor(name)

@@ -2,14 +2,13 @@
 
 import dataclasses
 import math
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxfreeze.config import TrainConfig
+from jaxfreeze.config import TrainConfig, command
 from jaxfreeze.errors import InputError
 from jaxfreeze.model.source import model_folder, read_config
 from jaxfreeze.study import results
@@ -172,17 +171,3 @@ def _say_doubts(doubtful: Sequence[Verdict], target: float, confidence: float, s
                 f"the {len(seeds)} seeds do not decide whether k = {verdict.layers} keeps {target:.0%}: it does in "
                 f"{verdict.sure:.0%} of the resamples, {confidence:.0%} are asked for; more --seeds may tell"
             )
-
-
-def command(config: TrainConfig) -> str:
-    """The command line of a run."""
-    words = ["python", "run.py"]
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if value == field.default and field.name != "trainable_layers":
-            continue
-        if isinstance(value, bool):
-            words += [f"--{field.name}", *([] if value else ["false"])]
-        elif value not in (None, ()):
-            words += [f"--{field.name}", *map(str, value if isinstance(value, tuple) else (value,))]
-    return shlex.join(words)

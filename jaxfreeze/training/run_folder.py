@@ -98,11 +98,11 @@ class RunFolder:
             raise InputError(f"{file}: not a file of a finished run ({error})") from error
 
 
-def check_writable(folder: Path) -> None:
-    """Raise InputError if this folder of --output_dir, or the one it would be made in, cannot be written to."""
+def check_writable(folder: Path, flag: str = "--output_dir") -> None:
+    """Raise InputError if this folder of a flag, or the one it would be made in, cannot be written to."""
     parent = next(p for p in (folder, *folder.absolute().parents) if p.exists() or p.is_symlink())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"--output_dir {folder}: {parent} is not a folder that can be written to")
+        raise InputError(f"{flag} {folder}: {parent} is not a folder that can be written to")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,232 @@
+"""A finished run as a Hugging Face folder: whole, or its trained tensors alone to be put on the base elsewhere."""
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from jaxfreeze import freezing
+from jaxfreeze.data.tasks import Task
+from jaxfreeze.data.token_store import TOKENIZER_FILES
+from jaxfreeze.errors import InputError
+from jaxfreeze.inference import model_card
+from jaxfreeze.inference.finished_run import FinishedRun
+from jaxfreeze.inference.stablehlo import serialized
+from jaxfreeze.model import weights
+from jaxfreeze.model.source import model_folder, read_config, read_json
+from jaxfreeze.training import console
+from jaxfreeze.training.run_folder import WRITING, check_writable
+
+WHOLE, TOP, STABLEHLO = "model.safetensors", "top.safetensors", "model.stablehlo"
+CONFIG, TOKENIZER_CONFIG, CARD, ABOUT = "config.json", "tokenizer_config.json", "README.md", "jaxfreeze.json"
+FORMAT = 1  # of jaxfreeze.json
+PLACES = ("base", "top")  # where a tensor of the whole model comes from
+ARCHITECTURES = {"bert": "BertForSequenceClassification", "roberta": "RobertaForSequenceClassification"}
+NOT_KEPT = ("num_labels", "torch_dtype", "quantization_config", "auto_map")  # of the source's config.json: not so here
+NAMED = 3  # tensors named in one line of error, at most
+
+Tensors = dict[str, np.ndarray]
+
+
+class Parts(NamedTuple):
+    """The tensors of a classifier's file, by name and by where they come from."""
+
+    base: Tensors  # frozen, with the type and bits of the source's files
+    top: Tensors  # float32: trained ones, and frozen ones that the source does not hold
+    labels: dict[str, str]  # trained or frozen, of all of them
+
+
+def export(
+    run_path: Path, output: Path, best: bool = False, top_only: bool = False, with_stablehlo: bool = False
+) -> None:
+    """Write a finished run as a folder that transformers loads, whole or not at all.
+
+    best: not the last step but the one that --keep_best kept. top_only: of the tensors the trained ones alone, which
+    `apply_top` puts on the base. with_stablehlo: the compiled function's portable form too. Raises InputError for a
+    folder that holds no finished run, another base than the run's, or an output folder with something in it.
+    """
+    if top_only and with_stablehlo:
+        raise InputError("--top_only: not with --format stablehlo, whose file holds the whole model; leave one out")
+    _check_new(output)
+    run = FinishedRun(run_path, best)
+    parts = _parts(run)
+    with _new_folder(output) as folder:
+        if top_only:
+            _save(parts.top, folder / TOP)
+            _write_json(folder / ABOUT, _about(run.config.model, parts))
+        else:
+            _save(parts.base | parts.top, folder / WHOLE)
+        if with_stablehlo:
+            (folder / STABLEHLO).write_bytes(serialized(run.model, run.task, run.params))
+        _write_json(folder / CONFIG, _config(read_json(run.model.folder / CONFIG), run.task))
+        _copy(run.model.folder, folder, TOKENIZER_FILES)
+        _write_json(folder / TOKENIZER_CONFIG, _tokenizer_config(run))
+        (folder / CARD).write_text(model_card.text(run, top_only, with_stablehlo), encoding="utf-8")
+    kept, whole = (sum(leaf.nbytes for leaf in tensors.values()) / 1e6 for tensors in (parts.top, parts.base))
+    console.say(
+        f"{output}: {len(parts.base)} frozen tensors as in the pretrained files, byte for byte"
+        + (f" ({whole:,.1f} MB), left out" if top_only else "")
+        + f"; {len(parts.top)} from the run ({kept:,.1f} MB)"
+    )
+
+
+def apply_top(top: str | Path, base: str | Path, output: str | Path) -> Path:
+    """Put the trained tensors of a folder that `export --top_only` wrote on their base -> the output folder.
+
+    top: that folder. base: hub name or local folder of the pretrained model. output: a new or empty folder; it gets the
+    files that `export` without --top_only writes, byte for byte, or nothing. Raises InputError for a base with other
+    tensors than those that were frozen in the run, a top with a damaged, missing or surplus tensor (both are named in
+    it), a folder that is no top, and an output folder with something in it.
+    """
+    top, output = Path(top), Path(output)
+    _check_new(output)
+    trained_on, digests = _read_about(top)
+    own = weights.read_file(top / TOP)
+    _check_tensors(own, digests["top"], f"{top / TOP}: not the file that was exported", "copy or export it again")
+    source = model_folder(str(base))
+    found = weights.read_as_filed(source, read_config(source).model_type, digests["base"])
+    given = f"{base}: not the weights that this top was trained on"
+    _check_tensors(found, digests["base"], given, f"give the folder or hub name of {trained_on}")
+    read_config(top)
+    with _new_folder(output) as folder:
+        _save(found | own, folder / WHOLE)
+        _copy(top, folder, (CONFIG, *TOKENIZER_FILES))
+        card = top / CARD
+        if card.is_file():
+            (folder / CARD).write_text(model_card.of_whole(card.read_text(encoding="utf-8")), encoding="utf-8")
+    return output
+
+
+def _parts(run: FinishedRun) -> Parts:
+    model, model_type = run.model, run.model.encoder.model_type
+    names = {path: weights.hugging_face_name(path, model_type) for path in run.params}
+    in_base = {path for path in model.frozen if path not in model.fresh}
+    top: Tensors = {}
+    for path, leaf in run.params.items():
+        name, transposed = names[path]
+        if path not in in_base:
+            array = np.asarray(leaf).astype(np.float32)
+            top[name] = np.ascontiguousarray(array.T if transposed else array)
+    base = weights.read_as_filed(model.folder, model_type, [names[path][0] for path in sorted(in_base)])
+    return Parts(base, top, {names[path][0]: label for path, label in model.policy.labels.items()})
+
+
+def _about(base: str, parts: Parts) -> dict[str, Any]:
+    """The content of jaxfreeze.json."""
+    digests = {place: freezing.digests(getattr(parts, place)) for place in PLACES}
+    return {
+        "format": FORMAT,
+        "base": base,
+        "sha256": freezing.digest_of(digests["base"] | digests["top"]),
+        "tensors": {
+            name: {"from": place, "label": parts.labels[name], "sha256": digest}
+            for place in PLACES
+            for name, digest in digests[place].items()
+        },
+    }
+
+
+def _read_about(top: Path) -> tuple[str, dict[str, dict[str, str]]]:
+    """jaxfreeze.json -> (the base by name, place -> tensor -> SHA-256). Raises InputError for any other content."""
+    file = top / ABOUT
+    if not file.is_file():
+        raise InputError(f"{top}: holds no {ABOUT}; expected a folder that `export --top_only` wrote")
+    about = read_json(file)
+    if about.get("format") != FORMAT:
+        raise InputError(f"{file}: format is {about.get('format')!r}; expected {FORMAT}: another jaxfreeze wrote it")
+    try:
+        tensors = about["tensors"].items()
+        digests = {place: {name: of["sha256"] for name, of in tensors if of["from"] == place} for place in PLACES}
+        whole = freezing.digest_of(digests["base"] | digests["top"]) == about["sha256"]
+        base = str(about["base"])
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise InputError(f"{file}: damaged; copy or export it again")
+    return base, digests
+
+
+def _check_tensors(found: Tensors, expected: Mapping[str, str], what: str, mend: str) -> None:
+    """Raise InputError that names the tensors, unless these are the expected ones, by digest."""
+    digests = freezing.digests(found)
+    wrong = {
+        "missing": expected.keys() - found.keys(),
+        "surplus": found.keys() - expected.keys(),
+        "with other bits": {name for name, digest in digests.items() if expected.get(name, digest) != digest},
+    }
+    lists = [f"{title}: {_some(sorted(names))}" for title, names in wrong.items() if names]
+    if lists:
+        raise InputError(f"{what} ({'; '.join(lists)}); {mend}")
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _config(source: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """The classifier's config.json, from its base's."""
+    labels = task.labels or ("LABEL_0",)  # transformers' own name for the one output of a regression
+    return {name: value for name, value in source.items() if name not in NOT_KEPT} | {
+        "architectures": [ARCHITECTURES[source["model_type"]]],
+        "id2label": {str(number): label for number, label in enumerate(labels)},
+        "label2id": {label: number for number, label in enumerate(labels)},
+        "problem_type": "regression" if task.regression else "single_label_classification",
+        "dtype": "float32",
+    }
+
+
+def _tokenizer_config(run: FinishedRun) -> dict[str, Any]:
+    """The source's tokenizer_config.json, if there is one, with what makes texts to tokens as the run did."""
+    file = run.model.folder / TOKENIZER_CONFIG
+    types = ["token_type_ids"] if run.model.encoder.type_vocab_size > 1 else []
+    names = ["input_ids", *types, "attention_mask"]  # not every tokenizer gives the types of itself
+    own = {"model_max_length": run.config.max_length, "model_input_names": names}
+    return (read_json(file) if file.is_file() else {}) | own
+
+
+def _save(tensors: Tensors, file: Path) -> None:
+    save_file(tensors, file, metadata={"format": "pt"})  # as transformers marks its own files
+    file.chmod(file.parent.stat().st_mode & 0o666)  # safetensors lets nobody but the owner read it
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+
+
+def _check_new(output: Path) -> None:
+    """Raise InputError unless a folder can be written there, and nothing that would be lost is in it."""
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output {output}: expected a folder, found a file; give another name")
+    check_writable(output, "--output")
+    if output.is_dir() and any(output.iterdir()):
+        raise InputError(f"--output {output}: the folder is not empty; give another name")
+
+
+@contextlib.contextmanager
+def _new_folder(output: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `output` at the end of the block; after an exception it is gone."""
+    output = output.absolute()
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}{WRITING}") as holder:
+            folder = Path(holder) / output.name  # made with the person's own permissions, unlike the holder
+            folder.mkdir()
+            yield folder
+            folder.rename(output)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"--output {output}: cannot be written ({reason})") from error

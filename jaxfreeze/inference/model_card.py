@@ -1,0 +1,132 @@
+"""The README.md of an exported folder: what the model is, how it was made, what was frozen, how to load it."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jaxfreeze.config import TrainConfig, command
+from jaxfreeze.data.tasks import OWN_FILES
+from jaxfreeze.inference.finished_run import FinishedRun
+from jaxfreeze.model.source import DEMO_PACKAGE
+from jaxfreeze.training import console
+
+TOP_SECTION, USE_SECTION = "Trained tensors only", "Use"
+USE = """\
+In transformers:
+
+```python
+from transformers import pipeline
+
+classifier = pipeline("text-classification", "path/to/this/folder", truncation=True)
+classifier({example})
+```
+
+In jaxfreeze it is the start of another run with `--model path/to/this/folder`.
+"""
+STABLEHLO = """\
+
+In JAX alone, with int32 arrays [batch, length] whose rows begin with their tokens:
+
+```python
+from jax import export
+model = export.deserialize(open("path/to/this/folder/model.stablehlo", "rb").read())
+logits = model.call(input_ids, token_type_ids, attention_mask)
+```
+"""
+TOP = """\
+`top.safetensors` holds what the training changed or drew afresh. Put it on its base before it is used:
+
+```python
+from jaxfreeze import apply_top
+
+apply_top("path/to/this/folder", base={base!r}, output="path/to/the/whole/model")
+```
+"""
+
+
+def text(run: FinishedRun, top_only: bool, with_stablehlo: bool) -> str:
+    """The whole page, Markdown with YAML in front."""
+    pair = '{"text": "...", "text_pair": "..."}' if len(run.task.text_columns) == 2 else '"..."'
+    sections = {
+        "Scores": _scores(run),
+        "Training": _training(run),
+        "What was frozen": _frozen(run),
+        **({TOP_SECTION: TOP.format(base=run.config.model)} if top_only else {}),
+        USE_SECTION: USE.format(example=pair) + (STABLEHLO if with_stablehlo else ""),
+    }
+    body = "".join(f"\n## {title}\n\n{content}" for title, content in sections.items())
+    return f"---\n{_front_matter(run.config, run.task.hub_config)}---\n\n{_introduction(run)}{body}"
+
+
+def of_whole(card: str) -> str:
+    """The page of a top, for the whole model that it became."""
+    before, _, after = card.partition(f"\n## {TOP_SECTION}\n")
+    _, heading, use = after.partition(f"\n## {USE_SECTION}\n")
+    return before + heading + use
+
+
+def _front_matter(config: TrainConfig, hub_config: str) -> str:
+    about: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-classification"}
+    if config.model != "demo" and not Path(config.model).expanduser().is_dir():
+        about["base_model"] = config.model  # a hub name: the hub links it
+    if hub_config:
+        about["datasets"] = ["nyu-mll/glue"]
+    return yaml.safe_dump(about | {"tags": ["jaxfreeze"]}, sort_keys=False)
+
+
+def _introduction(run: FinishedRun) -> str:
+    model = run.config.model
+    base = f"The MiniLM of the package {DEMO_PACKAGE}" if model == "demo" else f"`{model}`"
+    return f"# {Path(model).name} on {_data(run)}\n\n{base}, fine-tuned with jaxfreeze: {_trained(run)}.\n"
+
+
+def _data(run: FinishedRun) -> str:
+    if run.config.task == OWN_FILES:
+        return Path(str(run.config.train_file)).name
+    return f"GLUE {run.task.hub_config}" if run.task.hub_config else "the demo of jaxfreeze"
+
+
+def _trained(run: FinishedRun) -> str:
+    config, layers = run.config, run.model.encoder.num_hidden_layers
+    if config.trainable:
+        return "the parameters whose path matches " + " or ".join(f"`{pattern}`" for pattern in config.trainable)
+    count = config.trainable_layers
+    if count == "all":
+        return "all parameters"
+    if count == 0:
+        return "the head alone"
+    return f"the last {f'{count} ' if count != 1 else ''}of {layers} layers and the head"
+
+
+def _scores(run: FinishedRun) -> str:
+    rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in run.scores.items())
+    return f"On the validation rows, after step {run.step:,}:\n\n| metric | score |\n|---|---|\n{rows}"
+
+
+def _training(run: FinishedRun) -> str:
+    metrics, config = run.metrics, run.config
+    columns = " and ".join(f"`{column}`" for column in run.task.text_columns)
+    labels = f"{len(run.task.labels)} classes, named in config.json" if run.task.labels else "a number as label"
+    versions = ", ".join(f"{name} {version}" for name, version in metrics["versions"].items())
+    return (
+        f"    {command(config)}\n\n"
+        f"Data: {_data(run)}; text in {columns}; {labels}. "
+        f"{metrics['steps']:,} steps, {metrics['examples']:,} examples in {metrics['epochs']:.3g} epochs, at most "
+        f"{config.max_length} tokens each, computed in {config.dtype} on {metrics['devices']}.\n\n"
+        f"Versions: {versions}.\n"
+    )
+
+
+def _frozen(run: FinishedRun) -> str:
+    audit, counts = run.folder.read(run.folder.freeze), run.metrics["parameters"]
+    if not audit["frozen"]:
+        return "Nothing.\n"
+    cut = console.cut_in_words(run.model.policy.cut, run.model.encoder.num_hidden_layers)
+    return (
+        f"{audit['frozen']:,} of {counts['total']:,} parameters; the cut is {cut}. Their bits did not change: one "
+        "SHA-256 over all of them was\n\n"
+        f"    {audit['digest_before']} before the run\n    {audit['digest_after']} after it\n\n"
+        "Here they have the type and the bytes that the pretrained files have for them. The "
+        f"{counts['trainable']:,} trained ones are float32.\n"
+    )

@@ -1,0 +1,34 @@
+"""A finished run as one function in StableHLO: token ids in, logits out, called by JAX without this package."""
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+from jaxfreeze import freezing
+from jaxfreeze.data.batches import Batch
+from jaxfreeze.data.tasks import Task
+from jaxfreeze.model.classifier import Tokens
+from jaxfreeze.model.weights import bind
+from jaxfreeze.training.setup import Model
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def serialized(model: Model, task: Task, params: freezing.Params) -> bytes:
+    """What `jax.export.deserialize` reads: its `call` takes input_ids, token_type_ids and attention_mask, int32 [B, W].
+
+    Returns logits, float32 [B, C]. B and W are free; a row begins with its text, and attention_mask is 0 behind it. The
+    weights are in it.
+    """
+    classifier = bind(model.program(task).graph, {path: np.asarray(leaf) for path, leaf in params.items()})
+
+    def logits(input_ids: jax.Array, token_type_ids: jax.Array, attention_mask: jax.Array) -> jax.Array:
+        place = jnp.broadcast_to(jnp.arange(input_ids.shape[1]), input_ids.shape)  # [B, W]
+        nothing = jnp.zeros_like(input_ids[:, :1])  # [B, 1]: each row's one example begins in its first slot
+        batch = Batch(place, 1 - attention_mask, nothing, nothing)
+        tokens = Tokens(input_ids, token_type_ids, place + model.encoder.first_position)
+        return classifier(tokens, batch)[:, 0]
+
+    tokens = jax.ShapeDtypeStruct(jax.export.symbolic_shape("batch, length"), jnp.int32)
+    return bytes(jax.export.export(jax.jit(logits), platforms=PLATFORMS)(tokens, tokens, tokens).serialize())
