@@ -10,9 +10,9 @@ classifier([("A man plays a guitar.", "Somebody makes music.")])
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxfreeze.interface import finetune, load
+    from jaxfreeze.interface import apply_top, finetune, load
 
-__all__ = ["finetune", "load"]
+__all__ = ["apply_top", "finetune", "load"]
 
 
 def __getattr__(name: str) -> Any:

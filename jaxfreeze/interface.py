@@ -8,8 +8,11 @@ from typing import Any, overload
 
 from jaxfreeze.config import TrainConfig, check_settings
 from jaxfreeze.inference.classifier import Classifier, SharedClassifier
+from jaxfreeze.inference.export import apply_top
 from jaxfreeze.inference.shared_trunk import SharedTrunk
 from jaxfreeze.training import loop
+
+__all__ = ["Classifier", "FineTuned", "SharedClassifier", "apply_top", "finetune", "load"]
 
 Run = str | os.PathLike[str]
 

@@ -2,6 +2,8 @@
 
 import gc
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 # Tests compile much and compute little: machine code is not optimised, the program before it is.
@@ -9,6 +11,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backen
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # the PyTorch reference is small: more threads wait for each other
+os.environ["JAXFREEZE_CACHE"] = tempfile.mkdtemp(prefix="jaxfreeze-tests-")  # not the person's
 
 from pathlib import Path
 
@@ -16,15 +19,33 @@ import jax
 import pytest
 
 from jaxfreeze import devices
+from tests.folders import make_folder
+from tests.inference.runs import train
 
 devices.CPU_COMPILER_OPTIONS["xla_backend_optimization_level"] = "0"
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Token stores go to a folder of the test session, not to the person's."""
-    folder = tmp_path_factory.getbasetemp() / "cache"
-    monkeypatch.setenv("JAXFREEZE_CACHE", str(folder))
+CACHE = Path(os.environ["JAXFREEZE_CACHE"])
+
+
+def pytest_sessionfinish() -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(CACHE, ignore_errors=True)
+
+
+@pytest.fixture
+def own_cache() -> Path:
+    """Where token stores, trunk caches and compiled programs of the tests go."""
+    return CACHE
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with finished runs rte, cola and stsb on one tiny BERT, `model`, trained on `glue`."""
+    folder = tmp_path_factory.mktemp("runs")
+    model = make_folder(folder / "model", "bert")
+    for task in ("rte", "cola", "stsb"):
+        train(folder, model, task)
     return folder
 
 

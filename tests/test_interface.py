@@ -10,47 +10,40 @@ import pytest
 
 import jaxfreeze
 from jaxfreeze import finetune, load
+from jaxfreeze.cli import main
 from jaxfreeze.errors import InputError
-from tests.folders import make_folder
-from tests.inference.runs import train, write_glue
+from tests.inference.runs import write_glue
 
 README = Path(__file__).parents[1] / "README.md"
 
 
 def python_blocks() -> list[str]:
-    """The README's code blocks that import jaxfreeze."""
+    """The README's code blocks in Python."""
     blocks = re.findall(r"(?:^(?: {4}.*)?\n)+", README.read_text(encoding="utf-8"), re.MULTILINE)
-    return [re.sub("^ {4}", "", block, flags=re.MULTILINE) for block in blocks if "from jaxfreeze" in block]
+    return [re.sub("^ {4}", "", block, flags=re.MULTILINE) for block in blocks if " import " in block]
 
 
 def test_what_the_readme_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    """Every block in turn, each going on from the one before; GLUE is two dozen rows here."""
+    """Every block in turn, each going on from what was shown before it; GLUE is two dozen rows here."""
     for task in ("rte", "mrpc"):
         write_glue(tmp_path / "glue", task)
     monkeypatch.chdir(tmp_path)
     names: dict = {}
-    assert len(python_blocks()) >= 1
-    for block in python_blocks():
-        exec(compile(block, "README.md", "exec"), names)
+    ours, theirs = python_blocks()
+    exec(compile(ours, "README.md", "exec"), names)
+    assert main(["export", "--run", "runs/rte-demo-k3-seed42", "--output", "exported"]) == 0  # the line above it
+    exec(compile(theirs, "README.md", "exec"), names)
     out = capsys.readouterr().out
+    assert re.search(r"^\{'label': '(not_)?entailment', 'score': 0\.\d+\}$", out, re.MULTILINE)
     assert re.search(r"^(not_)?entailment \{'entailment': 0\.\d+, 'not_entailment': 0\.\d+\}$", out, re.MULTILINE)
     assert set(names["answers"]) == {"rte", "mrpc"}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    model = make_folder(folder / "model", "bert")
-    for task in ("rte", "cola", "stsb"):
-        train(folder, model, task)
-    return folder
-
-
-def test_a_finished_run_is_returned_as_it_is(folder: Path) -> None:
-    settings = {"data_dir": folder / "glue", "model": folder / "model", "trainable_layers": 1, "max_steps": 4}
-    settings |= {"batch_size": 8, "max_length": 32, "learning_rate": 1e-3, "output_dir": folder / "rte"}
+def test_a_finished_run_is_returned_as_it_is(tiny_runs: Path) -> None:
+    settings = {"data_dir": tiny_runs / "glue", "model": tiny_runs / "model", "trainable_layers": 1, "max_steps": 4}
+    settings |= {"batch_size": 8, "max_length": 32, "learning_rate": 1e-3, "output_dir": tiny_runs / "rte"}
     again = finetune(task="rte", **settings)
-    assert again.path == folder / "rte"
+    assert again.path == tiny_runs / "rte"
     assert again.metrics == again.record["metrics"]
     assert set(again.metrics) == {"accuracy"}
     assert load(again).task.name == "rte"
@@ -58,8 +51,8 @@ def test_a_finished_run_is_returned_as_it_is(folder: Path) -> None:
         finetune(task="rte", seed=7, **settings)
 
 
-def test_one_run(folder: Path) -> None:
-    classifier = load(folder / "cola")
+def test_one_run(tiny_runs: Path) -> None:
+    classifier = load(tiny_runs / "cola")
     texts = ["tools made", "money from the town", "the"]
     answers = classifier(texts)
     logits = classifier.logits(texts)
@@ -76,13 +69,13 @@ def test_one_run(folder: Path) -> None:
     np.testing.assert_allclose(many, np.tile(logits, (700, 1)), atol=1e-5)
 
 
-def test_several_runs(folder: Path) -> None:
-    shared = load([folder / "rte", folder / "stsb"])
+def test_several_runs(tiny_runs: Path) -> None:
+    shared = load([tiny_runs / "rte", tiny_runs / "stsb"])
     pairs = [("tools made", "the bowl"), ("money", "from town")]
     answers = shared(pairs)
     assert list(answers) == ["rte", "stsb"]
     for name, one in answers.items():
-        for mine, alone in zip(one, load(folder / name)(pairs), strict=True):
+        for mine, alone in zip(one, load(tiny_runs / name)(pairs), strict=True):
             np.testing.assert_allclose(mine.logits, alone.logits, atol=1e-5)
     assert isinstance(answers["stsb"][0].prediction, float)
     assert answers["stsb"][0].probabilities == {}
@@ -102,9 +95,9 @@ def test_several_runs(folder: Path) -> None:
         (["a", "\ud800"], "half a surrogate pair"),
     ],
 )
-def test_wrong_texts(texts: object, line: str, folder: Path) -> None:
+def test_wrong_texts(texts: object, line: str, tiny_runs: Path) -> None:
     with pytest.raises(InputError, match=re.escape(line)):
-        load(folder / "cola")(texts)
+        load(tiny_runs / "cola")(texts)
 
 
 @pytest.mark.parametrize(

@@ -13,21 +13,10 @@ import pytest
 from jaxfreeze.cli import main
 from jaxfreeze.inference import predict
 from jaxfreeze.inference.shared_trunk import SharedTrunk
-from tests.folders import make_folder
-from tests.inference.runs import train
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    model = make_folder(folder / "model", "bert")
-    for task in ("rte", "cola", "stsb"):
-        train(folder, model, task)
-    return folder
-
-
-def run(folder: Path, *arguments: str, tasks: tuple[str, ...] = ("rte",)) -> int:
-    runs = [word for task in tasks for word in ("--run", str(folder / task))]
+def run(tiny_runs: Path, *arguments: str, tasks: tuple[str, ...] = ("rte",)) -> int:
+    runs = [word for task in tasks for word in ("--run", str(tiny_runs / task))]
     return main(["predict", *runs, *arguments])
 
 
@@ -39,12 +28,12 @@ def rows(folder: Path, count: int) -> Path:
     return file
 
 
-def test_one_run(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_run(tiny_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.jsonl"
-    assert run(folder, "--input", str(rows(tmp_path, 2500)), "--output", str(out)) == 0
+    assert run(tiny_runs, "--input", str(rows(tmp_path, 2500)), "--output", str(out)) == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [line["index"] for line in lines] == list(range(2500))
-    trunk = SharedTrunk([folder / "rte"])
+    trunk = SharedTrunk([tiny_runs / "rte"])
     for number in (0, 1, 1023, 1024, 2047, 2499):  # each side of the chunks' borders
         text = f"{'tools ' * (1 + number % 11)}{number}", f"made {'money ' * (number % 5)}"
         logits = next(trunk.stream([predict_split(*text)])).logits["rte"][0]
@@ -65,21 +54,21 @@ def predict_split(*texts: str):
     return Split("test", tuple((text,) for text in texts), None)
 
 
-def test_several_runs(folder: Path, tmp_path: Path) -> None:
+def test_several_runs(tiny_runs: Path, tmp_path: Path) -> None:
     file, out = rows(tmp_path, 40), tmp_path / "out.jsonl"
-    assert run(folder, "--input", str(file), "--output", str(out), tasks=("cola", "rte", "stsb")) == 0
+    assert run(tiny_runs, "--input", str(file), "--output", str(out), tasks=("cola", "rte", "stsb")) == 0
     together = [json.loads(line) for line in out.read_text().splitlines()]
     assert list(together[0]) == ["index", "cola", "rte", "stsb"]
     assert list(together[0]["stsb"]) == ["prediction", "logits"]  # a number has no probabilities
     assert together[3]["stsb"]["prediction"] == together[3]["stsb"]["logits"][0]
-    assert run(folder, "--input", str(file), "--output", str(out)) == 0
+    assert run(tiny_runs, "--input", str(file), "--output", str(out)) == 0
     alone = [json.loads(line)["logits"] for line in out.read_text().splitlines()]
     np.testing.assert_allclose([line["rte"]["logits"] for line in together], alone, atol=1e-5)
 
 
-def test_pipes(folder: Path, tmp_path: Path) -> None:
+def test_pipes(tiny_runs: Path, tmp_path: Path) -> None:
     """A real process: predictions alone on standard output, what is said on standard error."""
-    command = [sys.executable, "run.py", "predict", "--run", str(folder / "cola"), "--input", "-", "--output", "-"]
+    command = [sys.executable, "run.py", "predict", "--run", str(tiny_runs / "cola"), "--input", "-", "--output", "-"]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, input=b"tools made\nmoney\n", capture_output=True, cwd=root, env=os.environ)
     assert done.returncode == 0
@@ -96,21 +85,21 @@ def test_pipes(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("before", [None, "mine"])
 def test_a_mistake_in_the_last_row_leaves_what_was_there(
-    before: str | None, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    before: str | None, tiny_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, out = rows(tmp_path, 1500), tmp_path / "out.jsonl"
     if before is not None:
         out.write_text(before)
     with file.open("a") as more:
         more.write("1500\tonly two fields\n")
-    assert run(folder, "--input", str(file), "--output", str(out)) == 2
+    assert run(tiny_runs, "--input", str(file), "--output", str(out)) == 2
     error = capsys.readouterr().err
     assert f"error: {file}:1502: expected 3 fields as in the header, found 2" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([file.name, *([out.name] if before else [])])
     assert before is None or out.read_text() == before
 
 
-def test_two_chunks_at_a_time(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_chunks_at_a_time(tiny_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounded memory: what was not asked for is not read, and what was written is not kept."""
     under_way: list[int] = []
     honest = predict.read_chunks
@@ -127,5 +116,5 @@ def test_two_chunks_at_a_time(folder: Path, tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(predict, "read_chunks", counted)
     monkeypatch.setattr(sys, "stdout", Written())
-    assert run(folder, "--input", str(rows(tmp_path, 95)), "--output", "-") == 0
+    assert run(tiny_runs, "--input", str(rows(tmp_path, 95)), "--output", "-") == 0
     assert under_way == list(range(10))

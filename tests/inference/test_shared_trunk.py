@@ -18,7 +18,7 @@ from jaxfreeze.model.classifier import Tokens
 from tests.folders import make_folder
 from tests.inference.runs import WORDS, train
 
-LAYERS = 6
+LAYERS = 3
 
 
 @pytest.fixture(scope="module", params=["bert", "roberta"])
@@ -41,9 +41,9 @@ def runs(folder: Path, model: Path) -> list[Path]:
     """Other tasks, cuts and kinds of head."""
     return [
         train(folder, model, "rte", trainable_layers=1),
-        train(folder, model, "mrpc", trainable_layers=3),
+        train(folder, model, "mrpc", trainable_layers=2),
         train(folder, model, "stsb", trainable_layers=0),
-        train(folder, model, "cola", trainable=(r"layers\.4\..*\.bias", r"head\..*")),
+        train(folder, model, "cola", trainable=(r"layers\.1\..*\.bias", r"head\..*")),
     ]
 
 
@@ -81,33 +81,33 @@ def test_answers_come_in_order(runs: list[Path]) -> None:
 
 def test_what_the_pretrained_model_gave_is_in_memory_once(runs: list[Path]) -> None:
     rte, mrpc, stsb, _ = SharedTrunk(runs).params
-    for path in ("embeddings.word.embedding", "layers.2.attention.query.kernel", "layers.0.feed_forward.output.bias"):
+    for path in ("embeddings.word.embedding", "layers.0.attention.query.kernel", "layers.0.feed_forward.output.bias"):
         assert rte[path] is mrpc[path] is stsb[path]
-    assert rte["layers.5.attention.query.kernel"] is not stsb["layers.5.attention.query.kernel"]
+    assert rte["layers.2.attention.query.kernel"] is not stsb["layers.2.attention.query.kernel"]
     assert rte["head.classifier.bias" if "head.classifier.bias" in rte else "head.out_proj.bias"] is not None
 
 
-def test_eight_tasks_cost_little_more_than_one(folder: Path, model: Path) -> None:
-    """By the compiler's own account, k = 1 of 6: at most 1.5 times the FLOPs of one."""
-    paths = [train(folder, model, "rte", f"seed{seed}", seed=seed, max_steps=1) for seed in range(8)]
-    trunk = SharedTrunk(paths)
+def test_eight_tasks_cost_little_more_than_one(tmp_path: Path) -> None:
+    """By the compiler's own account, k = 1 of 6: at most 1.5 times the FLOPs of one. Each has arrays of its own."""
+    model = make_folder(tmp_path / "model", "bert", num_hidden_layers=6)
+    trunk = SharedTrunk([train(tmp_path, model, "rte", trainable_layers=1, max_steps=1)])
     store = trunk.encoder.encode(pairs(200))
     batch = next(iter(request_batches(store, trunk.most_rows, trunk.mesh.size)))
     tokens = Tokens(*(c[batch.index].astype(np.int32) for c in (store.token_id, store.token_type, store.position)))
 
     def flops(count: int) -> float:
         step = jax.jit(shared_step, static_argnums=0, compiler_options=devices.compiler_options())
-        lowered = step.lower(trunk.programs[:count], trunk.params[:count], tokens, batch)
+        lowered = step.lower(trunk.programs * count, trunk.params * count, tokens, batch)
         return lowered.compile().cost_analysis()["flops"]
 
     assert flops(3) < 1.2 * flops(1)
-    assert flops(8) < 1.5 * flops(1)
+    assert 1.1 * flops(1) < flops(8) < 1.5 * flops(1)
 
 
 def test_one_base_and_one_way_of_reading_texts(runs: list[Path], folder: Path, family: str) -> None:
     other = shutil.copytree(folder / "model", folder / "other")
     tensors = load_file(other / "model.safetensors")
-    tensors[f"{family}.encoder.layer.3.output.dense.bias"][2] += 1e-6
+    tensors[f"{family}.encoder.layer.0.output.dense.bias"][2] += 1e-6
     save_file(tensors, other / "model.safetensors")
     wrong = {
         "was trained on another pretrained model than --run": train(folder, other, "wnli", "other_base"),
