@@ -82,7 +82,8 @@ class CheckpointWriter:
             return True
         self.wait()
         self.discard([step])
-        trees = {name: {path: np.array(leaf) for path, leaf in tree.items()} for name, tree in trees.items()}  # copies
+        # Copies: on a CPU the arrays are views, and while one is held the next step cannot reuse its buffer.
+        trees = {name: {path: np.array(leaf) for path, leaf in tree.items()} for name, tree in trees.items()}
         leaves = {name: _describe(tree) for name, tree in trees.items()}
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items() if tree}
         items["description"] = ocp.args.JsonSave(_signed({"leaves": leaves, "about": dict(about)}))
