@@ -90,12 +90,13 @@ def main() -> None:
         model, rows, size = options.child
         print(pipeline_rate(model, Path(rows), int(size)))
         return
-    from jaxfreeze.inference.export import export
     from versus_pytorch import commit, machine, now
 
     from jaxfreeze import finetune
+    from jaxfreeze.inference.export import export
+    from jaxfreeze.training import console
 
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, console.on_stderr():
         folder = Path(name)
         run = finetune("demo", model=options.model, trainable_layers=2, max_steps=1, output_dir=folder / "run").path
         export(run, folder / "model")

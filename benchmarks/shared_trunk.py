@@ -32,6 +32,7 @@ def main() -> None:
     from jaxfreeze.data.demo import demo_split
     from jaxfreeze.data.split import Split
     from jaxfreeze.inference.shared_trunk import SharedTrunk
+    from jaxfreeze.training import console
 
     texts = tuple(column[: options.rows] for column in demo_split("train").texts)
     chunks = [Split("test", tuple(c[i : i + 1024] for c in texts), None) for i in range(0, len(texts[0]), 1024)]
@@ -43,7 +44,7 @@ def main() -> None:
                 pass
         return time.perf_counter() - start
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, console.on_stderr():
         os.environ["JAXFREEZE_CACHE"] = f"{folder}/cache"
         runs = [
             finetune("demo", model=options.model, trainable_layers=options.trainable_layers, max_steps=1, seed=seed,
