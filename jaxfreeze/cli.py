@@ -26,6 +26,7 @@ commands:
   evaluate   --run DIR: load a finished run and score it again
   predict    --run DIR [--run DIR2] --input FILE --output FILE: rows of a table,
              or lines; --glue_submission DIR: the files for GLUE's leaderboard
+  serve      --run DIR [--run DIR2] [--port 8000]: answers over HTTP, and a page to try it
   cache      list | clear: what is kept on disk because it can be made again
   inspect    the parameter table, the cut, and the memory and FLOPs of a step; trains nothing
 """
@@ -36,6 +37,7 @@ EXAMPLES = {
     "report": "python run.py report runs/sweep --output runs/sweep/report",
     "evaluate": "python run.py evaluate --run runs/demo",
     "predict": "python run.py predict --run runs/demo --input test.tsv --output predictions.jsonl",
+    "serve": "python run.py serve --run runs/demo --port 8000",
     "cache": "python run.py cache list",
     "inspect": "python run.py inspect --task demo --model demo --trainable_layers 3",
 }
@@ -275,6 +277,27 @@ def _predict(arguments: list[str]) -> None:
     predict(runs, Path(options["input"]), Path(options["output"]), options.get("format"), best)
 
 
+def _serve(arguments: list[str]) -> None:
+    about = "Answer over HTTP until SIGTERM or Ctrl-C: POST /predict takes JSON, GET / is a page to try it."
+    parser = make_parser("serve", EXAMPLES["serve"], about)
+    parser.add_argument("--run", type=str, action="append", metavar="DIR", help="Run folder; may be given repeatedly.")
+    parser.add_argument("--best", action="store_true", help=BEST)
+    where = "Address to listen on; 0.0.0.0 lets everybody ask who reaches this machine."
+    parser.add_argument("--host", type=str, metavar="HOST", default="127.0.0.1", help=where)
+    parser.add_argument("--port", type=str, metavar="PORT", default="8000", help="0 takes a free one.")
+    options = parse(parser, arguments).as_dict()
+    if not options.get("run"):
+        raise InputError("--run: expected the folder of a finished run, found none")
+    host, port = options.get("host", "127.0.0.1"), options.get("port", "8000")
+    if not host.strip():
+        raise InputError("--host: expected a name or an address, such as 127.0.0.1, found nothing")
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise InputError(f"--port {port}: expected 0 to 65535")
+    from jaxfreeze.inference.serve import serve
+
+    serve([Path(run) for run in options["run"]], options.get("best", False), host, int(port))
+
+
 def _cache(arguments: list[str]) -> None:
     """Token stores, trunk caches, compiled programs: list them, or clear them all."""
     parser = make_parser(
@@ -302,6 +325,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "report": _report,
     "evaluate": _evaluate,
     "predict": _predict,
+    "serve": _serve,
     "cache": _cache,
     "inspect": _inspect,
 }
