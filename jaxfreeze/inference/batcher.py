@@ -106,15 +106,17 @@ class Batcher:
     def _answer(self, parts: list[_Part]) -> None:
         try:
             self._pass(parts)
+            return
         except BaseException as error:  # noqa: BLE001  # panics of the tokenizer's library are no Exception
-            if len(parts) > 1:  # whichever caused it, the others get their answers
-                for part in parts:
-                    self._answer([part])
-                return
-            traceback.print_exc(file=sys.stderr)
-            request = parts[0].request
-            if request.answer.set_running_or_notify_cancel():
-                request.answer.set_exception(error)
+            reason = error
+        if len(parts) > 1:  # whichever caused it, the others get their answers
+            for part in parts:
+                self._answer([part])
+            return
+        traceback.print_exception(reason, file=sys.stderr)
+        request = parts[0].request
+        if request.answer.set_running_or_notify_cancel():
+            request.answer.set_exception(reason)
 
     def _pass(self, parts: list[_Part]) -> None:
         texts = [row for part in parts for row in part.rows]

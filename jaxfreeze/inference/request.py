@@ -62,7 +62,7 @@ def _no_constant(name: str) -> None:
 
 def _rows(texts: Any) -> list[tuple[str, ...]]:
     if not isinstance(texts, (str, list)):
-        raise InputError(f"texts: expected a text, or a list of texts or of pairs of texts, found {_found(texts)}")
+        raise InputError(f"texts: expected a text, or a list of texts or of pairs, found {_found(texts)}")
     if not texts:
         raise InputError(f"texts: expected at least one text, found an empty {'text' if texts == '' else 'list'}")
     if isinstance(texts, list) and len(texts) > MOST_TEXTS:
