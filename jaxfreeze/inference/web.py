@@ -179,6 +179,7 @@ def http_server(batcher: Batcher) -> UntilASignal:
         log_level="error",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=READ_SECONDS + ANSWER_SECONDS,
     )
     return UntilASignal(config)
@@ -229,7 +230,8 @@ async def _refused(request: Request, error: HTTPException) -> Response:
     if error.status_code == 404:
         line = f"{path}: not here; expected {one_of(('/', '/predict', '/tasks', '/health'), path)}"
     if error.status_code == 405:
-        line = f"{path}: expected {(error.headers or {})['Allow']}, found {cut(request.method)}"
+        allowed = ", ".join(sorted((error.headers or {})["Allow"].split(", ")))
+        line = f"{path}: expected {allowed}, found {cut(request.method)}"
     return _error(error.status_code, line, error.headers)
 
 

@@ -117,6 +117,16 @@ def test_a_bad_connection_ends(
     assert server.ask({"texts": "a"}).status == 200
 
 
+def test_what_follows_a_refused_head_is_no_defect(server: Running, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
+        raw.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert raw.recv(65536).startswith(b"HTTP/1.1 415")
+        raw.sendall(b"no number\r\n")
+        assert raw.recv(65536) == b""
+    assert server.ask({"texts": "a"}).status == 200
+    assert not caplog.records
+
+
 def test_a_head_without_end(server: Running) -> None:
     with contextlib.suppress(ConnectionError):  # how far it comes before the server closes depends on the system
         send(server, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 2_000_000)
