@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxfreeze import run_commands
 from jaxfreeze.config import FOLDER_FLAGS, TrainConfig, add_settings, cache_root, from_flag, read_settings
 from jaxfreeze.errors import InputError, Stopped, one_of
-from jaxfreeze.flags import FIELDS, by_flag, make_parser, parse, spelled_out
+from jaxfreeze.flags import EXAMPLES, FIELDS, by_flag, make_parser, parse, spelled_out
 
 DESCRIPTION = """\
 Fine-tune the last k layers of BERT or RoBERTa in JAX, and prove that the rest did not move.
@@ -27,20 +28,10 @@ commands:
   predict    --run DIR [--run DIR2] --input FILE --output FILE: rows of a table,
              or lines; --glue_submission DIR: the files for GLUE's leaderboard
   export     --run DIR --output DIR: a finished run as a folder that transformers loads
+  serve      --run DIR [--run DIR2] [--port 8000]: answers over HTTP, and a page to try it
   cache      list | clear: what is kept on disk because it can be made again
   inspect    the parameter table, the cut, and the memory and FLOPs of a step; trains nothing
 """
-
-EXAMPLES = {
-    "train": "python run.py --task demo --model demo --trainable_layers 3",
-    "sweep": "python run.py sweep --config configs/sweep.yaml --output_dir runs/sweep",
-    "report": "python run.py report runs/sweep --output runs/sweep/report",
-    "evaluate": "python run.py evaluate --run runs/demo",
-    "predict": "python run.py predict --run runs/demo --input test.tsv --output predictions.jsonl",
-    "export": "python run.py export --run runs/demo --output exported",
-    "cache": "python run.py cache list",
-    "inspect": "python run.py inspect --task demo --model demo --trainable_layers 3",
-}
 
 AXES = {
     "models": "NAME [NAME ...]",
@@ -51,11 +42,7 @@ AXES = {
 }
 """The axes of a sweep, as flags."""
 
-BEST = "Use the checkpoint that --keep_best kept, not the last one."
-
 ENGINE = "Where the runs are made: here, or on the Ray cluster at $RAY_ADDRESS, a group of runs on each free place."
-
-FORMATS = ("safetensors", "stablehlo")
 
 SEARCH_FLAGS = ("find_layers", "confidence", "seeds", "budget")
 """What `--find_layers` takes beside the flags of a run."""
@@ -166,9 +153,7 @@ def _sweep(arguments: list[str]) -> None:
     about = """Train every combination of models, tasks, trainable_layers, learning_rates and seeds. The axes, and any
         training flag by its name, stand in the YAML file or on the command line, which wins. A sweep that was stopped
         goes on where it was."""
-    parser = make_parser(
-        "sweep", EXAMPLES["sweep"], about, usage="python run.py sweep --config FILE --output_dir DIR [flags]"
-    )
+    parser = make_parser("sweep", about, usage="python run.py sweep --config FILE --output_dir DIR [flags]")
     parser.add_argument("--config", type=str, metavar="FILE", help="YAML file of the axes and of training flags.")
     parser.add_argument("--output_dir", type=str, metavar="DIR", required=True, help="Folder for results.jsonl.")
     parser.add_argument("--dry_run", action="store_true", help="Print the plan and what it costs; train nothing.")
@@ -216,7 +201,6 @@ def _part(text: str | None) -> tuple[int, int] | None:
 def _report(arguments: list[str]) -> None:
     parser = make_parser(
         "report",
-        EXAMPLES["report"],
         "Write report.html, report.md and figures about the finished runs in some folders.",
     )
     parser.add_argument("folders", type=str, nargs="+", metavar="DIR", help="Folders of sweeps or of single runs.")
@@ -227,82 +211,10 @@ def _report(arguments: list[str]) -> None:
     report([Path(folder) for folder in options.folders], Path(options.output))
 
 
-def _evaluate(arguments: list[str]) -> None:
-    parser = make_parser(
-        "evaluate",
-        EXAMPLES["evaluate"],
-        "Load a finished run, check that its pretrained weights are the same, score it again.",
-    )
-    parser.add_argument("--run", type=str, metavar="DIR", required=True, help="Run folder.")
-    parser.add_argument("--best", action="store_true", help=BEST)
-    options = parse(parser, arguments).as_dict()
-    from jaxfreeze.inference.predict import evaluate
-
-    evaluate(Path(options["run"]), options.get("best", False))
-
-
-def _predict(arguments: list[str]) -> None:
-    about = """Predict for the rows of a table or for plain lines; JSON lines in input order. Several runs on one
-        pretrained model answer together: its frozen layers are computed once for all of them."""
-    parser = make_parser("predict", EXAMPLES["predict"], about)
-    parser.add_argument("--run", type=str, action="append", metavar="DIR", help="Run folder; may be given repeatedly.")
-    rows = """GLUE's TSV, or a .tsv, .csv, .jsonl or .parquet file with the text columns of the run's task (labels in it
-        are ignored), or .txt: a text a line, of pairs with a tab between. `-` is standard input."""
-    parser.add_argument("--input", type=str, metavar="FILE", help=rows)
-    kinds = "How the input is laid out, if its ending does not say so: tsv, csv, jsonl, parquet, lines (of `-`)."
-    parser.add_argument("--format", type=str, metavar="NAME", help=kinds)
-    lines = 'JSON lines {"index", "prediction", "probabilities", "logits"}; `-` is standard output.'
-    parser.add_argument("--output", type=str, metavar="FILE", help=lines)
-    parser.add_argument("--best", action="store_true", help=BEST)
-    parser.add_argument("--glue_submission", type=str, metavar="DIR", help="Instead: files for GLUE's leaderboard.")
-    parser.add_argument("--data_dir", type=str, metavar="DIR", help="For --glue_submission: GLUE's folder.")
-    options = {name: value for name, value in parse(parser, arguments).as_dict().items() if value is not None}
-    if "run" not in options:
-        raise InputError("--run: expected the folder of a finished run, found none")
-    runs, best = [Path(run) for run in options["run"]], options.get("best", False)
-    submission = "glue_submission" in options
-    needed = {"data_dir"} if submission else {"input", "output", "format"}
-    surplus = sorted({"data_dir", "input", "output", "format"} & options.keys() - needed)
-    if surplus:
-        raise InputError(f"--{surplus[0]}: {'not with' if submission else 'only with'} --glue_submission")
-    missing = [name for name in ("input", "output") if name not in options and not submission]
-    if missing:
-        raise InputError(f"--{missing[0]}: expected a file, or - for standard {missing[0]}")
-    if submission:
-        from jaxfreeze.inference.submission import glue_submission
-
-        data_dir = Path(options["data_dir"]) if "data_dir" in options else None
-        glue_submission(runs, Path(options["glue_submission"]), data_dir, best)
-        return
-    from jaxfreeze.inference.predict import predict
-
-    predict(runs, Path(options["input"]), Path(options["output"]), options.get("format"), best)
-
-
-def _export(arguments: list[str]) -> None:
-    about = "Write a finished run as a Hugging Face folder: weights, config.json, tokenizer and model card."
-    parser = make_parser("export", EXAMPLES["export"], about)
-    parser.add_argument("--run", type=str, metavar="DIR", required=True, help="Run folder.")
-    parser.add_argument("--output", type=str, metavar="DIR", required=True, help="New folder.")
-    parser.add_argument("--best", action="store_true", help=BEST)
-    parser.add_argument("--top_only", action="store_true", help="The trained tensors alone; `apply_top` adds the base.")
-    portable = "stablehlo: write the whole function too, for JAX without this package."
-    parser.add_argument("--format", type=str, metavar=f"{{{','.join(FORMATS)}}}", default=FORMATS[0], help=portable)
-    options = parse(parser, arguments).as_dict()
-    chosen = options.get("format", FORMATS[0])
-    if chosen not in FORMATS:
-        raise InputError(f"--format {chosen}: expected {one_of(FORMATS, chosen)}")
-    from jaxfreeze.inference.export import export
-
-    run, output = (Path(options[name]) for name in ("run", "output"))
-    export(run, output, options.get("best", False), options.get("top_only", False), chosen == "stablehlo")
-
-
 def _cache(arguments: list[str]) -> None:
     """Token stores, trunk caches, compiled programs: list them, or clear them all."""
     parser = make_parser(
         "cache",
-        EXAMPLES["cache"],
         "Token stores, trunk caches and compiled programs: `list` them, or `clear` them all.",
     )
     parser.add_argument("what", type=str, help="list or clear")
@@ -323,16 +235,17 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "sweep": _sweep,
     "report": _report,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "export": _export,
+    "evaluate": run_commands.evaluate,
+    "predict": run_commands.predict,
+    "export": run_commands.export,
+    "serve": run_commands.serve,
     "cache": _cache,
     "inspect": _inspect,
 }
 
 
 def _train_config(command: str, description: str, arguments: list[str]) -> TrainConfig:
-    parser = make_parser(command, EXAMPLES[command], description, usage="python run.py [command] --task TASK [flags]")
+    parser = make_parser(command, description, usage="python run.py [command] --task TASK [flags]")
     parser.add_argument(
         "--config", type=str, metavar="FILE", help="YAML file of any of these flags; flags win over it."
     )

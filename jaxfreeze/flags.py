@@ -36,13 +36,27 @@ METAVARS = {
 FIELDS: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(TrainConfig)}
 
 
-def make_parser(command: str, example: str, description: str, usage: str | None = None) -> ArgumentParser:
+EXAMPLES = {
+    "train": "python run.py --task demo --model demo --trainable_layers 3",
+    "sweep": "python run.py sweep --config configs/sweep.yaml --output_dir runs/sweep",
+    "report": "python run.py report runs/sweep --output runs/sweep/report",
+    "evaluate": "python run.py evaluate --run runs/demo",
+    "predict": "python run.py predict --run runs/demo --input test.tsv --output predictions.jsonl",
+    "export": "python run.py export --run runs/demo --output exported",
+    "serve": "python run.py serve --run runs/demo --port 8000",
+    "cache": "python run.py cache list",
+    "inspect": "python run.py inspect --task demo --model demo --trainable_layers 3",
+}
+"""One of each command, as --help shows it."""
+
+
+def make_parser(command: str, description: str, usage: str | None = None) -> ArgumentParser:
     """A parser for one command of run.py, without flags."""
     return ArgumentParser(
         prog=f"python run.py {command}",
         usage=usage,
         description=description,
-        epilog=f"example: {example}",
+        epilog=f"example: {EXAMPLES[command]}",
         formatter_class=_HelpFormatter,
         exit_on_error=False,
         allow_abbrev=False,

@@ -9,6 +9,7 @@ import pytest
 
 from jaxfreeze import cli
 from jaxfreeze.config import TrainConfig
+from jaxfreeze.flags import EXAMPLES
 from jaxfreeze.training import loop
 
 ROOT = Path(cli.__file__).parent.parent
@@ -149,7 +150,7 @@ def test_help_of_a_command(
     lines = help_of(command, monkeypatch, capsys)
     for flag in flags:
         assert any(f"{line} ".startswith(f"  {flag} ") for line in lines)
-    assert lines[-1] == f"example: {cli.EXAMPLES[command]}"
+    assert lines[-1] == f"example: {EXAMPLES[command]}"
 
 
 def test_help_and_wrong_flags_load_nothing_heavy(tmp_path: Path) -> None:

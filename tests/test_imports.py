@@ -10,6 +10,7 @@ import jaxfreeze
 ROOT = Path(jaxfreeze.__file__).parent
 FLOORS = (  # from the top; a module may import from its own floor's folder and from any floor below
     {"cli"},
+    {"run_commands"},
     {"flags"},
     {"study"},
     {"interface"},

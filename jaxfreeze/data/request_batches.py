@@ -27,8 +27,25 @@ def request_batches(store: TokenStore, most_rows: int, row_multiple: int = 1) ->
     ]
     for begin in range(0, len(rows), most_rows):
         some = rows[begin : begin + most_rows]
-        count = 1 << (len(some) - 1).bit_length()
-        yield fill(store, some, Shape(-(-count // row_multiple) * row_multiple, width, segments))
+        yield fill(store, some, Shape(_count(len(some), row_multiple), width, segments))
+
+
+def request_shapes(max_length: int, most_rows: int, row_multiple: int = 1) -> list[Shape]:
+    """Every shape that request_batches makes of examples of at most `max_length` tokens, smallest first."""
+    small = [(width, 1) for width in SMALL]
+    wide = [
+        (width, rows)
+        for width in sorted({_row_width(length) for length in range(1, max_length + 1)})
+        for rows in range(1, most_rows + 1)
+    ]
+    shapes = [Shape(_count(rows, row_multiple), width, width // SLOTS_PER_SEGMENT) for width, rows in small + wide]
+    return list(dict.fromkeys(shapes))
+
+
+def _count(rows: int, row_multiple: int) -> int:
+    """The number of rows of the batch that holds so many."""
+    power = 1 << (rows - 1).bit_length()
+    return -(-power // row_multiple) * row_multiple
 
 
 def _width(lengths: np.ndarray) -> int:
@@ -37,4 +54,8 @@ def _width(lengths: np.ndarray) -> int:
     few = next((width for width in SMALL if all_ <= width and len(lengths) <= width // SLOTS_PER_SEGMENT), None)
     if few is not None:
         return few
+    return _row_width(longest)
+
+
+def _row_width(longest: int) -> int:
     return next((width for width in WIDTHS if longest <= width), -(-longest // WIDTHS[-1]) * WIDTHS[-1])

@@ -142,7 +142,7 @@ def _json_records(path: Path, layouts: Layouts) -> Iterator[Record]:
     for number, line in enumerate(_lines(path), 1):
         place = f"{path}:{number}"
         try:
-            row = json.loads(line, object_pairs_hook=_json_object)
+            row = json.loads(line, object_pairs_hook=json_object)
         except (ValueError, RecursionError) as reason:
             raise InputError(f"{place}: broken JSON ({reason}); expected one object a line") from None
         if not isinstance(row, dict):
@@ -152,7 +152,8 @@ def _json_records(path: Path, layouts: Layouts) -> Iterator[Record]:
         yield place, {column: row[column] for column in columns}
 
 
-def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON text, for json's `object_pairs_hook`. Raises ValueError for a name that stands twice."""
     row = dict(pairs)
     if len(row) < len(pairs):
         raise ValueError("a name stands twice in one object")

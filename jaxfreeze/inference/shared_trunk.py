@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 from jaxfreeze import devices, freezing
-from jaxfreeze.data.batches import Batch
-from jaxfreeze.data.request_batches import request_batches
+from jaxfreeze.data.batches import Batch, fill
+from jaxfreeze.data.request_batches import request_batches, request_shapes
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import Task
+from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.model.classifier import Tokens
@@ -81,15 +82,23 @@ class SharedTrunk:
         for pending in waiting:
             yield self._finish(pending)
 
+    def compile(self) -> None:
+        """Compile every shape that a text or several can have, so that none of them waits for that later."""
+        store = self.encoder.encode(Split("test", (("a",),), None))
+        for shape in request_shapes(self.encoder.max_length, self.most_rows, self.mesh.size):
+            jax.block_until_ready(self._dispatch(store, fill(store, [[0]], shape)))
+
     def _begin(self, split: Split) -> "_Pending":
         store = self.encoder.encode(split)
-        columns = (store.token_id, store.token_type, store.position)
-        parts = []
-        for batch in request_batches(store, self.most_rows, self.mesh.size):
-            tokens = Tokens(*(column[batch.index].astype(np.int32) for column in columns))
-            on_device = devices.put((tokens, batch), devices.by_row(self.mesh))
-            parts.append((batch.example, compiled_shared_step(self.programs, self.params, *on_device)))
+        batches = request_batches(store, self.most_rows, self.mesh.size)
+        parts = [(batch.example, self._dispatch(store, batch)) for batch in batches]
         return _Pending(split, store.num_examples, parts)
+
+    def _dispatch(self, store: TokenStore, batch: Batch) -> tuple[jax.Array, ...]:
+        columns = (store.token_id, store.token_type, store.position)
+        tokens = Tokens(*(column[batch.index].astype(np.int32) for column in columns))
+        on_device = devices.put((tokens, batch), devices.by_row(self.mesh))
+        return compiled_shared_step(self.programs, self.params, *on_device)
 
     def _finish(self, pending: "_Pending") -> Answer:
         found = [np.empty((pending.num_examples, task.num_outputs), np.float32) for task in self.tasks.values()]

@@ -1,0 +1,138 @@
+"""Dynamic batching: requests that wait are joined into one pass by the one thread that uses the devices."""
+
+import collections
+import dataclasses
+import sys
+import threading
+import traceback
+from concurrent.futures import Future
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxfreeze.data.split import Split
+from jaxfreeze.inference.shared_trunk import SharedTrunk
+
+TEXTS_PER_PASS = 64  # so many keep the devices busy; more would let those wait that come in the meantime
+
+Row = tuple[str, ...]
+Logits = dict[str, np.ndarray]
+"""Of each run by its name: float32 [E, C]."""
+
+
+@dataclasses.dataclass(eq=False)
+class _Waiting:
+    """A request in the queue; one of many texts is answered in several passes."""
+
+    rows: list[Row]
+    answer: "Future[Logits]"
+    found: list[Logits] = dataclasses.field(default_factory=list)
+    begun: int = 0  # rows that a pass has taken
+    answered: int = 0  # rows of which the logits are there
+
+
+class _Part(NamedTuple):
+    """What a pass takes of a request."""
+
+    request: _Waiting
+    rows: list[Row]
+
+
+class Batcher:
+    """Answers requests in the order in which they come, several at a time, until it is closed."""
+
+    def __init__(self, trunk: SharedTrunk) -> None:
+        self.trunk = trunk
+        self.requests = self.texts = self.passes = 0
+        """Requests and texts answered, and passes made for them."""
+        self._queue: collections.deque[_Waiting] = collections.deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Requests of which no pass has taken all yet."""
+        return len(self._queue)
+
+    def submit(self, rows: list[Row]) -> "Future[Logits]":
+        """Queue a request: examples of one or of two texts, all alike, as `checked_rows` gives them.
+
+        Cancelling the future takes it from the queue. It raises what the pass raised.
+        """
+        request = _Waiting(rows, Future())
+        with self._changed:
+            self._queue.append(request)
+            self._changed.notify()
+        return request.answer
+
+    def close(self) -> None:
+        """Answer what waits, then end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while parts := self._next_pass():
+            self._answer(parts)
+
+    def _next_pass(self) -> list[_Part]:
+        """The longest wait first, with those behind it that have as many text columns; nothing once it is closed."""
+        parts: list[_Part] = []
+        others: list[_Waiting] = []
+        room = TEXTS_PER_PASS
+        with self._changed:
+            while not parts:
+                self._changed.wait_for(lambda: self._queue or self._closed)
+                if not self._queue:
+                    return []
+                while self._queue and room:
+                    request = self._queue.popleft()
+                    if parts and len(request.rows[0]) != len(parts[0].rows[0]):
+                        others.append(request)
+                    elif not request.answer.done():  # cancelled, or failed
+                        rows = request.rows[request.begun : request.begun + room]
+                        request.begun += len(rows)
+                        room -= len(rows)
+                        parts.append(_Part(request, rows))
+                self._queue.extendleft(reversed(others))
+            last = parts[-1].request
+            if last.begun < len(last.rows):  # behind the others: one large request does not hold them all up
+                self._queue.append(last)
+        return parts
+
+    def _answer(self, parts: list[_Part]) -> None:
+        try:
+            self._pass(parts)
+            return
+        except BaseException as error:  # noqa: BLE001  # panics of the tokenizer's library are no Exception
+            reason = error
+        if len(parts) > 1:  # whichever caused it, the others get their answers
+            for part in parts:
+                self._answer([part])
+            return
+        traceback.print_exception(reason, file=sys.stderr)
+        request = parts[0].request
+        if request.answer.set_running_or_notify_cancel():
+            request.answer.set_exception(reason)
+
+    def _pass(self, parts: list[_Part]) -> None:
+        texts = [row for part in parts for row in part.rows]
+        logits = self.trunk.logits(Split("test", tuple(zip(*texts, strict=True)), None))
+        self.passes += 1
+        self.texts += len(texts)
+        begin = 0
+        for request, rows in parts:
+            request.found.append({name: found[begin : begin + len(rows)] for name, found in logits.items()})
+            begin += len(rows)
+            request.answered += len(rows)
+            if request.answered == len(request.rows):
+                self._finish(request)
+
+    def _finish(self, request: _Waiting) -> None:
+        self.requests += 1
+        if request.answer.set_running_or_notify_cancel():
+            names = request.found[0]
+            request.answer.set_result({name: np.concatenate([one[name] for one in request.found]) for name in names})

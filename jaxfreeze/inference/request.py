@@ -1,0 +1,103 @@
+"""What a client of the server may ask: the body of a request, checked, and the limits."""
+
+import json
+from collections.abc import Collection, Iterable
+from typing import Any, NamedTuple
+
+from jaxfreeze.data.tables import cut, json_object
+from jaxfreeze.errors import InputError, one_of
+from jaxfreeze.inference.predictions import checked_rows
+
+MOST_BYTES = 1_000_000  # of a body
+MOST_TEXTS = 1024  # of a request; a pair counts as one
+MOST_CHARACTERS = 100_000  # of a text
+FIELDS = ("texts", "tasks")
+
+JSON_NAMES = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+"""What JSON calls the Python types that are no numbers."""
+
+
+class TooLargeError(InputError):
+    """A request that is well formed but over one of the limits."""
+
+
+class Request(NamedTuple):
+    """A checked request."""
+
+    rows: list[tuple[str, ...]]
+    """Each example as its one or two texts; all alike."""
+    tasks: list[str]
+    """Which runs are asked, by name, each once."""
+
+
+def read_request(body: bytes, names: Collection[str]) -> Request:
+    """The request that a body of JSON makes: {"texts": a text or a list of texts or pairs, "tasks": name or names}.
+
+    names: of the runs that can be asked; without "tasks", or with null, all of them are. Raises InputError for what is
+    wrong, as TooLargeError where only the size is.
+    """
+    fields = _read_json(body)
+    if not isinstance(fields, dict):
+        raise InputError(f'expected an object {{"texts": [...]}}, found {_found(fields)}')
+    unknown = next((name for name in fields if name not in FIELDS), None)
+    if unknown is not None:
+        raise InputError(f"field '{_shown(unknown)}': expected {one_of(FIELDS, cut(unknown))}")
+    if "texts" not in fields:
+        raise InputError('texts: expected this field, found none, as in {"texts": ["A man plays a guitar."]}')
+    return Request(_rows(fields["texts"]), _tasks(fields.get("tasks"), names))
+
+
+def _read_json(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode(), object_pairs_hook=json_object, parse_constant=_no_constant)
+    except RecursionError:
+        raise InputError("broken JSON (nested too deeply); expected an object of texts and tasks") from None
+    except ValueError as reason:
+        raise InputError(f"broken JSON ({_shown(str(reason))}); expected an object of texts and tasks") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _rows(texts: Any) -> list[tuple[str, ...]]:
+    if not isinstance(texts, (str, list)):
+        raise InputError(f"texts: expected a text, or a list of texts or of pairs, found {_found(texts)}")
+    if not texts:
+        raise InputError(f"texts: expected at least one text, found an empty {'text' if texts == '' else 'list'}")
+    if isinstance(texts, list) and len(texts) > MOST_TEXTS:
+        raise TooLargeError(f"texts: expected at most {MOST_TEXTS:,} in a request, found {len(texts):,}; send several")
+    rows = checked_rows([texts] if isinstance(texts, str) else texts)
+    longest = max(_lengths(rows))
+    if longest > MOST_CHARACTERS:
+        raise TooLargeError(f"texts: expected at most {MOST_CHARACTERS:,} characters in a text, found {longest:,}")
+    return rows
+
+
+def _lengths(rows: Iterable[tuple[str, ...]]) -> list[int]:
+    return [len(text) for row in rows for text in row]
+
+
+def _tasks(asked: Any, names: Collection[str]) -> list[str]:
+    if asked is None:
+        return list(names)
+    tasks = [asked] if isinstance(asked, str) else asked
+    if not isinstance(tasks, list) or not tasks:
+        found = "an empty list" if tasks == [] else _found(tasks)
+        raise InputError(f"tasks: expected a name or a list of names, found {found}")
+    for task in tasks:
+        if not isinstance(task, str):
+            raise InputError(f"tasks: expected names, found {_found(task)} among them")
+        if task not in names:
+            raise InputError(f"tasks: '{_shown(task)}' is not {one_of(names, cut(task))}")
+    return list(dict.fromkeys(tasks))
+
+
+def _found(value: Any) -> str:
+    """What a JSON value is."""
+    return JSON_NAMES.get(type(value), "a number")
+
+
+def _shown(text: str) -> str:
+    """A client's text as an error quotes it: short, and without what cannot be written."""
+    return cut(text).encode(errors="replace").decode()

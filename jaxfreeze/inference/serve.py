@@ -1,0 +1,46 @@
+"""Finished runs behind HTTP: load them, listen, and end cleanly when a signal comes."""
+
+import importlib.util
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxfreeze.errors import InputError
+from jaxfreeze.inference.batcher import Batcher
+from jaxfreeze.inference.shared_trunk import SharedTrunk
+from jaxfreeze.training import console
+
+PACKAGES = ("starlette", "uvicorn")
+
+
+def serve(paths: Sequence[Path], best: bool = False, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Answer requests until SIGTERM or Ctrl-C; those under way then are answered first.
+
+    paths: run folders on one pretrained model. best: the step that --keep_best kept. port: 0 takes a free one. Raises
+    InputError for folders that hold no such runs, for a port in use, and without the packages of the extra `serve`.
+    """
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f'serve: {missing[0]} is not installed; pip install -e ".[serve]"')
+    with console.on_stderr(), _listening(host, port) as listener:
+        trunk = SharedTrunk(paths, best)
+        console.say(f"compiling for {', '.join(trunk.runs)}")
+        trunk.compile()
+        from jaxfreeze.inference.web import http_server  # after the check that its packages are there
+
+        batcher = Batcher(trunk)
+        server = http_server(batcher)
+        address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        console.say(f"{address} answers for {', '.join(trunk.runs)}; Ctrl-C ends it")
+        server.run([listener])
+        batcher.close()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens already: clients that come while the runs are loaded wait, and are answered."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family)
+    except (OSError, UnicodeError) as error:
+        reason = (getattr(error, "strerror", None) or "no such host").partition(" (")[0]
+        raise InputError(f"--host {host} --port {port}: cannot listen there ({reason}); give another") from None
