@@ -11,7 +11,7 @@ demo: minilm
 	$(BIN)/python run.py --task demo --model demo --trainable_layers 3 --output_dir runs/demo --overwrite
 
 test: $(VENV)/test.installed minilm lint types
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGUMENTS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope $(PYTEST_ARGUMENTS)
 
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check .

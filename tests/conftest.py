@@ -11,7 +11,8 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backen
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # the PyTorch reference is small: more threads wait for each other
-os.environ["JAXFREEZE_CACHE"] = tempfile.mkdtemp(prefix="jaxfreeze-tests-")  # not the person's
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has the cache of the process that started it
+    os.environ["JAXFREEZE_CACHE"] = tempfile.mkdtemp(prefix="jaxfreeze-tests-")  # not the person's
 
 from pathlib import Path
 
@@ -30,7 +31,8 @@ CACHE = Path(os.environ["JAXFREEZE_CACHE"])
 
 def pytest_sessionfinish() -> None:
     """Leave nothing behind."""
-    shutil.rmtree(CACHE, ignore_errors=True)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(CACHE, ignore_errors=True)
 
 
 @pytest.fixture
