@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jaxfreeze.data.request_batches import request_batches
@@ -20,6 +20,7 @@ def store_of(lengths: list[int]) -> TokenStore:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(3, 140), min_size=1, max_size=120), st.sampled_from([1, 2, 3, 8]))
+@example([3] * 100, 1)  # more in a row than it has segments
 def test_every_example_once_and_whole(lengths: list[int], devices: int) -> None:
     store = store_of(lengths)
     seen: list[int] = []
