@@ -121,8 +121,9 @@ def test_what_follows_a_refused_head_is_no_defect(server: Running, caplog: pytes
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
         raw.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert raw.recv(65536).startswith(b"HTTP/1.1 415")
-        raw.sendall(b"no number\r\n")
-        assert raw.recv(65536) == b""
+        with contextlib.suppress(ConnectionError):  # the server has closed: how that looks depends on the system
+            raw.sendall(b"no number\r\n")
+            assert raw.recv(65536) == b""
     assert server.ask({"texts": "a"}).status == 200
     assert not caplog.records
 
