@@ -120,10 +120,13 @@ def test_a_bad_connection_ends(
 def test_what_follows_a_refused_head_is_no_defect(server: Running, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
         raw.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-        assert raw.recv(65536).startswith(b"HTTP/1.1 415")
-        with contextlib.suppress(ConnectionError):  # the server has closed: how that looks depends on the system
-            raw.sendall(b"no number\r\n")
-            assert raw.recv(65536) == b""
+        answer = b""
+        with contextlib.suppress(ConnectionError):  # how a closed connection looks depends on the system
+            while part := raw.recv(65536):
+                if not answer:
+                    raw.sendall(b"no number\r\n")
+                answer += part
+    assert answer.startswith(b"HTTP/1.1 415")
     assert server.ask({"texts": "a"}).status == 200
     assert not caplog.records
 
