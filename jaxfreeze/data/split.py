@@ -1,8 +1,11 @@
 """Texts and labels of one split, as every reader returns them."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
+
+CHUNK = 1024  # examples that are tokenised and predicted for together, whatever their number in all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,3 +20,8 @@ class Split:
     """int32[E] class ids, or float32[E] for regression; None when the split has no labels."""
     skipped: int = 0
     """Rows left out because the published file is damaged there (QQP only)."""
+
+    def chunks(self) -> Iterator["Split"]:
+        """The texts alone, CHUNK examples at a time; nothing if there are none."""
+        for begin in range(0, len(self.texts[0]) if self.texts else 0, CHUNK):
+            yield Split(self.name, tuple(column[begin : begin + CHUNK] for column in self.texts), None)

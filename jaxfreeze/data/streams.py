@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jaxfreeze.data.readers import COLA_HEADER
-from jaxfreeze.data.split import Split
+from jaxfreeze.data.split import CHUNK, Split
 from jaxfreeze.data.tables import (
     FILE_KINDS,
     STANDARD_INPUT,
@@ -20,7 +20,6 @@ from jaxfreeze.data.tables import records as records_of
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.errors import InputError, one_of
 
-CHUNK = 1024  # rows
 LINES = "lines"
 FORMATS = ("tsv", "csv", "jsonl", "parquet", LINES)
 

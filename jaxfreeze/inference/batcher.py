@@ -10,14 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxfreeze.data.split import Split
-from jaxfreeze.inference.shared_trunk import SharedTrunk
+from jaxfreeze.inference.predictions import split_of
+from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
 
 TEXTS_PER_PASS = 64  # so many keep the devices busy; more would let those wait that come in the meantime
 
 Row = tuple[str, ...]
-Logits = dict[str, np.ndarray]
-"""Of each run by its name: float32 [E, C]."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -120,7 +118,7 @@ class Batcher:
 
     def _pass(self, parts: list[_Part]) -> None:
         texts = [row for part in parts for row in part.rows]
-        logits = self.trunk.logits(Split("test", tuple(zip(*texts, strict=True)), None))
+        logits = self.trunk.logits(split_of(texts))
         self.passes += 1
         self.texts += len(texts)
         begin = 0

@@ -4,8 +4,8 @@ import numpy as np
 
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.errors import InputError
-from jaxfreeze.inference.predictions import Prediction, Texts, checked_rows, predictions, splits_of
-from jaxfreeze.inference.shared_trunk import SharedTrunk
+from jaxfreeze.inference.predictions import Prediction, Texts, checked_rows, predictions, split_of
+from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
 
 
 class SharedClassifier:
@@ -28,22 +28,16 @@ class SharedClassifier:
         found = self.logits(texts)
         return {name: predictions(task, found[name]) for name, task in self.tasks.items()}
 
-    def logits(self, texts: Texts) -> dict[str, np.ndarray]:
+    def logits(self, texts: Texts) -> Logits:
         """Logits by the runs' names: float32 [E, C], C = 1 for a regression."""
-        found: dict[str, list[np.ndarray]] = {
-            name: [np.empty((0, task.num_outputs), np.float32)] for name, task in self.tasks.items()
-        }
-        for answer in self.trunk.stream(splits_of(texts)):
-            for name, logits in answer.logits.items():
-                found[name].append(logits)
-        return {name: np.concatenate(parts) for name, parts in found.items()}
+        return self.trunk.logits(split_of(checked_rows(texts)))
 
 
 class Classifier:
     """One run, ready for texts."""
 
     def __init__(self, trunk: SharedTrunk) -> None:
-        self._shared = SharedClassifier(trunk)
+        self.trunk = trunk
         ((self._name, self.task),) = trunk.tasks.items()
 
     def __call__(self, texts: Texts) -> list[Prediction]:
@@ -56,8 +50,8 @@ class Classifier:
 
     def logits(self, texts: Texts) -> np.ndarray:
         """Logits: float32 [E, C], C = 1 for a regression."""
-        columns = len(self.task.text_columns)
-        if len((checked_rows(texts) or [("",) * columns])[0]) != columns:
+        rows, columns = checked_rows(texts), len(self.task.text_columns)
+        if rows and len(rows[0]) != columns:
             expected = "a list of texts" if columns == 1 else "a list of pairs of texts"
             raise InputError(f"the run was trained on {' and '.join(self.task.text_columns)}: expected {expected}")
-        return self._shared.logits(texts)[self._name]
+        return self.trunk.logits(split_of(rows))[self._name]

@@ -1,15 +1,12 @@
 """A finished run as a Hugging Face folder: whole, or its trained tensors alone to be put on the base elsewhere."""
 
-import contextlib
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from jaxfreeze import freezing
@@ -18,11 +15,11 @@ from jaxfreeze.data.token_store import TOKENIZER_FILES
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference import model_card
 from jaxfreeze.inference.finished_run import FinishedRun
+from jaxfreeze.inference.new_folder import check_new, new_folder
 from jaxfreeze.inference.stablehlo import serialized
 from jaxfreeze.model import weights
 from jaxfreeze.model.source import model_folder, read_config, read_json
 from jaxfreeze.training import console
-from jaxfreeze.training.run_folder import WRITING, check_writable
 
 WHOLE, TOP, STABLEHLO = "model.safetensors", "top.safetensors", "model.stablehlo"
 CONFIG, TOKENIZER_CONFIG, CARD, ABOUT = "config.json", "tokenizer_config.json", "README.md", "jaxfreeze.json"
@@ -54,10 +51,10 @@ def export(
     """
     if top_only and with_stablehlo:
         raise InputError("--top_only: not with --format stablehlo, whose file holds the whole model; leave one out")
-    _check_new(output)
+    check_new(output, "--output")
     run = FinishedRun(run_path, best)
     parts = _parts(run)
-    with _new_folder(output) as folder:
+    with new_folder(output, "--output") as folder:
         if top_only:
             _save(parts.top, folder / TOP)
             _write_json(folder / ABOUT, _about(run.config.model, parts))
@@ -86,7 +83,7 @@ def apply_top(top: str | Path, base: str | Path, output: str | Path) -> Path:
     it), a folder that is no top, and an output folder with something in it.
     """
     top, output = Path(top), Path(output)
-    _check_new(output)
+    check_new(output, "--output")
     trained_on, digests = _read_about(top)
     own = weights.read_file(top / TOP)
     _check_tensors(own, digests["top"], f"{top / TOP}: not the file that was exported", "copy or export it again")
@@ -95,7 +92,7 @@ def apply_top(top: str | Path, base: str | Path, output: str | Path) -> Path:
     given = f"{base}: not the weights that this top was trained on"
     _check_tensors(found, digests["base"], given, f"give the folder or hub name of {trained_on}")
     read_config(top)
-    with _new_folder(output) as folder:
+    with new_folder(output, "--output") as folder:
         _save(found | own, folder / WHOLE)
         _copy(top, folder, (CONFIG, *TOKENIZER_FILES))
         card = top / CARD
@@ -205,28 +202,3 @@ def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
     for name in names:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
-
-
-def _check_new(output: Path) -> None:
-    """Raise InputError unless a folder can be written there, and nothing that would be lost is in it."""
-    if output.exists() and not output.is_dir():
-        raise InputError(f"--output {output}: expected a folder, found a file; give another name")
-    check_writable(output, "--output")
-    if output.is_dir() and any(output.iterdir()):
-        raise InputError(f"--output {output}: the folder is not empty; give another name")
-
-
-@contextlib.contextmanager
-def _new_folder(output: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `output` at the end of the block; after an exception it is gone."""
-    output = output.absolute()
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}{WRITING}") as holder:
-            folder = Path(holder) / output.name  # made with the person's own permissions, unlike the holder
-            folder.mkdir()
-            yield folder
-            folder.rename(output)
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"--output {output}: cannot be written ({reason})") from error

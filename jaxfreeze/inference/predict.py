@@ -13,7 +13,7 @@ from jaxfreeze.data.tables import STANDARD_INPUT
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.predictions import predictions
-from jaxfreeze.inference.shared_trunk import Answer, SharedTrunk
+from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
 from jaxfreeze.training import console, evaluation, setup
 from jaxfreeze.training.run_folder import WRITING
 
@@ -63,8 +63,8 @@ def _predict(trunk: SharedTrunk, input_file: Path, format_: str | None, output_f
     chunks = read_chunks(input_file, format_of(input_file, format_, tasks[0]), tasks)
     count, began, said = 0, time.monotonic(), time.monotonic()
     with _written(output_file) as output:
-        for answer in trunk.stream(chunks):
-            for fields in _rows(trunk, answer):
+        for logits in trunk.stream(chunks):
+            for fields in _rows(trunk, logits):
                 output.write(json.dumps({"index": count, **fields}) + "\n")
                 count += 1
             output.flush()
@@ -76,9 +76,9 @@ def _predict(trunk: SharedTrunk, input_file: Path, format_: str | None, output_f
     return count
 
 
-def _rows(trunk: SharedTrunk, answer: Answer) -> Iterator[dict[str, Any]]:
+def _rows(trunk: SharedTrunk, logits: Logits) -> Iterator[dict[str, Any]]:
     """What is said of each example."""
-    by_run = {name: predictions(task, answer.logits[name]) for name, task in trunk.tasks.items()}
+    by_run = {name: predictions(task, logits[name]) for name, task in trunk.tasks.items()}
     for row in zip(*by_run.values(), strict=True):
         fields = {name: one.as_json() for name, one in zip(by_run, row, strict=True)}
         yield next(iter(fields.values())) if len(fields) == 1 else fields

@@ -1,13 +1,12 @@
 """Texts in, predictions out: how both look in Python."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import softmax
 
 from jaxfreeze.data.split import Split
-from jaxfreeze.data.streams import CHUNK
 from jaxfreeze.data.tables import checked_text
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.errors import InputError
@@ -44,11 +43,9 @@ def predictions(task: Task, logits: np.ndarray) -> list[Prediction]:
     ]
 
 
-def splits_of(texts: Texts) -> Iterator[Split]:
-    """Texts as splits without labels, a chunk at a time. Raises InputError for what is no text or pair of texts."""
-    rows = checked_rows(texts)
-    for begin in range(0, len(rows), CHUNK):
-        yield Split("test", tuple(zip(*rows[begin : begin + CHUNK], strict=True)), None)
+def split_of(rows: Sequence[tuple[str, ...]]) -> Split:
+    """Examples as `checked_rows` gives them, as a split without labels."""
+    return Split("test", tuple(zip(*rows, strict=True)), None)
 
 
 def checked_rows(texts: Any) -> list[tuple[str, ...]]:

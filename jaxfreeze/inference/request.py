@@ -1,7 +1,7 @@
 """What a client of the server may ask: the body of a request, checked, and the limits."""
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from jaxfreeze.data.tables import cut, json_object
@@ -68,14 +68,10 @@ def _rows(texts: Any) -> list[tuple[str, ...]]:
     if isinstance(texts, list) and len(texts) > MOST_TEXTS:
         raise TooLargeError(f"texts: expected at most {MOST_TEXTS:,} in a request, found {len(texts):,}; send several")
     rows = checked_rows([texts] if isinstance(texts, str) else texts)
-    longest = max(_lengths(rows))
+    longest = max(len(text) for row in rows for text in row)
     if longest > MOST_CHARACTERS:
         raise TooLargeError(f"texts: expected at most {MOST_CHARACTERS:,} characters in a text, found {longest:,}")
     return rows
-
-
-def _lengths(rows: Iterable[tuple[str, ...]]) -> list[int]:
-    return [len(text) for row in rows for text in row]
 
 
 def _tasks(asked: Any, names: Collection[str]) -> list[str]:

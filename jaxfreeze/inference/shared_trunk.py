@@ -24,11 +24,8 @@ from jaxfreeze.training.step import Program
 EXAMPLES_PER_ROW = 4  # of some 30 tokens in a row of 128 slots: how a batch in examples becomes one in rows
 
 
-class Answer(NamedTuple):
-    """What was asked, and the logits of every run by its name: float32 [E, C]."""
-
-    split: Split
-    logits: dict[str, np.ndarray]
+Logits = dict[str, np.ndarray]
+"""Of each run by its name: float32 [E, C]."""
 
 
 def shared_step(
@@ -56,11 +53,12 @@ class SharedTrunk:
         first = runs[0]
         for run in runs[1:]:
             _check_same_base(first, run)
+            _share(first, run)
         self.runs = dict(zip(_names(runs), runs, strict=True))
         self.mesh = first.mesh
         self.encoder = text_encoder(first.config, first.model)
         self.programs = tuple(run.model.program(run.task) for run in runs)
-        self.params = tuple(_with_leaves_of(first, run) for run in runs)
+        self.params = tuple(run.params for run in runs)
         self.most_rows = max(self.mesh.size, devices.pass_batch_size() // EXAMPLES_PER_ROW)
 
     @property
@@ -68,12 +66,16 @@ class SharedTrunk:
         """The task of each run by the run's name, which is the task's, or the folder's where two have one task."""
         return {name: run.task for name, run in self.runs.items()}
 
-    def logits(self, split: Split) -> dict[str, np.ndarray]:
-        """Logits of every run for every example of a split: float32 [E, C]; all of them in memory at once."""
-        return next(self.stream([split])).logits
+    def logits(self, split: Split) -> Logits:
+        """Logits of every run for every example of a split, a chunk at a time."""
+        found = {name: [np.empty((0, task.num_outputs), np.float32)] for name, task in self.tasks.items()}
+        for logits in self.stream(split.chunks()):
+            for name, some in logits.items():
+                found[name].append(some)
+        return {name: np.concatenate(parts) for name, parts in found.items()}
 
-    def stream(self, splits: Iterable[Split]) -> Iterator[Answer]:
-        """An answer for each split, in order; while one is computed the next one is read and tokenised."""
+    def stream(self, splits: Iterable[Split]) -> Iterator[Logits]:
+        """The logits for each split, in order; while they are computed the next one is read and tokenised."""
         waiting: collections.deque[_Pending] = collections.deque()
         for split in splits:
             waiting.append(self._begin(split))
@@ -92,7 +94,7 @@ class SharedTrunk:
         store = self.encoder.encode(split)
         batches = request_batches(store, self.most_rows, self.mesh.size)
         parts = [(batch.example, self._dispatch(store, batch)) for batch in batches]
-        return _Pending(split, store.num_examples, parts)
+        return _Pending(store.num_examples, parts)
 
     def _dispatch(self, store: TokenStore, batch: Batch) -> tuple[jax.Array, ...]:
         columns = (store.token_id, store.token_type, store.position)
@@ -100,19 +102,18 @@ class SharedTrunk:
         on_device = devices.put((tokens, batch), devices.by_row(self.mesh))
         return compiled_shared_step(self.programs, self.params, *on_device)
 
-    def _finish(self, pending: "_Pending") -> Answer:
+    def _finish(self, pending: "_Pending") -> Logits:
         found = [np.empty((pending.num_examples, task.num_outputs), np.float32) for task in self.tasks.values()]
         for example, outputs in pending.parts:
             real = example >= 0
             for result, logits in zip(found, outputs, strict=True):
                 result[example[real]] = devices.fetch(logits)[real]
-        return Answer(pending.split, dict(zip(self.runs, found, strict=True)))
+        return dict(zip(self.runs, found, strict=True))
 
 
 class _Pending(NamedTuple):
     """A split whose logits are being computed: for each batch its example numbers [R, S] and outputs."""
 
-    split: Split
     num_examples: int
     parts: list[tuple[np.ndarray, tuple[jax.Array, ...]]]
 
@@ -145,6 +146,8 @@ def _shared(first: FinishedRun, run: FinishedRun) -> set[str]:
     return {path for path in run.model.frozen.keys() & first.model.frozen.keys() if not path.startswith("head.")}
 
 
-def _with_leaves_of(first: FinishedRun, run: FinishedRun) -> freezing.Params:
-    """The run's parameters; what both runs have from the pretrained model is in memory once."""
-    return run.params | {path: first.params[path] for path in _shared(first, run)}
+def _share(first: FinishedRun, run: FinishedRun) -> None:
+    """Let go of what the run has from the pretrained model in favour of the first one's: it is in memory once."""
+    shared = {path: first.params[path] for path in _shared(first, run)}
+    run.model.frozen.update(shared)
+    run.params.update(shared)

@@ -10,9 +10,9 @@ import numpy as np
 from jaxfreeze.data.readers import read_split
 from jaxfreeze.data.tasks import TASKS, Task
 from jaxfreeze.errors import InputError
+from jaxfreeze.inference.new_folder import check_new, new_folder
 from jaxfreeze.inference.shared_trunk import SharedTrunk
 from jaxfreeze.training import console
-from jaxfreeze.training.run_folder import check_writable
 
 ZIP = "submission.zip"
 
@@ -49,9 +49,7 @@ def glue_submission(paths: Sequence[Path], output: Path, data_dir: Path | None, 
     Raises InputError for a run of another task, for two of one, for a file with other rows than GLUE's, and if there
     is nothing to write.
     """
-    check_writable(output)
-    if (output / ZIP).exists():
-        raise InputError(f"--glue_submission {output}: holds a {ZIP} already; give another folder")
+    check_new(output, "--glue_submission")
     trunks = _by_task(paths, best)
     files, missing = {}, []
     for part in PARTS:
@@ -101,12 +99,12 @@ def as_tsv(task: Task, logits: np.ndarray) -> str:
 
 
 def _write(output: Path, files: dict[str, str]) -> Path:
-    output.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (output / f"{name}.tsv").write_text(text, encoding="utf-8")
-    with zipfile.ZipFile(output / ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in files:
-            archive.write(output / f"{name}.tsv", f"{name}.tsv")
+    with new_folder(output, "--glue_submission") as folder:
+        for name, text in files.items():
+            (folder / f"{name}.tsv").write_text(text, encoding="utf-8")
+        with zipfile.ZipFile(folder / ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in files:
+                archive.write(folder / f"{name}.tsv", f"{name}.tsv")
     whole = "complete" if len(files) == len(PARTS) else f"{len(files)} of the {len(PARTS)} files; the server wants all"
     console.say(f"{output / ZIP}: {whole}")
     return output / ZIP

@@ -20,10 +20,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jaxfreeze.data.tables import cut
 from jaxfreeze.errors import InputError, one_of
-from jaxfreeze.inference.batcher import Batcher, Logits
+from jaxfreeze.inference.batcher import Batcher
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.predictions import predictions
 from jaxfreeze.inference.request import MOST_BYTES, TooLargeError, read_request
+from jaxfreeze.inference.shared_trunk import Logits
 
 MOST_UNDER_WAY = 256  # requests that are read or wait for their answer; what is beyond is refused at once
 READ_SECONDS = 10  # for the head of a request, and for its body
@@ -211,7 +212,7 @@ def _about(name: str, run: FinishedRun) -> dict[str, Any]:
         "name": name,
         "labels": list(run.task.labels) or "regression",
         "text_columns": list(run.task.text_columns),
-        "score": run.metrics["metrics"],
+        "score": run.scores,
         "model": run.config.model,
         "trainable_layers": run.metrics["trainable_layers"],
     }

@@ -50,8 +50,9 @@ def find_layers(
     layers = read_config(model_folder(config.model)).num_hidden_layers
     run_groups([_group(config, "all", seeds)], folder)
     doubtful: list[Verdict] = []
+    curve = on_record(folder, config, seeds)
     for k in range(layers + 1):
-        cost = cost_with(folder, config, k, layers, seeds)
+        cost = cost_with(curve, k, layers, len(seeds))
         if cost > budget:
             console.say(
                 f"no k below {k} is sure to keep {target:.0%} of the whole model's score, and with k = {k} the search "
@@ -59,11 +60,12 @@ def find_layers(
             )
             break
         run_groups([_group(config, k, seeds)], folder)
-        verdict = judge(folder, config, k, target, seeds)
+        curve = on_record(folder, config, seeds)
+        verdict = judge(curve, k, target)
         console.say(_in_words(verdict, layers))
         if verdict.sure >= confidence:
             _conclude(config, verdict, doubtful, layers, target, confidence, seeds)
-            if warning := judged_nothing(folder, config, k, seeds):
+            if warning := judged_nothing(curve, k):
                 console.say(warning)
             return verdict
         if verdict.share >= target or verdict.sure > 1 - confidence:
@@ -74,28 +76,23 @@ def find_layers(
     return None
 
 
-def cost_with(folder: Path, config: TrainConfig, k: int, layers: int, seeds: Sequence[int]) -> float:
+def cost_with(curve: Curve, k: int, layers: int, seeds: int) -> float:
     """Seconds of the runs up to k and of the full ones, as a multiple of the full ones; of `k`, an estimate.
 
     A run with one layer more is taken to cost an equal step on the way from the last one measured to the full model's.
     What is on record already, such as in the folder of a sweep, costs nothing: then 0 is returned.
     """
-    curve = _curve(folder, config, seeds)
     cell, full = curve.cell(k), curve.full
     assert full is not None  # was run before
-    if cell is not None and cell.n == len(seeds):
+    if cell is not None and cell.n == seeds:
         return 0.0
     below = [_seconds(cell) for cell in curve.partial if isinstance(cell.layers, int) and cell.layers < k]
     last, whole = below[-1] if below else 0.0, _seconds(full)
     return (sum(below) + last + (whole - last) / (layers + 1 - k) + whole) / whole
 
 
-def judge(folder: Path, config: TrainConfig, k: int, target: float, seeds: Sequence[int]) -> Verdict:
-    """What the runs of this config with k layers and these seeds say, of all that are in folder/results.jsonl.
-
-    Raises InputError if the whole model scores 0.
-    """
-    curve = _curve(folder, config, seeds)
+def judge(curve: Curve, k: int, target: float) -> Verdict:
+    """What the runs with k layers say. Raises InputError if the whole model scores 0."""
     cell, full = curve.cell(k), curve.full
     assert cell is not None  # both were run before
     assert full is not None
@@ -112,14 +109,14 @@ def judge(folder: Path, config: TrainConfig, k: int, target: float, seeds: Seque
     return Verdict(k, cell.mean, full.mean, cell.mean / full.mean, float(low), float(high), float(sure), time)
 
 
-def judged_nothing(folder: Path, config: TrainConfig, k: int, seeds: Sequence[int]) -> str:
+def judged_nothing(curve: Curve, k: int) -> str:
     """A warning where the score at k is not clear of what the same answer for every row would have, or nothing."""
-    curve = _curve(folder, config, seeds)
     cell = curve.cell(k)
     return nothing_learned(curve, cell).strip() if cell is not None else ""
 
 
-def _curve(folder: Path, config: TrainConfig, seeds: Sequence[int]) -> Curve:
+def on_record(folder: Path, config: TrainConfig, seeds: Sequence[int]) -> Curve:
+    """Of all the runs in folder/results.jsonl those of this config and these seeds, whatever their k."""
     asked = (config.task, config.train_file, config.model, config.learning_rate)
     runs = [
         run

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from jaxfreeze import devices
 from jaxfreeze.data.request_batches import request_batches
 from jaxfreeze.data.split import Split
+from jaxfreeze.data.token_store import TextEncoder
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.shared_trunk import SharedTrunk, shared_step
@@ -72,19 +73,35 @@ def test_the_logits_of_each_by_itself(runs: list[Path]) -> None:
 def test_answers_come_in_order(runs: list[Path]) -> None:
     splits = [pairs(count, seed) for seed, count in enumerate((1, 50, 7, 120))]
     answers = list(SharedTrunk(runs[:2]).stream(splits))
-    assert [answer.split for answer in answers] == splits
-    for answer in answers:
-        np.testing.assert_allclose(
-            answer.logits["mrpc"], SharedTrunk(runs[1:2]).logits(answer.split)["mrpc"], atol=1e-5, rtol=0
-        )
+    alone = SharedTrunk(runs[1:2])
+    for split, answer in zip(splits, answers, strict=True):
+        np.testing.assert_allclose(answer["mrpc"], alone.logits(split)["mrpc"], atol=1e-5, rtol=0)
 
 
 def test_what_the_pretrained_model_gave_is_in_memory_once(runs: list[Path]) -> None:
-    rte, mrpc, stsb, _ = SharedTrunk(runs).params
+    trunk = SharedTrunk(runs)
+    rte, mrpc, stsb, _ = trunk.params
     for path in ("embeddings.word.embedding", "layers.0.attention.query.kernel", "layers.0.feed_forward.output.bias"):
         assert rte[path] is mrpc[path] is stsb[path]
+        for run in trunk.runs.values():  # nor do the opened runs hold another
+            assert run.params[path] is run.model.frozen[path] is rte[path]
     assert rte["layers.2.attention.query.kernel"] is not stsb["layers.2.attention.query.kernel"]
     assert rte["head.classifier.bias" if "head.classifier.bias" in rte else "head.out_proj.bias"] is not None
+
+
+def test_a_long_split_is_worked_through_in_chunks(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """QQP's test set has 390,965 rows: neither their tokens nor a packing of all of them at once would do."""
+    sizes, honest = [], TextEncoder.encode
+    monkeypatch.setattr(
+        TextEncoder, "encode", lambda self, split: sizes.append(len(split.texts[0])) or honest(self, split)
+    )
+    texts = pairs(7).texts
+    trunk = SharedTrunk(runs[:1])
+    found = trunk.logits(Split("test", tuple(column * 300 for column in texts), None))["rte"]
+    assert sizes == [1024, 1024, 52]
+    few = trunk.logits(Split("test", texts, None))["rte"]
+    np.testing.assert_allclose(found, np.tile(few, (300, 1)), atol=1e-5, rtol=0)
+    assert trunk.logits(Split("none", (), None))["rte"].shape == (0, 2)
 
 
 def test_eight_tasks_cost_little_more_than_one(tmp_path: Path) -> None:

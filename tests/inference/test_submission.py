@@ -72,7 +72,7 @@ def test_a_submission(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         assert f"missing: {name}: no run; give one by --run; train: `run.py --task {task}`" in out
     assert "5 of the 11 files; the server wants all" in out
     assert submit(folder, tmp_path / "out", "wnli") == 2
-    assert "holds a submission.zip already" in capsys.readouterr().err
+    assert "the folder is not empty; give another name" in capsys.readouterr().err
 
 
 def test_what_cannot_be_submitted(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
