@@ -1,5 +1,7 @@
 """Whole Hugging Face folders made in-process: a random model of each family, and a tokenizer trained on the demo."""
 
+import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +26,15 @@ def make_folder(folder: Path, family: str, **changes: object) -> Path:
 
 
 def _bert_tokenizer(texts: list[str]) -> transformers.PreTrainedTokenizerFast:
+    """Letters and the most frequent words; tokenizers' own trainer for WordPiece gives others in each process."""
+    words = Counter(word for text in texts for word in re.findall(r"\w+|[^\w\s]", text.lower()))
+    letters = sorted(set("".join(words)))
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    pieces = [*special, *letters, *(f"##{letter}" for letter in letters), *sorted(words, key=lambda w: (-words[w], w))]
+    vocab = {piece: token for token, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )

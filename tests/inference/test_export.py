@@ -126,14 +126,17 @@ def test_bfloat16_runs_leave_the_source_as_it_was(tmp_path: Path) -> None:
 
 def test_the_best_checkpoint(tmp_path: Path) -> None:
     source = write_source(tmp_path / "source", CASES["bert"])
-    for name, count in (("train", 32), ("dev", 13)):
-        write_rows(tmp_path / f"{name}.jsonl", count)
-    run = train(tmp_path, source, f"{SCORES} --text_columns a --trainable_layers 1 --eval_every 1 --keep_best")
+    rows = write_rows(tmp_path / "train.jsonl", 32)
+    for row in rows:  # the more it learns, the lower its score, by more than another machine's rounding
+        row["stars"] = 3 - row["stars"]
+    (tmp_path / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = "--text_columns a --trainable_layers 1 --learning_rate 1e-2 --max_steps 24 --eval_every 4 --keep_best"
+    run = train(tmp_path, source, f"{SCORES} {flags}")
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     evaluations = [line for line in log if line["kind"] == "validation"]
     best = max(evaluations, key=lambda line: line["spearman"])  # the first of equals, as the run has it
-    assert best["step"] < 6
-    assert round(best["spearman"], 4) != round(evaluations[-1]["spearman"], 4)
+    assert best["step"] < 24
+    assert best["spearman"] > evaluations[-1]["spearman"] + 0.2
     for name, flags in (("last", []), ("best", ["--best"])):
         assert main(["export", "--run", str(run), "--output", str(tmp_path / name), *flags]) == 0
         card = (tmp_path / name / "README.md").read_text()
