@@ -173,12 +173,12 @@ MODELS: dict[str, tuple[Callable[[Path], object], str]] = {  # folder: what is d
     "unknown_words": (_unknown_words, "the tokenizer knows no common English word"),
     "vocabulary": (
         lambda folder: (
-            _json("config.json", vocab_size=300)(folder),
+            _json("config.json", vocab_size=200)(folder),
             _tensors(
-                lambda t: t.update({name: leaf[:300].copy() for name, leaf in t.items() if "word_embeddings" in name})
+                lambda t: t.update({name: leaf[:200].copy() for name, leaf in t.items() if "word_embeddings" in name})
             )(folder),
         ),
-        "tokens but config.json has vocab_size 300",
+        "tokens but config.json has vocab_size 200",
     ),
 }
 
