@@ -1,4 +1,4 @@
-"""Whole Hugging Face folders made in-process: a random model of each family, and a tokenizer trained on the demo."""
+"""Whole Hugging Face folders made in-process: a random model of each family, and a tokenizer for the demo's texts."""
 
 import re
 from collections import Counter
@@ -26,7 +26,7 @@ def make_folder(folder: Path, family: str, **changes: object) -> Path:
 
 
 def _bert_tokenizer(texts: list[str]) -> transformers.PreTrainedTokenizerFast:
-    """Letters and the most frequent words; tokenizers' own trainer for WordPiece gives others in each process."""
+    """Letters and words, frequent ones first; tokenizers' own trainer for WordPiece differs from process to process."""
     words = Counter(word for text in texts for word in re.findall(r"\w+|[^\w\s]", text.lower()))
     letters = sorted(set("".join(words)))
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
