@@ -25,7 +25,7 @@ import numpy as np
 
 from jaxfreeze import devices, freezing
 from jaxfreeze.data.batches import BatchPlan
-from jaxfreeze.data.groups import stack
+from jaxfreeze.data.dispatch import stack
 from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Tokens

@@ -92,9 +92,8 @@ def main() -> None:
         return
     from versus_pytorch import commit, machine, now
 
-    from jaxfreeze import finetune
+    from jaxfreeze import console, finetune
     from jaxfreeze.inference.export import export
-    from jaxfreeze.training import console
 
     with tempfile.TemporaryDirectory() as name, console.on_stderr():
         folder = Path(name)

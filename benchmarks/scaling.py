@@ -52,7 +52,7 @@ def write_random_model(folder: Path, source: Path, layers: int, width: int) -> P
 
     from jaxfreeze.model import weights
     from jaxfreeze.model.encoder import Precision
-    from jaxfreeze.model.source import read_config
+    from jaxfreeze.model.hub import read_config
 
     folder.mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--random", nargs=2, type=int, metavar=("L", "D"), help="layers and width of a random model")
     parser.add_argument("--work_dir", type=Path, help="where the rows and the cache go for the time of a point")
     options = parser.parse_args()
-    from jaxfreeze.model.source import model_folder
+    from jaxfreeze.model.hub import model_folder
 
     for value in options.values or VALUES[options.vary]:
         with tempfile.TemporaryDirectory(dir=options.work_dir) as folder:

@@ -28,11 +28,10 @@ def main() -> None:
     options = parser.parse_args()
     from versus_pytorch import commit, machine, now
 
-    from jaxfreeze import finetune
+    from jaxfreeze import console, finetune
     from jaxfreeze.data.demo import demo_split
     from jaxfreeze.data.split import Split
     from jaxfreeze.inference.shared_trunk import SharedTrunk
-    from jaxfreeze.training import console
 
     texts = tuple(column[: options.rows] for column in demo_split("train").texts)
     chunks = [Split("test", tuple(c[i : i + 1024] for c in texts), None) for i in range(0, len(texts[0]), 1024)]

@@ -10,7 +10,7 @@ classifier([("A man plays a guitar.", "Somebody makes music.")])
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxfreeze.interface import apply_top, finetune, load
+    from jaxfreeze.api import apply_top, finetune, load
 
 __all__ = ["apply_top", "finetune", "load"]
 
@@ -18,7 +18,7 @@ __all__ = ["apply_top", "finetune", "load"]
 def __getattr__(name: str) -> Any:
     """The interface, imported when it is asked for: settings of XLA have to come before the first array."""
     if name in __all__:
-        from jaxfreeze import interface
+        from jaxfreeze import api
 
-        return getattr(interface, name)
+        return getattr(api, name)
     raise AttributeError(f"module 'jaxfreeze' has no attribute '{name}'")

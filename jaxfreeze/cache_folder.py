@@ -19,8 +19,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxfreeze.config import cache_root
-
 WRITING = ".writing-"
 NOTE = "done.json"  # written last: what the entry is, for `cache list`
 
@@ -33,6 +31,11 @@ class Entry(NamedTuple):
     size: int  # bytes
     used: float  # seconds since the epoch
     note: dict[str, str]
+
+
+def cache_root() -> Path:
+    """Where jaxfreeze keeps what it can make again: $JAXFREEZE_CACHE, else ~/.cache/jaxfreeze."""
+    return Path(os.environ.get("JAXFREEZE_CACHE", Path.home() / ".cache" / "jaxfreeze"))
 
 
 @contextlib.contextmanager

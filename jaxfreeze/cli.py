@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxfreeze import run_commands
-from jaxfreeze.config import FOLDER_FLAGS, TrainConfig, add_settings, cache_root, from_flag, read_settings
+from jaxfreeze.cache_folder import cache_root
+from jaxfreeze.config import FOLDER_FLAGS, TrainConfig, add_settings, from_flag, read_settings
 from jaxfreeze.errors import InputError, Stopped, one_of
 from jaxfreeze.flags import EXAMPLES, FIELDS, by_flag, make_parser, parse, spelled_out
 
@@ -128,7 +129,7 @@ def _find_layers(arguments: list[str]) -> None:
         )
     config = _train_config("train", DESCRIPTION, [text for flag, values in rest for text in (flag, *values)])
     folder = Path(config.output_dir or f"runs/find_layers-{config.task}-{Path(config.model).name}")
-    from jaxfreeze.study.search import find_layers
+    from jaxfreeze.sweep.search import find_layers
 
     find_layers(dataclasses.replace(config, output_dir=None), target, confidence, seeds, folder, budget)
 
@@ -162,7 +163,7 @@ def _sweep(arguments: list[str]) -> None:
     parser.add_argument("--engine", type=str, metavar="{local,ray}", default="local", help=ENGINE)
     for name, metavar in AXES.items():
         parser.add_argument(f"--{name}", type=str, metavar=metavar, help=f"Axis {name}.")
-    from jaxfreeze.study.grid import LISTS, read_grid
+    from jaxfreeze.sweep.grid import LISTS, read_grid
 
     own = {"config", "output_dir", "dry_run", "line_search", "part", "engine", "h", "help"}
     flags = by_flag(arguments)
@@ -182,7 +183,7 @@ def _sweep(arguments: list[str]) -> None:
     part, engine = _part(options.get("part")), options.get("engine", "local")
     if engine not in ("local", "ray"):
         raise InputError(f"--engine {engine}: expected {one_of(('local', 'ray'), engine)}")
-    from jaxfreeze.study import ray_engine, runner
+    from jaxfreeze.sweep import ray_engine, runner
 
     make_groups = ray_engine.make_groups if engine == "ray" else runner.make_groups
     dry_run = options.get("dry_run", False)
@@ -206,7 +207,7 @@ def _report(arguments: list[str]) -> None:
     parser.add_argument("folders", type=str, nargs="+", metavar="DIR", help="Folders of sweeps or of single runs.")
     parser.add_argument("--output", type=str, metavar="DIR", required=True, help="Folder for the report.")
     options = parse(parser, arguments)
-    from jaxfreeze.study.report import report
+    from jaxfreeze.report.report import report
 
     report([Path(folder) for folder in options.folders], Path(options.output))
 

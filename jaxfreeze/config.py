@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -289,8 +288,3 @@ class _StrictLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"'{name}' stands there twice", key.start_mark)
             names.append(name)
         return super().construct_mapping(node, deep)
-
-
-def cache_root() -> Path:
-    """Where jaxfreeze keeps what it can make again: $JAXFREEZE_CACHE, else ~/.cache/jaxfreeze."""
-    return Path(os.environ.get("JAXFREEZE_CACHE", Path.home() / ".cache" / "jaxfreeze"))

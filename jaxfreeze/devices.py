@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxfreeze.config import cache_root
+from jaxfreeze.cache_folder import cache_root
 
 Tree = TypeVar("Tree")
 Result = TypeVar("Result")
@@ -74,7 +74,7 @@ def by_part(mesh: Mesh, axis: int) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*(None,) * axis, "data"))
 
 
-def shared_out(tree: Any, mesh: Mesh) -> Any:
+def sharded(tree: Any, mesh: Mesh) -> Any:
     """For each array the sharding that gives every device an equal part, where one of its axes divides into them."""
 
     def leaf(array: Any) -> NamedSharding:

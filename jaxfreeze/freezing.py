@@ -17,6 +17,10 @@ from jaxfreeze.arrays import Array
 from jaxfreeze.errors import InputError
 
 TRAINED, FROZEN = "trained", "frozen"
+ALL: Literal["all"] = "all"
+"""The value of `trainable_layers` that trains every layer and the embeddings (the paper's N = 0)."""
+Layers = int | Literal["all"]
+"""k: how many of the last layers train."""
 Labels = dict[str, str]
 Params = dict[str, Array]
 T = TypeVar("T")
@@ -32,9 +36,14 @@ def block_of(path: str, num_layers: int) -> int:
     return {"embeddings": 0, "head": num_layers + 1}[part] if part != "layers" else int(rest[0]) + 1
 
 
-def label_layers(paths: Iterable[str], trainable_layers: int | Literal["all"], num_layers: int) -> Labels:
+def order(layers: Layers) -> float:
+    """What values of k are sorted by; the full model comes last."""
+    return float("inf") if layers == ALL else layers
+
+
+def label_layers(paths: Iterable[str], trainable_layers: Layers, num_layers: int) -> Labels:
     """Label every path for `--trainable_layers`: the last k layers and the head train; `all`: the embeddings too."""
-    if trainable_layers == "all":
+    if trainable_layers == ALL:
         return dict.fromkeys(paths, TRAINED)
     if not 0 <= trainable_layers <= num_layers:
         raise InputError(
@@ -68,6 +77,17 @@ def label_patterns(paths: Iterable[str], patterns: Sequence[str]) -> Labels:
 def cut_of(labels: Mapping[str, str], num_layers: int) -> int:
     """The number of blocks below the lowest trained parameter: the trunk is blocks 0..cut-1."""
     return min(block_of(path, num_layers) for path, label in labels.items() if label == TRAINED)
+
+
+def describe_cut(cut: int, num_layers: int) -> str:
+    """Where the cut is."""
+    if cut == 0:
+        return "below the embeddings: nothing is frozen as a whole"
+    if cut == num_layers + 1:
+        return f"above layer {num_layers - 1}: only the head is above it"
+    return f"below layer {cut - 1}: frozen below it are the embeddings" + (
+        f" and {cut - 1} layer{'s' * (cut > 2)}" if cut > 1 else ""
+    )
 
 
 def split(params: Mapping[str, T], labels: Mapping[str, str]) -> tuple[dict[str, T], dict[str, T]]:

@@ -119,7 +119,7 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def everyones(value: Any) -> list[Any]:
+def all_gather(value: Any) -> list[Any]:
     """This value (JSON) in every process, by its number. All of them must call it."""
     if jax.process_count() == 1:
         return [value]
@@ -133,12 +133,12 @@ def everyones(value: Any) -> list[Any]:
 
 def everywhere(flag: bool) -> bool:
     """Whether it is so in every process."""
-    return all(everyones(flag))
+    return all(all_gather(flag))
 
 
 def least(number: int) -> int:
     """The least of the processes' numbers."""
-    return min(everyones(number))
+    return min(all_gather(number))
 
 
 def together(function: Callable[[], Result]) -> Result:
@@ -148,7 +148,7 @@ def together(function: Callable[[], Result]) -> Result:
         result = function()
     except InputError as caught:
         error = caught
-    errors = everyones(None if error is None else str(error))
+    errors = all_gather(None if error is None else str(error))
     if error is not None:
         raise error
     for number, text in enumerate(errors):
@@ -157,12 +157,12 @@ def together(function: Callable[[], Result]) -> Result:
     return result  # type: ignore[return-value]
 
 
-def by_first(function: Callable[[], Any]) -> Any:
+def on_first_process(function: Callable[[], Any]) -> Any:
     """What the function returns (JSON) in the first process, which alone calls it; its InputError is raised in all."""
-    return everyones(together(lambda: function() if is_first() else None))[0]
+    return all_gather(together(lambda: function() if is_first() else None))[0]
 
 
-def from_first(tree: Tree) -> Tree:
+def broadcast(tree: Tree) -> Tree:
     """Host arrays of the first process, bit for bit; every other one gives arrays of the same shapes and types."""
     if jax.process_count() == 1:
         return tree
@@ -179,7 +179,7 @@ def agree(facts: Callable[[], Mapping[str, Any]], mend: str) -> None:
     """Raise InputError, in every process, if a fact (JSON) is not the same in all; it names the first that is not."""
     if jax.process_count() == 1:
         return
-    found = everyones(dict(facts()))
+    found = all_gather(dict(facts()))
     for name, value in found[0].items():
         for number, other in enumerate(found):
             if other.get(name) != value:
@@ -193,13 +193,13 @@ def writes_to(folder: Path) -> bool:
     """
     if jax.process_count() == 1:
         return True
-    probe = everyones(f".seen-by-all-{os.getpid()}-{os.urandom(8).hex()}")[0]
+    probe = all_gather(f".seen-by-all-{os.getpid()}-{os.urandom(8).hex()}")[0]
     if is_first():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / probe).touch()
-    everyones(None)  # it is there
+    all_gather(None)  # it is there
     seen = (folder / probe).is_file()
-    everyones(None)  # all have looked
+    all_gather(None)  # all have looked
     if is_first():
         (folder / probe).unlink()
     return is_first() or not seen

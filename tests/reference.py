@@ -12,7 +12,7 @@ from jaxfreeze.data.batches import Batch, Shape, fill, full_rows
 from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.model import weights
 from jaxfreeze.model.encoder import Precision
-from jaxfreeze.model.source import read_config
+from jaxfreeze.model.hub import read_config
 
 SIZES = {
     "vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40,

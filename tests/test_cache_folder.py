@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from jaxfreeze import cache_folder
+from jaxfreeze.cache_folder import cache_root
 from jaxfreeze.cli import main
-from jaxfreeze.config import cache_root
 
 
 @pytest.fixture(autouse=True)

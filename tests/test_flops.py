@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jaxfreeze.data.batches import Shape
-from jaxfreeze.data.groups import unstack
+from jaxfreeze.data.dispatch import unstack
 from jaxfreeze.training import optimizer, step
 
 FLOPS = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "flops.py"))

@@ -12,15 +12,16 @@ FLOORS = (  # from the top; a module may import from its own floor's folder and 
     {"cli"},
     {"run_commands"},
     {"flags"},
-    {"study"},
-    {"interface"},
+    {"api"},
+    {"report"},
+    {"sweep"},
     {"inference"},
     {"training"},
     {"model"},
     {"data"},
     {"freezing"},
-    {"cache_folder"},
-    {"metrics", "devices", "processes", "config", "errors", "arrays"},
+    {"run_folder"},
+    {"cache_folder", "console", "metrics", "devices", "processes", "config", "errors", "arrays"},
 )
 FILES = sorted(ROOT.rglob("*.py"))
 
@@ -54,7 +55,7 @@ def module_of(file: Path) -> str:
 def test_imports_go_downwards(file: Path) -> None:
     module = module_of(file)
     if module == "jaxfreeze":
-        assert imports(file) <= {f"jaxfreeze.interface{name}" for name in ("", ".apply_top", ".finetune", ".load")}
+        assert imports(file) <= {f"jaxfreeze.api{name}" for name in ("", ".apply_top", ".finetune", ".load")}
         return
     for name in imports(file):
         assert floor_of(name) >= floor_of(module), f"{module} imports {name}, which is above it"

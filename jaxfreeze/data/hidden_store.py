@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxfreeze import cache_folder
-from jaxfreeze.config import cache_root
+from jaxfreeze.cache_folder import cache_root
 from jaxfreeze.data.batches import Batch, Shape
 from jaxfreeze.errors import InputError
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxfreeze import cache_folder
-from jaxfreeze.config import cache_root
+from jaxfreeze.cache_folder import cache_root
 from jaxfreeze.data.split import Split
 from jaxfreeze.errors import InputError
 

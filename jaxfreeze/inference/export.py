@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors.numpy import save_file
 
-from jaxfreeze import freezing
+from jaxfreeze import console, freezing
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.data.token_store import TOKENIZER_FILES
 from jaxfreeze.errors import InputError
@@ -18,8 +18,7 @@ from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.new_folder import check_new, new_folder
 from jaxfreeze.inference.stablehlo import serialized
 from jaxfreeze.model import weights
-from jaxfreeze.model.source import model_folder, read_config, read_json
-from jaxfreeze.training import console
+from jaxfreeze.model.hub import model_folder, read_config, read_json
 
 WHOLE, TOP, STABLEHLO = "model.safetensors", "top.safetensors", "model.stablehlo"
 CONFIG, TOKENIZER_CONFIG, CARD, ABOUT = "config.json", "tokenizer_config.json", "README.md", "jaxfreeze.json"

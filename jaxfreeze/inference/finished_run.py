@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxfreeze import devices, freezing
+from jaxfreeze import console, devices, freezing
 from jaxfreeze.config import TrainConfig, from_yaml
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import OWN_FILES, Task, get_task, own_task
 from jaxfreeze.errors import InputError
-from jaxfreeze.training import checkpoint, console, evaluation, setup
-from jaxfreeze.training.run_folder import RunFolder
+from jaxfreeze.run_folder import RunFolder
+from jaxfreeze.training import checkpoint, evaluation, setup
 
 
 class FinishedRun:

@@ -5,11 +5,11 @@ from typing import Any
 
 import yaml
 
+from jaxfreeze import freezing
 from jaxfreeze.config import TrainConfig, command
 from jaxfreeze.data.tasks import OWN_FILES
 from jaxfreeze.inference.finished_run import FinishedRun
-from jaxfreeze.model.source import DEMO_PACKAGE
-from jaxfreeze.training import console
+from jaxfreeze.model.hub import DEMO_PACKAGE
 
 TOP_SECTION, USE_SECTION = "Trained tensors only", "Use"
 USE = """\
@@ -122,7 +122,7 @@ def _frozen(run: FinishedRun) -> str:
     audit, counts = run.folder.read(run.folder.freeze), run.metrics["parameters"]
     if not audit["frozen"]:
         return "Nothing.\n"
-    cut = console.cut_in_words(run.model.policy.cut, run.model.encoder.num_hidden_layers)
+    cut = freezing.describe_cut(run.model.policy.cut, run.model.encoder.num_hidden_layers)
     return (
         f"{audit['frozen']:,} of {counts['total']:,} parameters; the cut is {cut}. Their bits did not change: one "
         "SHA-256 over all of them was\n\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from jaxfreeze.errors import InputError
-from jaxfreeze.training.run_folder import WRITING, check_writable
+from jaxfreeze.run_folder import WRITING, check_writable
 
 
 def check_new(output: Path, flag: str) -> None:

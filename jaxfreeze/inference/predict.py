@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from jaxfreeze import console
 from jaxfreeze.data.streams import format_of, read_chunks
 from jaxfreeze.data.tables import STANDARD_INPUT
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.predictions import predictions
 from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
-from jaxfreeze.training import console, evaluation, setup
-from jaxfreeze.training.run_folder import WRITING
+from jaxfreeze.run_folder import WRITING
+from jaxfreeze.training import evaluation, setup
 
 SAY_EVERY = 10  # seconds
 STANDARD_OUTPUT = STANDARD_INPUT

@@ -5,10 +5,10 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxfreeze import console
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.batcher import Batcher
 from jaxfreeze.inference.shared_trunk import SharedTrunk
-from jaxfreeze.training import console
 
 PACKAGES = ("starlette", "uvicorn")
 

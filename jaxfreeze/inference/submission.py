@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxfreeze import console
 from jaxfreeze.data.readers import read_split
 from jaxfreeze.data.tasks import TASKS, Task
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.new_folder import check_new, new_folder
 from jaxfreeze.inference.shared_trunk import SharedTrunk
-from jaxfreeze.training import console
 
 ZIP = "submission.zip"
 

@@ -15,7 +15,7 @@ from jaxfreeze.arrays import Array
 from jaxfreeze.errors import InputError
 from jaxfreeze.model.classifier import SequenceClassifier
 from jaxfreeze.model.encoder import EncoderConfig, Precision
-from jaxfreeze.model.source import read_json
+from jaxfreeze.model.hub import read_json
 
 NAMES = (  # Hugging Face name in BertForSequenceClassification or RobertaForSequenceClassification, ours
     ("{base}.embeddings.word_embeddings", "embeddings.word"),

@@ -19,9 +19,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxfreeze import devices, freezing, processes
+from jaxfreeze import console, devices, freezing, processes
 from jaxfreeze.errors import InputError
-from jaxfreeze.training import console
 
 MEND = "train again with --overwrite"
 

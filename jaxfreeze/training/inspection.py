@@ -6,15 +6,16 @@ import jax
 import optax
 from rich.table import Table
 
-from jaxfreeze import devices, freezing
+from jaxfreeze import console, devices, freezing
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.batches import Shape
 from jaxfreeze.data.tasks import OWN_FILES, get_task
 from jaxfreeze.model import weights
 from jaxfreeze.model.encoder import EncoderConfig, Precision
-from jaxfreeze.model.source import model_folder, read_config
-from jaxfreeze.training import console, cost
+from jaxfreeze.model.hub import model_folder, read_config
+from jaxfreeze.training import cost
 from jaxfreeze.training.optimizer import OptimizerConfig, make_optimizer
+from jaxfreeze.training.parameter_table import parameter_table
 from jaxfreeze.training.setup import Policy
 from jaxfreeze.training.step import Data, Program
 
@@ -29,8 +30,8 @@ def inspect(config: TrainConfig) -> None:
     for path, leaf in shapes.items():
         console.say(f"{policy.labels[path]:8} {path} {list(leaf.shape)}")
     sizes = {path: leaf.shape for path, leaf in shapes.items()}
-    console.console.print(console.parameter_table(sizes, policy.labels, encoder.num_hidden_layers))
-    console.say(f"cut: {console.cut_in_words(policy.cut, encoder.num_hidden_layers)}")
+    console.console.print(parameter_table(sizes, policy.labels, encoder.num_hidden_layers))
+    console.say(f"cut: {freezing.describe_cut(policy.cut, encoder.num_hidden_layers)}")
     shape = Shape(config.batch_size, min(config.max_length, encoder.max_tokens), 1)
     full = Policy.of(_all(config), list(shapes), encoder.num_hidden_layers)
     table = Table("one step", "this policy", "all trained", "ratio", title_justify="left")

@@ -9,14 +9,14 @@ import jax
 import numpy as np
 import optax
 
-from jaxfreeze import devices, freezing, processes
+from jaxfreeze import console, devices, freezing, processes
 from jaxfreeze.errors import InputError, Stopped
-from jaxfreeze.training import checkpoint, console
+from jaxfreeze.run_folder import RunFolder
+from jaxfreeze.training import checkpoint
 from jaxfreeze.training.checkpoint import CheckpointWriter
-from jaxfreeze.training.journal import Journal
+from jaxfreeze.training.log import Journal
 from jaxfreeze.training.record import Progress, versions
 from jaxfreeze.training.run import Run
-from jaxfreeze.training.run_folder import RunFolder
 from jaxfreeze.training.signals import Signals
 from jaxfreeze.training.step import Metrics
 
@@ -43,7 +43,7 @@ class Keeper:
         trained, state = self.run.at_start
         template = {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(state)}
         found = processes.together(lambda: self._last_good(template) if processes.is_first() else None)
-        about = processes.everyones(None if found is None else found.about)[0]
+        about = processes.all_gather(None if found is None else found.about)[0]
         if about is None:
             return False
         progress = Progress(*about["progress"])
@@ -52,7 +52,7 @@ class Keeper:
             here = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), wanted)
         else:
             here = {"trained": found.trained, "state": found.state}
-        leaves = processes.from_first(here)
+        leaves = processes.broadcast(here)
         if leaves["state"]:
             state = jax.tree.unflatten(jax.tree.structure(state), [leaves["state"][name] for name in template])
         self.run.go_on(leaves["trained"], state, progress)
@@ -120,7 +120,7 @@ class Keeper:
         """
         if jax.process_count() > 1 and self.run.progress.steps % self.run.config.log_every:
             return False, None
-        clocks, signals = zip(*processes.everyones((late, stop)), strict=True)
+        clocks, signals = zip(*processes.all_gather((late, stop)), strict=True)
         return clocks[0], next(filter(None, signals), None)
 
     def _is_better(self, metrics: Mapping[str, float]) -> bool:

@@ -5,13 +5,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from jaxfreeze import devices, freezing, processes
+from jaxfreeze import console, devices, freezing, processes
 from jaxfreeze.config import TrainConfig
-from jaxfreeze.training import console, signals
-from jaxfreeze.training.journal import Journal
+from jaxfreeze.run_folder import RunFolder, write_json
+from jaxfreeze.training import signals
 from jaxfreeze.training.keeper import Keeper
+from jaxfreeze.training.log import Journal
+from jaxfreeze.training.parameter_table import parameter_table
 from jaxfreeze.training.run import Run
-from jaxfreeze.training.run_folder import RunFolder, write_json
 
 
 def finetune(config: TrainConfig) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def finetune(config: TrainConfig) -> dict[str, Any]:
 def _finetune_here(config: TrainConfig) -> dict[str, Any]:
     console.console.quiet = not processes.is_first()
     folder = RunFolder(config.run_folder)
-    finished = processes.by_first(lambda: folder.read(folder.metrics) if folder.is_finished(config) else None)
+    finished = processes.on_first_process(lambda: folder.read(folder.metrics) if folder.is_finished(config) else None)
     if finished is not None:
         console.say(f"{folder.path}: this run is finished; --overwrite runs it again")
         return finished
@@ -73,10 +74,10 @@ def introduce(run: Run) -> None:
     )
     if model.fresh:
         console.say(f"drawn at random, not in the pretrained files: {', '.join(model.fresh)}")
-    console.say(run.cache.in_words)
+    console.say(run.cache.description)
     console.say(
         f"{counts['trainable']:,} of {counts['total']:,} parameters train; the cut is "
-        f"{console.cut_in_words(model.policy.cut, layers)}"
+        f"{freezing.describe_cut(model.policy.cut, layers)}"
     )
 
 
@@ -84,7 +85,7 @@ def conclude(run: Run, result: dict[str, Any], folder: RunFolder) -> None:
     """Say what came out."""
     seconds, model = result["seconds"], run.model
     shapes = {path: leaf.shape for path, leaf in model.params().items()}
-    table = console.parameter_table(
+    table = parameter_table(
         shapes, model.policy.labels, model.encoder.num_hidden_layers, frozen="frozen, bits unchanged"
     )
     console.console.print(table)

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxfreeze import devices, freezing, processes
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.batches import Batch, BatchPlan
-from jaxfreeze.data.groups import Group, ahead, stack
+from jaxfreeze.data.dispatch import Group, prefetch, stack
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.training import evaluation, setup, trunk_cache
 from jaxfreeze.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
@@ -139,7 +139,7 @@ class Run:
         self.watch.begin("cache")
         sets = (self.train_set, *self.validation_sets)
         self.train_set, *self.validation_sets = [
-            trunk_cache.serve(self.cache, dataset, self.model, self.program, self.mesh) for dataset in sets
+            trunk_cache.load_or_compute(self.cache, dataset, self.model, self.program, self.mesh) for dataset in sets
         ]
         self.watch.begin(None)
 
@@ -195,7 +195,7 @@ class Run:
     def shardings(self, state: optax.OptState) -> Any:
         """How the optimizer's state lies on the devices: a copy on each, or a part with --shard_optimizer."""
         if self.config.shard_optimizer and not self.side_by_side:
-            return devices.shared_out(state, self.mesh)
+            return devices.sharded(state, self.mesh)
         return jax.tree.map(lambda _: devices.replicated(self.mesh), state)
 
     def seeds(self) -> jax.Array:
@@ -220,7 +220,7 @@ class Run:
         (trained, state), seeds = self.at_start, self.seeds()
         journal.start()
         window = (self.progress.examples, time.perf_counter())
-        for batches, group in ahead(self.groups()):
+        for batches, group in prefetch(self.groups()):
             trained, state, metrics = steps(
                 trained, state, self.model.frozen, self.train_set.data, group, seeds, np.int32(self.progress.steps)
             )

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from jaxfreeze import devices, freezing
+from jaxfreeze import console, devices, freezing
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.batches import Batch
 from jaxfreeze.data.hidden_store import HiddenStore
@@ -20,8 +20,7 @@ from jaxfreeze.errors import InputError
 from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Tokens
 from jaxfreeze.model.encoder import EncoderConfig, Precision
-from jaxfreeze.model.source import model_folder, read_config
-from jaxfreeze.training import console
+from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.training.step import Data, Program
 
 

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from jaxfreeze import console
 from jaxfreeze.errors import Stopped
-from jaxfreeze.training import console
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

@@ -13,7 +13,7 @@ from flax import nnx
 from jaxfreeze import devices, freezing
 from jaxfreeze.arrays import Array
 from jaxfreeze.data.batches import Batch, Shape
-from jaxfreeze.data.groups import Group, unstack
+from jaxfreeze.data.dispatch import Group, unstack
 from jaxfreeze.model.classifier import SequenceClassifier, State, Tokens
 from jaxfreeze.model.dropout import dropout_seeds
 from jaxfreeze.model.weights import bind

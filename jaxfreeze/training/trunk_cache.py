@@ -12,13 +12,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from jaxfreeze import cache_folder, devices, freezing, processes
+from jaxfreeze import cache_folder, console, devices, freezing, processes
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data import hidden_store
 from jaxfreeze.data.batches import CHUNK, Batch, evaluation_batches
 from jaxfreeze.data.hidden_store import HiddenStore, Layout
 from jaxfreeze.errors import InputError
-from jaxfreeze.training import console
 from jaxfreeze.training.setup import Dataset, Model
 from jaxfreeze.training.step import Data, Program, compiled_trunk_step
 
@@ -40,7 +39,7 @@ class TrunkCache:
     found: frozenset[str]  # the splits whose states are on disk already, in every process
     note: dict[str, str]  # what it is of, for `cache list`
     starts: dict[str, tuple[int, Layout]]  # by the split's name: the nearest lower cut whose states are on disk
-    shared_out: bool = False  # in device memory: a part of the rows on each device, where a copy on each does not fit
+    sharded: bool = False  # in device memory: a part of the rows on each device, where a copy on each does not fit
 
     @property
     def size(self) -> int:
@@ -61,14 +60,14 @@ class TrunkCache:
 
     def sharding(self, mesh: Mesh) -> NamedSharding:
         """How the states lie in device memory."""
-        return devices.by_row(mesh) if self.shared_out else devices.replicated(mesh)
+        return devices.by_row(mesh) if self.sharded else devices.replicated(mesh)
 
     def padding(self, layout: Layout, mesh: Mesh) -> int:
         """Rows more than there are, so that each device has as many as the others."""
-        return -layout.rows % mesh.size if self.shared_out else 0
+        return -layout.rows % mesh.size if self.sharded else 0
 
     @property
-    def in_words(self) -> str:
+    def description(self) -> str:
         """One line, before anything is computed: what is kept, the bytes it takes, and where."""
         if self.place == "off":
             return "trunk cache: off"
@@ -81,7 +80,7 @@ class TrunkCache:
             disk += ", made from a lower cut's"
         return (
             f"trunk cache: {rows:,} {what} x {one.width} {one.dtype} = {self.size / 1e6:,.1f} MB, "
-            f"read from {PLACES[self.place]}{', a part on each device' if self.shared_out else ''}, {disk}"
+            f"read from {PLACES[self.place]}{', a part on each device' if self.sharded else ''}, {disk}"
         )
 
 
@@ -118,7 +117,7 @@ def plan(
     place: Place = fastest if config.cache == "auto" else config.cache
     folders = [layout.folder for layout in (*layouts.values(), *(start[1] for start in starts.values()))]
     obstacle = cache_folder.make_room(missing, int(config.cache_budget * 1e9), folders) if missing else ""
-    obstacle = next(filter(None, processes.everyones(obstacle)), "")
+    obstacle = next(filter(None, processes.all_gather(obstacle)), "")
     if obstacle and place == "disk":
         if asked:
             raise InputError(f"--cache disk: needs {missing / 1e9:.2f} GB more, and {obstacle}")
@@ -151,7 +150,7 @@ def _layout(
     return Layout(digest, rows, model.encoder.hidden_size, np.dtype(model.dtype), by_example)
 
 
-def serve(cache: TrunkCache, dataset: Dataset, model: Model, program: Program, mesh: Mesh) -> Dataset:
+def load_or_compute(cache: TrunkCache, dataset: Dataset, model: Model, program: Program, mesh: Mesh) -> Dataset:
     """The split with its states at the cut, found on disk or computed now. Raises InputError if the disk is full."""
     if cache.place == "off":
         return dataset
@@ -175,7 +174,7 @@ def _write(layout: Layout, chunks: Iterator[np.ndarray], note: dict[str, str]) -
     else:
         for _ in chunks:
             pass
-    processes.everyones(None)  # it is there
+    processes.all_gather(None)  # it is there
 
 
 def _placed(cache: TrunkCache, store: HiddenStore, dataset: Dataset, mesh: Mesh) -> Dataset:

@@ -14,7 +14,7 @@ from jaxfreeze.data.demo import demo_split
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.token_store import COLUMNS, TextEncoder, tokenize
 from jaxfreeze.errors import InputError
-from jaxfreeze.model.source import read_config
+from jaxfreeze.model.hub import read_config
 from tests.folders import make_folder
 
 FAMILIES = ("bert", "roberta")

@@ -21,7 +21,7 @@ from jaxfreeze.data.tasks import get_task
 from jaxfreeze.inference import export, model_card
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.model import weights
-from jaxfreeze.model.source import read_config
+from jaxfreeze.model.hub import read_config
 from jaxfreeze.training import loop
 from tests.inference.exported import (
     CASES,

@@ -12,7 +12,7 @@ from jaxfreeze.model import encoder, weights
 from jaxfreeze.model.classifier import Tokens
 from jaxfreeze.model.dropout import SITES_PER_BLOCK, dropout, dropout_seeds, mask_multiplier, mix
 from jaxfreeze.model.encoder import Precision
-from jaxfreeze.model.source import read_config
+from jaxfreeze.model.hub import read_config
 from tests import reference
 
 RATES = (0.01, 0.1, 0.25, 0.5, 0.9)

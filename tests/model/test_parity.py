@@ -10,7 +10,7 @@ import pytest
 from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Tokens
 from jaxfreeze.model.encoder import Precision
-from jaxfreeze.model.source import read_config
+from jaxfreeze.model.hub import read_config
 from tests import reference
 
 FAMILIES = ("bert", "roberta")

@@ -14,7 +14,7 @@ import transformers
 from jaxfreeze.errors import InputError
 from jaxfreeze.model import weights
 from jaxfreeze.model.encoder import Precision
-from jaxfreeze.model.source import read_config
+from jaxfreeze.model.hub import read_config
 from tests import reference
 
 torch = reference.pytorch()

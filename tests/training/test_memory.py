@@ -9,9 +9,8 @@ import pytest
 
 from jaxfreeze import devices
 from jaxfreeze.config import TrainConfig
-from jaxfreeze.data.batches import Batch, Shape
+from jaxfreeze.data.batches import Batch, Shape, Tokens
 from jaxfreeze.freezing import cut_of, label_layers
-from jaxfreeze.model.classifier import Tokens
 from jaxfreeze.model.encoder import EncoderConfig, Precision
 from jaxfreeze.model.weights import bind, structure
 from jaxfreeze.training import cost, trunk_cache
@@ -116,8 +115,8 @@ def test_the_cache_shared_out(layers: int, folder: Path, data: Path, monkeypatch
     monkeypatch.setattr(devices, "free_bytes", lambda mesh: size)  # a half may be used: of eight parts four
     assert trunk_cache.SHARE == 0.5
     shared = train(folder, data, trainable_layers=layers)
-    assert shared.run.cache.shared_out
-    assert "read from device memory, a part on each device, found on disk" in shared.run.cache.in_words
+    assert shared.run.cache.sharded
+    assert "read from device memory, a part on each device, found on disk" in shared.run.cache.description
     hidden = shared.run.train_set.data.hidden
     assert {shard.data.shape[0] for shard in hidden.addressable_shards} == {
         -(-whole.run.cache.layouts["train"].rows // 8)

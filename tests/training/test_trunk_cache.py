@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jaxfreeze import cache_folder, devices
+from jaxfreeze.cache_folder import cache_root
 from jaxfreeze.cli import main
-from jaxfreeze.config import cache_root
 from jaxfreeze.data import hidden_store
 from jaxfreeze.training import trunk_cache
 from tests.folders import make_folder, tiny_rte

@@ -10,8 +10,8 @@ from typing import Self
 
 from tensorboardX import SummaryWriter
 
-from jaxfreeze.training import console
-from jaxfreeze.training.run_folder import RunFolder
+from jaxfreeze import console
+from jaxfreeze.run_folder import RunFolder
 
 
 class Journal:

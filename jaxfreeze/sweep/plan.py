@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from jaxfreeze import console
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.token_store import TextEncoder, tokenize
 from jaxfreeze.model.encoder import EncoderConfig
-from jaxfreeze.model.source import model_folder, read_config
-from jaxfreeze.study.grid import Group
-from jaxfreeze.training import console, setup
+from jaxfreeze.model.hub import model_folder, read_config
+from jaxfreeze.sweep.grid import Group
+from jaxfreeze.training import setup
 
 
 def describe_plan(groups: Sequence[Group]) -> None:

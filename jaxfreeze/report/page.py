@@ -5,8 +5,8 @@ from html import escape
 from importlib import resources
 from string import Template
 
-from jaxfreeze.study.document import Block, Document, Heading, Items, Notice, Paragraph, Picture, Table, Value
-from jaxfreeze.study.figures import inline
+from jaxfreeze.report.document import Block, Document, Heading, Items, Notice, Paragraph, Picture, Table, Value
+from jaxfreeze.report.figures import inline
 
 MARK = '<meta name="generator" content="jaxfreeze report">'
 """In every report.html (it stands in page.html)."""
@@ -14,7 +14,7 @@ MARK = '<meta name="generator" content="jaxfreeze report">'
 
 def to_html(document: Document) -> str:
     """report.html. Everything that comes from files is escaped here."""
-    template = Template(resources.files("jaxfreeze.study").joinpath("page.html").read_text(encoding="utf-8"))
+    template = Template(resources.files("jaxfreeze.report").joinpath("page.html").read_text(encoding="utf-8"))
     sections = [(f"section-{i}", block) for i, block in enumerate(document.blocks)]
     contents = "".join(
         f'<li><a href="#{name}">{escape(block.text)}</a></li>'

@@ -5,17 +5,13 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from jaxfreeze.config import from_yaml
 from jaxfreeze.data.tasks import OWN_FILES
 from jaxfreeze.errors import InputError
-from jaxfreeze.training.run_folder import NOT_COMPARED, RunFolder
-
-ALL: Literal["all"] = "all"
-"""The value of `trainable_layers` of the full model: every layer and the embeddings (the paper's N = 0)."""
-
-Layers = int | Literal["all"]
+from jaxfreeze.freezing import ALL, Layers
+from jaxfreeze.run_folder import NOT_COMPARED, RunFolder
 
 RESULTS_FILE = "results.jsonl"
 RESULTS_FILES = "results*.jsonl"  # those of `sweep --part` too

@@ -10,9 +10,11 @@ import pytest
 
 from jaxfreeze.config import TrainConfig, to_yaml
 from jaxfreeze.errors import InputError
-from jaxfreeze.study import analysis, reference, results, words
-from jaxfreeze.study.analysis import Cell, Curve, Interval, Quality, curves
-from tests.study.lines import line, lines, write
+from jaxfreeze.report import reference, words
+from jaxfreeze.sweep import results
+from jaxfreeze.sweep import statistics as analysis
+from jaxfreeze.sweep.statistics import Cell, Curve, Interval, Quality, curves
+from tests.sweep.lines import line, lines, write
 
 
 def curve_of(folder: Path, scores: dict[int | str, Sequence[float]], **more: object) -> Curve:

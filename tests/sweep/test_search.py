@@ -11,7 +11,7 @@ import pytest
 from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.errors import InputError
-from jaxfreeze.study import search
+from jaxfreeze.sweep import search
 from tests.folders import make_folder, tiny_rte
 
 Scores = Callable[[object, int], float]

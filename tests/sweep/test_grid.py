@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from jaxfreeze.errors import InputError
-from jaxfreeze.study.grid import check_depths, make_grid, read_grid
-from jaxfreeze.study.reference import LEARNING_RATES
+from jaxfreeze.report.reference import LEARNING_RATES
+from jaxfreeze.sweep.grid import check_depths, make_grid, read_grid
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SWEEPS = [file for file in sorted(CONFIGS.rglob("*.yaml")) if "tasks" in yaml.safe_load(file.read_text())]

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 from jaxfreeze.config import FOLDER_FLAGS, TrainConfig, check_settings, read_yaml
 from jaxfreeze.data.tasks import OWN_FILES, TASKS
 from jaxfreeze.errors import InputError, one_of
-from jaxfreeze.study.analysis import order
-from jaxfreeze.study.results import Layers
+from jaxfreeze.freezing import Layers, order
 
 LISTS = ("models", "tasks", "trainable_layers", "learning_rates", "seeds")
 """The axes of a sweep; `learning_rates` may also be a mapping from task to one or several."""

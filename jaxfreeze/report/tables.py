@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxfreeze.study import words
-from jaxfreeze.study.analysis import Cell, Curve, Interval, cost
-from jaxfreeze.study.document import Table, Value
-from jaxfreeze.study.reference import EVE, LATER, ONE_ANSWER, Figures, Snapshot, authors_figures
-from jaxfreeze.study.results import ALL, Layers
-from jaxfreeze.study.words import NONE, TIMES, hundred, layers_value, of_full, span, with_sd, with_span
+from jaxfreeze.freezing import ALL, Layers
+from jaxfreeze.report import words
+from jaxfreeze.report.document import Table, Value
+from jaxfreeze.report.reference import EVE, LATER, Figures, Snapshot, authors_figures
+from jaxfreeze.report.words import NONE, TIMES, hundred, layers_value, of_full, span, with_sd, with_span
+from jaxfreeze.sweep.statistics import ONE_ANSWER, Cell, Curve, Interval, cost
 
 NOTHING = Value(NONE)
 

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jaxfreeze.study.analysis import Curve, Interval, interval_of
-from jaxfreeze.study.reference import ONE_ANSWER, Figures, authors_figures
-from jaxfreeze.study.results import ALL, Layers
+from jaxfreeze.freezing import ALL, Layers
+from jaxfreeze.report.reference import Figures, authors_figures
+from jaxfreeze.sweep.statistics import ONE_ANSWER, Curve, Interval, interval_of
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 

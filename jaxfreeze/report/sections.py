@@ -4,13 +4,13 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 
-from jaxfreeze.study import protocol, tables, words
-from jaxfreeze.study.analysis import RESAMPLES, Curve, curves, unlike
-from jaxfreeze.study.document import Block, Document, Heading, Items, Notice, Paragraph, Picture
-from jaxfreeze.study.figures import difference_figure, score_figure
-from jaxfreeze.study.reference import LATER, authors_figures, authors_model
-from jaxfreeze.study.results import FinishedRun, Results
-from jaxfreeze.study.words import listed
+from jaxfreeze.report import protocol, tables, words
+from jaxfreeze.report.document import Block, Document, Heading, Items, Notice, Paragraph, Picture
+from jaxfreeze.report.figures import difference_figure, score_figure
+from jaxfreeze.report.reference import LATER, authors_figures, authors_model
+from jaxfreeze.report.words import listed
+from jaxfreeze.sweep.results import FinishedRun, Results
+from jaxfreeze.sweep.statistics import RESAMPLES, Curve, curves, unlike
 
 Title = Callable[[Curve], str]
 

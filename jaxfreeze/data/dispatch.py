@@ -32,7 +32,7 @@ class Group(NamedTuple):
         return Group(by_part(mesh, 1 + self.leading), replicated(mesh), replicated(mesh))  # type: ignore[arg-type]
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
+def prefetch(items: Iterator[T]) -> Iterator[T]:
     """The same items, each made, in a thread, while the one before it is used."""
     with ThreadPoolExecutor(1) as worker:
         upcoming = worker.submit(next, items, None)

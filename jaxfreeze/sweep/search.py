@@ -8,16 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxfreeze import console
 from jaxfreeze.config import TrainConfig, command
 from jaxfreeze.errors import InputError
-from jaxfreeze.model.source import model_folder, read_config
-from jaxfreeze.study import results
-from jaxfreeze.study.analysis import TAILS, Cell, Curve, curves, resampled_means
-from jaxfreeze.study.grid import Group
-from jaxfreeze.study.results import Layers
-from jaxfreeze.study.runner import run_groups
-from jaxfreeze.study.words import nothing_learned
-from jaxfreeze.training import console
+from jaxfreeze.freezing import Layers
+from jaxfreeze.model.hub import model_folder, read_config
+from jaxfreeze.sweep import results
+from jaxfreeze.sweep.grid import Group
+from jaxfreeze.sweep.runner import run_groups
+from jaxfreeze.sweep.statistics import TAILS, Cell, Curve, curves, nothing_learned, resampled_means
 
 
 class Verdict(NamedTuple):
@@ -62,7 +61,7 @@ def find_layers(
         run_groups([_group(config, k, seeds)], folder)
         curve = on_record(folder, config, seeds)
         verdict = judge(curve, k, target)
-        console.say(_in_words(verdict, layers))
+        console.say(_describe(verdict, layers))
         if verdict.sure >= confidence:
             _conclude(config, verdict, doubtful, layers, target, confidence, seeds)
             if warning := judged_nothing(curve, k):
@@ -135,7 +134,7 @@ def _group(config: TrainConfig, layers: Layers, seeds: Sequence[int]) -> Group:
     return Group(config.model, config.task, layers, runs)
 
 
-def _in_words(verdict: Verdict, layers: int) -> str:
+def _describe(verdict: Verdict, layers: int) -> str:
     interval = "" if np.isnan(verdict.low) else f" ({100 * verdict.low:.1f} to {100 * verdict.high:.1f})"
     what = "the head alone keeps" if verdict.layers == 0 else f"{verdict.layers} of {layers} layers keep"
     return (
@@ -155,7 +154,7 @@ def _conclude(
 ) -> None:
     _say_doubts(doubtful, target, confidence, seeds)
     chosen = dataclasses.replace(config, trainable_layers=verdict.layers, seed=seeds[0])
-    console.say(f"answer: {_in_words(verdict, layers)}; command to train it:")
+    console.say(f"answer: {_describe(verdict, layers)}; command to train it:")
     console.say(command(chosen))
 
 

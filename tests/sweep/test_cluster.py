@@ -13,10 +13,10 @@ import yaml
 from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.errors import InputError
-from jaxfreeze.study import results
-from jaxfreeze.study.grid import Group
-from jaxfreeze.study.ray_engine import resources
-from jaxfreeze.study.runner import Part
+from jaxfreeze.sweep import results
+from jaxfreeze.sweep.grid import Group
+from jaxfreeze.sweep.ray_engine import resources
+from jaxfreeze.sweep.runner import Part
 from tests.folders import make_folder, tiny_rte
 
 ROOT = Path(__file__).parents[2]

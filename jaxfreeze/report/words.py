@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from jaxfreeze.study.analysis import MISMATCHED, Cell, Curve, Interval, Smallest, cost
-from jaxfreeze.study.document import Value
-from jaxfreeze.study.reference import ONE_ANSWER
-from jaxfreeze.study.results import ALL, Layers
+from jaxfreeze.freezing import ALL, Layers
+from jaxfreeze.report.document import Value
+from jaxfreeze.sweep.statistics import MISMATCHED, Cell, Curve, Interval, Smallest, cost, nothing_learned
 
 NONE = "\N{EN DASH}"
 """Where there is nothing to show."""
@@ -147,17 +146,6 @@ def _so_many(curve: Curve, full: Cell, smallest: Smallest) -> str:
     else:
         text += "."
     return text + nothing_learned(curve, cell)
-
-
-def nothing_learned(curve: Curve, cell: Cell) -> str:
-    """A warning where a score is not clear of what the same answer for every row would have."""
-    least = ONE_ANSWER.get(curve.task)
-    if least is None or (cell.interval.low if cell.interval else cell.mean) > least:
-        return ""
-    return (
-        f" But the same answer for every row scores {hundred(least)} on GLUE's dev set: that anything was learned at "
-        f"k = {cell.layers} is not shown."
-    )
 
 
 def _nothing_less(curve: Curve, full: Cell, smallest: Smallest) -> str:

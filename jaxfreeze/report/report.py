@@ -5,10 +5,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxfreeze.console import say
 from jaxfreeze.errors import InputError
-from jaxfreeze.study import document, page, results
-from jaxfreeze.study.sections import compose
-from jaxfreeze.training.console import say
+from jaxfreeze.report import document, page
+from jaxfreeze.report.sections import compose
+from jaxfreeze.sweep import results
 
 PAGE, TEXT, FIGURES, STAGING = "report.html", "report.md", "figures", ".report.writing"
 MARKS = {PAGE: page.MARK, TEXT: document.MARK}

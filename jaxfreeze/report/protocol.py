@@ -5,10 +5,10 @@ from typing import Any
 
 from jaxfreeze.config import FOLDER_FLAGS
 from jaxfreeze.data.tasks import OWN_FILES
-from jaxfreeze.study.document import Table, Value
-from jaxfreeze.study.reference import LEARNING_RATES, authors_model
-from jaxfreeze.study.results import FinishedRun
-from jaxfreeze.study.words import TASKS, listed, runs
+from jaxfreeze.report.document import Table, Value
+from jaxfreeze.report.reference import LEARNING_RATES, authors_model
+from jaxfreeze.report.words import TASKS, listed, runs
+from jaxfreeze.sweep.results import FinishedRun
 
 PAPER: dict[str, Any] = {
     "weight_decay": 0.0,

@@ -13,15 +13,14 @@ import jax
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from jaxfreeze import devices, freezing, processes
+from jaxfreeze import console, devices, freezing, processes
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.errors import InputError
-from jaxfreeze.model.source import model_folder, read_config
-from jaxfreeze.study import results
-from jaxfreeze.study.grid import Grid, Group, check_depths
-from jaxfreeze.training import console
+from jaxfreeze.model.hub import model_folder, read_config
+from jaxfreeze.run_folder import NOT_COMPARED, check_writable
+from jaxfreeze.sweep import results
+from jaxfreeze.sweep.grid import Grid, Group, check_depths
 from jaxfreeze.training.run import Run
-from jaxfreeze.training.run_folder import NOT_COMPARED, check_writable
 
 IDENTITY = ("model", "task", "train_file", "trainable_layers", "seed", "learning_rate")
 MEMORY_SHARE = 0.5  # of the free device memory: what runs side by side may take
@@ -157,7 +156,7 @@ def run_groups(
     total, count = sum(len(group.runs) for group in groups), sum(len(group.runs) for group in missing)
     console.say(f"{folder}: {total} runs, {total - count} of them finished, {count} to do")
     if dry_run:
-        from jaxfreeze.study.plan import describe_plan
+        from jaxfreeze.sweep.plan import describe_plan
 
         describe_plan(missing)
         return
@@ -311,6 +310,6 @@ class SweepProgress:
         )
 
 
-def work_of(trainable_layers: results.Layers, num_layers: int) -> float:
+def work_of(trainable_layers: freezing.Layers, num_layers: int) -> float:
     """About how long a run takes, in units of a trained layer: to say how much of a sweep is left."""
-    return 0.5 + (num_layers + 1 if trainable_layers == results.ALL else trainable_layers)
+    return 0.5 + (num_layers + 1 if trainable_layers == freezing.ALL else trainable_layers)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxfreeze.errors import InputError
-from jaxfreeze.study import runner
-from jaxfreeze.study.grid import Group
-from jaxfreeze.study.runner import Outcome, SweepProgress
+from jaxfreeze.sweep import runner
+from jaxfreeze.sweep.grid import Group
+from jaxfreeze.sweep.runner import Outcome, SweepProgress
 
 RETRIES = 5  # of a group whose node or process is lost
 PASSED_ON = ("JAXFREEZE_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "JAX_PLATFORMS")  # settings; tokens stay where they are
@@ -62,7 +62,7 @@ def resources(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def make_group(group: Group, folder: str) -> list[Outcome]:
     """In a process of the cluster: make the runs of a group, in the folder where the sweep was started."""
     os.chdir(folder)  # flags may name files from there
-    from jaxfreeze.training import console
+    from jaxfreeze import console
 
     console.console.quiet = True
     return list(runner.make_groups([group], SweepProgress([group])))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxfreeze.study.figures import Drawing
+from jaxfreeze.report.figures import Drawing
 
 MARK = "<!-- jaxfreeze report -->"
 """The first line of every report.md."""

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from jaxfreeze.errors import InputError
-from jaxfreeze.study import page, words
-from jaxfreeze.study import report as report_module
-from jaxfreeze.study.document import Document, Heading, Items, Paragraph, Table, Value, to_markdown
-from jaxfreeze.study.report import report
-from tests.study.lines import line, lines, write
+from jaxfreeze.report import page, words
+from jaxfreeze.report import report as report_module
+from jaxfreeze.report.document import Document, Heading, Items, Paragraph, Table, Value, to_markdown
+from jaxfreeze.report.report import report
+from tests.sweep.lines import line, lines, write
 
 DEMO = {0: [0.811, 0.812, 0.8135], 2: [0.842, 0.845, 0.84], "all": [0.90, 0.904, 0.901]}
 BERT = {0: [0.57, 0.58, 0.56], 6: [0.66, 0.527, 0.67], "all": [0.68, 0.66, 0.69]}

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from jaxfreeze.cli import main
-from jaxfreeze.study import runner
+from jaxfreeze.sweep import runner
 from jaxfreeze.training.run import Run
 from tests.folders import make_folder, tiny_rte
 

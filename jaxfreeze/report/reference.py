@@ -10,9 +10,7 @@ from importlib import resources
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-import numpy as np
-
-from jaxfreeze.study.results import ALL, Layers
+from jaxfreeze.freezing import ALL, Layers
 
 EVE, LATER = "2019-11-07", "2020-05"
 """The two dates of the authors' result files: the eve of the paper, and with more seeds."""
@@ -27,20 +25,6 @@ LEARNING_RATES: dict[str, dict[str, float]] = {
     }.items()
 }
 """Chosen by the authors with the full model on the dev set, out of 1e-5 to 5e-5, and used for every k."""
-
-
-ONE_ANSWER: dict[str, float] = {
-    "cola": 0.0,
-    "sst2": 444 / 872,
-    "mrpc": 2 * 279 / (408 + 279),  # F1 of 279 right positives in 408
-    "stsb": 0.0,
-    "qqp": 2 * 14885 / (40430 + 14885),
-    "mnli": 3479 / 9815,
-    "mnli_mismatched": 3463 / 9832,
-    "qnli": 2761 / 5463,
-    "rte": 146 / 277,
-}
-"""Score on GLUE's whole dev sets of the best answer that is the same for every row: 0 for the correlations."""
 
 
 class Snapshot(NamedTuple):
@@ -62,14 +46,6 @@ class Figures(NamedTuple):
     later: dict[Layers, Snapshot]
 
 
-def kept_by_authors(scores: np.ndarray) -> np.ndarray:
-    """The authors' filter over the runs of one cell [n] -> bool [n]: drops zeros and what is at most 0.9 x the best.
-
-    A zero needs no rule of its own: it is never above 0.9 x a best that is 0 or more.
-    """
-    return scores > 0.9 * scores.max()
-
-
 def authors_model(model: str, num_layers: int) -> str | None:
     """The authors' name of a model, from its hub name or its folder; None if they have no such model."""
     name = PurePosixPath(model).name
@@ -85,7 +61,7 @@ def authors_figures(model: str, task: str, num_layers: int) -> Figures | None:
 
 @functools.cache
 def _table() -> dict[tuple[str, str, int], Figures]:
-    text = resources.files("jaxfreeze.study").joinpath("reference.csv").read_text(encoding="utf-8")
+    text = resources.files("jaxfreeze.report").joinpath("reference.csv").read_text(encoding="utf-8")
     table: dict[tuple[str, str, int], Figures] = {}
     for row in csv.DictReader(line for line in text.splitlines() if not line.startswith("#")):
         layers: Layers = ALL if row["trainable_layers"] == ALL else int(row["trainable_layers"])
