@@ -141,25 +141,36 @@ def least(number: int) -> int:
     return min(all_gather(number))
 
 
-def together(function: Callable[[], Result]) -> Result:
-    """What the function returns here, if it went well everywhere. An InputError of one process is raised in all."""
-    result, error = None, None
+@contextlib.contextmanager
+def shared_errors() -> Iterator[None]:
+    """Raise an InputError of this block, in whichever process it occurs, in every process.
+
+    All processes must enter the block. Any other exception passes at once, without an exchange.
+    """
+    error = None
     try:
-        result = function()
+        yield
     except InputError as caught:
         error = caught
-    errors = all_gather(None if error is None else str(error))
+    messages = all_gather(None if error is None else str(error))
     if error is not None:
         raise error
-    for number, text in enumerate(errors):
-        if text is not None:
-            raise InputError(f"process {number}: {text}")
-    return result  # type: ignore[return-value]
+    for number, message in enumerate(messages):
+        if message is not None:
+            raise InputError(f"process {number}: {message}")
+
+
+def together(function: Callable[[], Result]) -> Result:
+    """`with shared_errors(): return function()`; goes once training no longer calls it."""
+    with shared_errors():
+        return function()
 
 
 def on_first_process(function: Callable[[], Any]) -> Any:
     """What the function returns (JSON) in the first process, which alone calls it; its InputError is raised in all."""
-    return all_gather(together(lambda: function() if is_first() else None))[0]
+    with shared_errors():
+        result = function() if is_first() else None
+    return all_gather(result)[0]
 
 
 def broadcast(tree: Tree) -> Tree:
