@@ -9,7 +9,7 @@ Prints a JSON list of {"trainable_layers", "cached", "flops", "temp_bytes", "opt
 import argparse
 import json
 
-from jaxfreeze.data.batches import Shape
+from jaxfreeze.data.batch import Shape
 from jaxfreeze.freezing import cut_of, label_layers
 from jaxfreeze.model.encoder import EncoderConfig, Precision
 from jaxfreeze.model.weights import structure

@@ -24,11 +24,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxfreeze import devices, freezing
+from jaxfreeze.data.batch import Tokens
 from jaxfreeze.data.batches import BatchPlan
 from jaxfreeze.data.dispatch import stack
 from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.model import weights
-from jaxfreeze.model.classifier import Tokens
 from jaxfreeze.model.encoder import EncoderConfig, Precision
 from jaxfreeze.training.cost import abstract_group, step_cost
 from jaxfreeze.training.optimizer import OptimizerConfig, make_optimizer

@@ -86,27 +86,52 @@ def _remove_abandoned(parent: Path) -> None:
                 os.close(lock)
 
 
-def make_room(need: int, budget: int, wanted: Collection[Path] = ()) -> str:
-    """Remove trunk caches, longest unused first and none of `wanted`, until `need` bytes more keep to `budget`.
+class Room(NamedTuple):
+    """What new trunk caches have to keep to; all in bytes."""
 
-    -> "" if they do and the disk has room for them, else what is in the way, in words; then nothing is removed.
-    """
+    budget: int
+    """That all trunk caches together may take."""
+    kept: int
+    """That they take now."""
+    removable: list[int]
+    """Of each one that may be removed, the longest unused first."""
+    free: int
+    """On the disk."""
+    folder: str
+
+    def obstacle(self, need: int) -> str:
+        """What is in the way of `need` bytes more, in words; nothing if they can be had."""
+        if self.kept + need - self.budget > sum(self.removable):
+            return f"--cache_budget is {self.budget / 1e9:g} GB"
+        if self.free + sum(self.removable[: self.removals(need)]) < need:
+            return f"{self.folder} has {self.free / 1e9:.2f} GB free"
+        return ""
+
+    def removals(self, need: int) -> int:
+        """How many have to go so that `need` bytes more keep to the budget."""
+        removed = itertools.accumulate(self.removable, initial=0)
+        return next(count for count, size in enumerate(removed) if size >= self.kept + need - self.budget)
+
+
+def room(budget: int, wanted: Collection[Path] = ()) -> Room:
+    """The room for new trunk caches if all but those of `wanted` may be removed."""
     parent = cache_root() / "trunk"
     parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(parent)
     kept = [entry for entry in entries() if entry.kind == "trunk"]
-    removable = sorted((entry for entry in kept if entry.path not in wanted), key=lambda entry: entry.used)
-    surplus = sum(entry.size for entry in kept) + need - budget
-    if surplus > sum(entry.size for entry in removable):
-        return f"--cache_budget is {budget / 1e9:g} GB"
-    free = shutil.disk_usage(parent).free
-    removed = list(itertools.accumulate(removable, lambda total, entry: total + entry.size, initial=0))
-    count = next(i for i, size in enumerate(removed) if size >= surplus)
-    if free + removed[count] < need:
-        return f"{parent} has {free / 1e9:.2f} GB free"
-    for entry in removable[:count]:
+    sizes = [entry.size for entry in _removable(kept, wanted)]
+    return Room(budget, sum(entry.size for entry in kept), sizes, shutil.disk_usage(parent).free, str(parent))
+
+
+def make_room(need: int, budget: int, wanted: Collection[Path] = ()) -> None:
+    """Remove trunk caches, the longest unused first and none of `wanted`, until `need` bytes more keep to `budget`."""
+    kept = [entry for entry in entries() if entry.kind == "trunk"]
+    for entry in _removable(kept, wanted)[: room(budget, wanted).removals(need)]:
         remove(entry.path)
-    return ""
+
+
+def _removable(kept: Collection[Entry], wanted: Collection[Path]) -> list[Entry]:
+    return sorted((entry for entry in kept if entry.path not in wanted), key=lambda entry: entry.used)
 
 
 def entries() -> list[Entry]:

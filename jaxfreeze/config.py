@@ -1,6 +1,7 @@
 """What a run is told: one frozen dataclass for flags, YAML files and the run folder's config.yaml."""
 
 import dataclasses
+import json
 import math
 import shlex
 from collections.abc import Mapping
@@ -179,6 +180,11 @@ def command(config: TrainConfig) -> str:
         elif value not in (None, ()):
             words += [f"--{field.name}", *map(str, value if isinstance(value, tuple) else (value,))]
     return shlex.join(words)
+
+
+def as_json(config: TrainConfig) -> dict[str, Any]:
+    """A config in JSON's types: lists in place of tuples."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def to_yaml(config: TrainConfig) -> str:

@@ -39,10 +39,6 @@ class ProgressLine:
             self._task = self._bar.add_task("training", total=total_steps, completed=step, figures="")
             self._bar.start()
 
-    def start(self) -> None:
-        """The first step begins now."""
-        self._start = time.perf_counter()
-
     def update(self, step: int, figures: Mapping[str, float]) -> None:
         """Show the state after `step` steps."""
         line = (

@@ -64,6 +64,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def replicated_like(tree: Any) -> NamedSharding | None:
+    """A whole copy on every device on which the arrays of a tree lie; None if they say nothing of places."""
+    sharding = jax.tree.leaves(tree)[0].sharding
+    return None if sharding is None else replicated(sharding.mesh)
+
+
 def by_row(mesh: Mesh) -> NamedSharding:
     """The leading axis shared out over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))

@@ -22,6 +22,8 @@ ALL: Literal["all"] = "all"
 Layers = int | Literal["all"]
 """k: how many of the last layers train."""
 Labels = dict[str, str]
+LabelTuple = tuple[tuple[str, str], ...]
+"""Labels as a value that can be hashed: (path, label), sorted."""
 Params = dict[str, Array]
 T = TypeVar("T")
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jaxfreeze.data.batches import Batch, Shape, fill, full_rows
+from jaxfreeze.data.batch import Batch, Shape
+from jaxfreeze.data.packing import fill, full_rows
 from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.model import weights
 from jaxfreeze.model.encoder import Precision

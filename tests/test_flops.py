@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxfreeze.data.batches import Shape
+from jaxfreeze.data.batch import Shape
 from jaxfreeze.data.dispatch import unstack
 from jaxfreeze.training import optimizer, step
 

@@ -1,6 +1,7 @@
 """Several batches for one dispatch: each lies in the corner of a buffer as large as the largest shape."""
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
@@ -9,31 +10,28 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxfreeze.arrays import Array
-from jaxfreeze.data.batches import Batch, Shape
+from jaxfreeze.data.batch import AXES, Batch, Shape
 from jaxfreeze.devices import by_part, replicated
 
 T = TypeVar("T")
+Result = TypeVar("Result")
 
 
-class Group(NamedTuple):
-    """Up to K batches of a few shapes, their rows shared out among P devices."""
+class Dispatch(NamedTuple):
+    """Up to K batches of a few shapes, their rows parted among P devices."""
 
-    batches: Batch  # leaves [K, P, R / P, ...]; before P an axis S for runs side by side, and M for parts of batches
-    shape_number: Array  # int32 [K] which of the shapes each batch has
-    count: Array  # int32, how many batches are there
-
-    @property
-    def leading(self) -> int:
-        """Axes before P in a batch: S and M, one of them, or none."""
-        return self.batches.example.ndim - 4
+    batches: Batch  # leaves [K, M, P, R / P, ...]; of runs side by side [S, K, M, P, R / P, ...]
+    shape_number: Array  # int32 [K], which of the shapes each batch has
+    count: Array  # int32, how many batches there are
 
     def shardings(self, mesh: Mesh) -> Any:
-        """How a Group lies on the devices."""
-        return Group(by_part(mesh, 1 + self.leading), replicated(mesh), replicated(mesh))  # type: ignore[arg-type]
+        """How a Dispatch lies on the devices."""
+        axis = self.batches.example.ndim - 3  # that of P
+        return Dispatch(by_part(mesh, axis), replicated(mesh), replicated(mesh))  # type: ignore[arg-type]
 
 
 def prefetch(items: Iterator[T]) -> Iterator[T]:
-    """The same items, each made, in a thread, while the one before it is used."""
+    """The same items; each is made, in a thread, while the one before it is used."""
     with ThreadPoolExecutor(1) as worker:
         upcoming = worker.submit(next, items, None)
         while (item := upcoming.result()) is not None:
@@ -41,50 +39,49 @@ def prefetch(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def stack(batches: Sequence[Batch], shapes: tuple[Shape, ...], size: int, parts: int) -> Group:
-    """At most `size` batches -> a Group with room for `size`, on the host."""
-    rows, width, segments = np.max([(shape.rows, shape.width, shape.segments) for shape in shapes], axis=0)
-    leading = batches[0].example.shape[:-2]  # S and M, where they are
-    every = (slice(None),) * (len(leading) + 1)
+def stack(batches: Sequence[Batch], shapes: tuple[Shape, ...], size: int, parts: int) -> Dispatch:
+    """At most `size` batches, leaves [M, R, ...] or [S, M, R, ...] -> a Dispatch on the host: K = size, P = parts."""
+    largest = Shape(*np.max([dataclasses.astuple(shape) for shape in shapes], axis=0).tolist())
 
-    def leaf(values: list[np.ndarray], columns: int) -> np.ndarray:
-        features = values[0].shape[len(leading) + 2 :]
-        buffer = np.zeros((size, *leading, parts, rows // parts, columns, *features), values[0].dtype)
-        for place, value in zip(buffer, values, strict=False):
-            share = value.reshape(*leading, parts, -1, *value.shape[len(leading) + 1 :])
-            place[(*every, slice(share.shape[len(leading) + 1]), slice(share.shape[len(leading) + 2]))] = share
+    def leaf(name: str) -> np.ndarray | None:
+        values = [getattr(batch, name) for batch in batches]
+        if values[0] is None:
+            return None
+        axes = len(AXES[name])
+        *runs, count = values[0].shape[:-axes]  # S, if there are several runs, and M
+        features = values[0].shape[values[0].ndim - axes + 2 :]
+        rows, columns = largest.sizes(name)
+        buffer = np.zeros((*runs, size, count, parts, rows // parts, columns, *features), values[0].dtype)
+        for number, (batch, value) in enumerate(zip(batches, values, strict=True)):
+            rows, columns = batch.shape.sizes(name)
+            share = value.reshape(*runs, count, parts, rows // parts, columns, *features)
+            place = buffer[:, number] if runs else buffer[number]
+            for_features: Any = (slice(None),) * len(features)
+            place[(..., slice(rows // parts), slice(columns), *for_features)] = share
         return buffer
 
-    columns = _columns(batches[0], width, segments)
-    stacked = (leaf(list(values), c) for values, c in zip(zip(*batches, strict=True), columns, strict=True) if c)
     numbers = np.zeros(size, np.int32)
-    numbers[: len(batches)] = [shapes.index(shape_of(batch)) for batch in batches]
-    return Group(Batch(*stacked), numbers, np.int32(len(batches)))
+    numbers[: len(batches)] = [shapes.index(batch.shape) for batch in batches]
+    return Dispatch(Batch(**{name: leaf(name) for name in AXES}), numbers, np.int32(len(batches)))
 
 
-def unstack(group: Group, number: Array, shape: Shape) -> Batch:
-    """Batch `number` of a Group, given that it has this shape."""
-    part = group.leading
+def unstack(dispatch: Dispatch, number: Array, shape: Shape) -> Batch:
+    """Batch `number` of one run's Dispatch, leaves [M, R, ...], given that it has this shape."""
 
-    def leaf(stacked: jax.Array, columns: int) -> jax.Array:
-        batch = stacked[number]
-        share = batch[(*(slice(None),) * (part + 1), slice(shape.rows // batch.shape[part]), slice(columns))]
-        return share.reshape(*share.shape[:part], shape.rows, *share.shape[part + 2 :])
+    def leaf(name: str) -> jax.Array | None:
+        stacked = getattr(dispatch.batches, name)  # [K, M, P, R / P, columns, ...]
+        if stacked is None:
+            return None
+        rows, columns = shape.sizes(name)
+        share = stacked[number][:, :, : rows // stacked.shape[2], :columns]
+        return share.reshape(share.shape[0], rows, *share.shape[3:])
 
-    columns = _columns(group.batches, shape.width, shape.segments)
-    return Batch(*(leaf(stacked, c) for stacked, c in zip(group.batches, columns, strict=True) if c))
-
-
-def shape_of(batch: Batch) -> Shape:
-    """The shape of a batch."""
-    *_, rows, width = batch.index.shape
-    return Shape(rows, width, batch.first.shape[-1])
+    return Batch(**{name: leaf(name) for name in AXES})
 
 
-def _columns(batch: Batch, width: int, segments: int) -> tuple[int, int, int, int, int]:
-    """The places a row of each leaf has, in a shape of W = width and S = segments; 0 where there is no such leaf."""
-    if batch.hidden is None:
-        return width, width, segments, segments, 0
-    axis = batch.first.ndim - 1  # W > S: an example has at least two tokens
-    by_example = batch.hidden.shape[axis] == batch.first.shape[axis]
-    return width, width, segments, segments, segments if by_example else width
+def in_its_shape(
+    dispatch: Dispatch, number: Array, shapes: tuple[Shape, ...], function: Callable[[Batch], Result]
+) -> Result:
+    """function(batch) of batch `number`; it is compiled for every shape, and the one that fits runs."""
+    branches = [lambda shape=shape: function(unstack(dispatch, number, shape)) for shape in shapes]
+    return jax.lax.switch(dispatch.shape_number[number], branches)

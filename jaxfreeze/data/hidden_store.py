@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from jaxfreeze import cache_folder
 from jaxfreeze.cache_folder import cache_root
-from jaxfreeze.data.batches import Batch, Shape
+from jaxfreeze.data.batch import Batch, Shape
 from jaxfreeze.errors import InputError
 
 FILE = "hidden"  # raw values, row after row
@@ -41,18 +42,23 @@ class Layout:
         """Whether it is on disk, whole."""
         return cache_folder.is_whole(self.folder) and (self.folder / FILE).stat().st_size == self.size
 
+    @property
+    def leaf(self) -> str:
+        """The leaf of a Batch, and of the data on the device, that holds these states."""
+        return "pooled" if self.by_example else "hidden"
+
     def places(self, batch: Batch) -> np.ndarray:
-        """Which row belongs where in a batch: int [R, W], or [R, S] by example; -1 where there is none."""
+        """Which row belongs where in a batch: int [R, W], or [R, G] by example; -1 where there is none."""
         return batch.example if self.by_example else batch.index
 
-    def empty(self, batch: Batch) -> np.ndarray:
-        """Zeros in the place of a batch's states: [R, W, D], or [R, S, D] by example."""
-        return np.zeros((*self.places(batch).shape, self.width), self.dtype)
+    def with_zeros(self, batch: Batch) -> Batch:
+        """The batch with zeros for states."""
+        states = np.zeros((*self.places(batch).shape, self.width), self.dtype)
+        return dataclasses.replace(batch, **{self.leaf: states})
 
     def largest(self, shapes: Sequence[Shape]) -> int:
         """Bytes of the states of the largest batch of these shapes."""
-        places = max(shape.rows * (shape.segments if self.by_example else shape.width) for shape in shapes)
-        return places * self.width * self.dtype.itemsize
+        return max(math.prod(shape.sizes(self.leaf)) for shape in shapes) * self.width * self.dtype.itemsize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,19 +69,20 @@ class HiddenStore:
     source: np.ndarray | int
 
     def attach(self, batch: Batch, parts: np.ndarray) -> Batch:
-        """The batch with its hidden states: [R, W, D], or [R, S, D] by example; zeros in empty places.
+        """The batch with its hidden states: [R, W, D], or [R, G, D] by example; zeros in empty places.
 
         parts: bool [P]. The rows of a batch are in P equal parts, of which only these are wanted: zeros in the others.
         """
-        hidden, places = self.layout.empty(batch), self.layout.places(batch)
+        batch, places = self.layout.with_zeros(batch), self.layout.places(batch)
         wanted = np.repeat(parts, places.shape[-2] // len(parts))[:, None]
-        rows, out = np.where(wanted, places, -1).ravel(), hidden.reshape(-1, self.layout.width)
+        rows = np.where(wanted, places, -1).ravel()
+        out = getattr(batch, self.layout.leaf).reshape(-1, self.layout.width)
         goes_on = np.append((rows[1:] == rows[:-1] + 1) & (rows[:-1] >= 0), False)  # the next one is its neighbour
         starts = np.flatnonzero((rows >= 0) & ~np.append(False, goes_on[:-1]))
         stops = np.flatnonzero((rows >= 0) & ~goes_on) + 1
         for start, stop in zip(starts, stops, strict=True):
             self._read(int(rows[start]), out[start:stop])
-        return batch._replace(hidden=hidden)
+        return batch
 
     def _read(self, start: int, out: np.ndarray) -> None:
         """Copy rows start.. into out [n, D]."""

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxfreeze.data.batches import Batch, Shape, fill, full_rows
+from jaxfreeze.data.batch import Batch, Shape
+from jaxfreeze.data.packing import fill, full_rows
 from jaxfreeze.data.token_store import TokenStore
 
 SMALL = (32, 64)  # widths of a single row that holds all there is

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxfreeze.errors import InputError, one_of
+from jaxfreeze.objectives import Objective
 
 MAX_CLASSES = 1000
 OWN_FILES = "files"
@@ -40,6 +41,11 @@ class Task:
     """The TSV's name for the label column."""
     tsv_codes: tuple[str, ...] = ()
     """The TSV's spelling of each of `labels`, in id order."""
+
+    @property
+    def objective(self) -> "Objective":
+        """placeholder."""
+        return Objective(self.labels, self.metrics, self.primary_metric)
 
     @property
     def regression(self) -> bool:

@@ -60,7 +60,7 @@ def export(
         else:
             _save(parts.base | parts.top, folder / WHOLE)
         if with_stablehlo:
-            (folder / STABLEHLO).write_bytes(serialized(run.model, run.task, run.params))
+            (folder / STABLEHLO).write_bytes(serialized(run.model, run.params))
         _write_json(folder / CONFIG, _config(read_json(run.model.folder / CONFIG), run.task))
         _copy(run.model.folder, folder, TOKENIZER_FILES)
         _write_json(folder / TOKENIZER_CONFIG, _tokenizer_config(run))
@@ -111,7 +111,7 @@ def _parts(run: FinishedRun) -> Parts:
             array = np.asarray(leaf).astype(np.float32)
             top[name] = np.ascontiguousarray(array.T if transposed else array)
     base = weights.read_as_filed(model.folder, model_type, [names[path][0] for path in sorted(in_base)])
-    return Parts(base, top, {names[path][0]: label for path, label in model.policy.labels.items()})
+    return Parts(base, top, {names[path][0]: label for path, label in model.labels.items()})
 
 
 def _about(base: str, parts: Parts) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import OWN_FILES, Task, get_task, own_task
 from jaxfreeze.errors import InputError
 from jaxfreeze.run_folder import RunFolder
-from jaxfreeze.training import checkpoint, evaluation, setup
+from jaxfreeze.training import checkpoint, evaluation
+from jaxfreeze.training.dataset import Dataset, make_dataset
+from jaxfreeze.training.pretrained import load_model, text_encoder
 
 
 class FinishedRun:
@@ -33,9 +35,9 @@ class FinishedRun:
         devices.configure(self.config.dtype)
         self.mesh = devices.data_mesh()
         self.task = self._task()
-        self.model = setup.load_model(self.config, self.task, self.mesh)
+        self.model = load_model(self.config, self.task.objective.num_outputs, self.mesh)
         self.digests = self._check_base()
-        saved = checkpoint.read(self.folder.checkpoints, self.metrics["steps"], self.model.trained)
+        saved = checkpoint.read(self.folder.checkpoints, self.metrics["steps"], self.model.pretrained)
         self.scores: dict[str, float] = self.metrics["metrics"]
         if best:
             saved = self._best(saved.about)
@@ -48,7 +50,7 @@ class FinishedRun:
         if step is None:
             raise InputError(f"--best: {self.folder.path} kept no best checkpoint; train with --keep_best to have one")
         console.say(f"the best of its evaluations was after step {step}")
-        return checkpoint.read(self.folder.checkpoints, step, self.model.trained)
+        return checkpoint.read(self.folder.checkpoints, step, self.model.pretrained)
 
     def _task(self) -> Task:
         if self.config.task != OWN_FILES:
@@ -68,7 +70,7 @@ class FinishedRun:
             )
         return digests
 
-    def logits(self, split: Split) -> tuple[setup.Dataset, np.ndarray]:
+    def logits(self, split: Split) -> tuple[Dataset, np.ndarray]:
         """The tokenised split and its logits: float32 [E, C]."""
-        dataset = setup.dataset(split, setup.text_encoder(self.config, self.model), self.mesh)
-        return dataset, evaluation.predict(self.model.program(self.task), self.params, dataset, self.mesh)
+        dataset = make_dataset(split, text_encoder(self.config, self.model), self.mesh)
+        return dataset, evaluation.predict(self.model.column, self.params, dataset, self.mesh)

@@ -122,7 +122,7 @@ def _frozen(run: FinishedRun) -> str:
     audit, counts = run.folder.read(run.folder.freeze), run.metrics["parameters"]
     if not audit["frozen"]:
         return "Nothing.\n"
-    cut = freezing.describe_cut(run.model.policy.cut, run.model.encoder.num_hidden_layers)
+    cut = freezing.describe_cut(run.model.column.cut, run.model.encoder.num_hidden_layers)
     return (
         f"{audit['frozen']:,} of {counts['total']:,} parameters; the cut is {cut}. Their bits did not change: one "
         "SHA-256 over all of them was\n\n"

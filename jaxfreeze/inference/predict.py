@@ -16,7 +16,8 @@ from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.predictions import predictions
 from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
 from jaxfreeze.run_folder import WRITING
-from jaxfreeze.training import evaluation, setup
+from jaxfreeze.training import evaluation
+from jaxfreeze.training.dataset import read_task
 
 SAY_EVERY = 10  # seconds
 STANDARD_OUTPUT = STANDARD_INPUT
@@ -25,7 +26,7 @@ STANDARD_OUTPUT = STANDARD_INPUT
 def evaluate(path: Path, best: bool = False) -> dict[str, float]:
     """Score a finished run on its validation rows again -> {metric: value}; says whether it is the score of the run."""
     run = FinishedRun(path, best)
-    _, _, validations = setup.read_task(run.config)
+    _, _, validations = read_task(run.config)
     metrics: dict[str, float] = {}
     for split in validations:
         metrics |= evaluation.score(run.task, *run.logits(split))

@@ -9,17 +9,16 @@ import jax
 import numpy as np
 
 from jaxfreeze import devices, freezing
-from jaxfreeze.data.batches import Batch, fill
+from jaxfreeze.data.batch import Batch, Tokens
+from jaxfreeze.data.packing import fill
 from jaxfreeze.data.request_batches import request_batches, request_shapes
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.finished_run import FinishedRun
-from jaxfreeze.model.classifier import Tokens
-from jaxfreeze.model.weights import bind
-from jaxfreeze.training.setup import text_encoder
-from jaxfreeze.training.step import Program
+from jaxfreeze.model.weights import Column
+from jaxfreeze.training.pretrained import text_encoder
 
 EXAMPLES_PER_ROW = 4  # of some 30 tokens in a row of 128 slots: how a batch in examples becomes one in rows
 
@@ -29,19 +28,19 @@ Logits = dict[str, np.ndarray]
 
 
 def shared_step(
-    programs: tuple[Program, ...], params: tuple[freezing.Params, ...], tokens: Tokens, batch: Batch
+    columns: tuple[Column, ...], params: tuple[freezing.Params, ...], tokens: Tokens, batch: Batch
 ) -> tuple[jax.Array, ...]:
-    """Logits of one packed batch for every run, no dropout: float32 [R, S, C] each.
+    """Logits of one packed batch for every run, no dropout: float32 [R, G, C] each.
 
     params: whole trees; below the lowest cut they are alike, and those of the first are used. tokens: gathered, [R, W].
     """
-    lowest = min(program.cut for program in programs)
-    models = [bind(program.graph, leaves) for program, leaves in zip(programs, params, strict=True)]
+    lowest = min(column.cut for column in columns)
+    models = [column.bind(leaves) for column, leaves in zip(columns, params, strict=True)]
     state = models[0].trunk(tokens, batch, lowest)
     return tuple(model.top(state, batch, lowest) for model in models)
 
 
-compiled_shared_step = devices.jit(shared_step, static_argnames="programs")
+compiled_shared_step = devices.jit(shared_step, static_argnames="columns")
 
 
 class SharedTrunk:
@@ -57,7 +56,7 @@ class SharedTrunk:
         self.runs = dict(zip(_names(runs), runs, strict=True))
         self.mesh = first.mesh
         self.encoder = text_encoder(first.config, first.model)
-        self.programs = tuple(run.model.program(run.task) for run in runs)
+        self.columns = tuple(run.model.column for run in runs)
         self.params = tuple(run.params for run in runs)
         self.most_rows = max(self.mesh.size, devices.pass_batch_size() // EXAMPLES_PER_ROW)
 
@@ -97,10 +96,9 @@ class SharedTrunk:
         return _Pending(store.num_examples, parts)
 
     def _dispatch(self, store: TokenStore, batch: Batch) -> tuple[jax.Array, ...]:
-        columns = (store.token_id, store.token_type, store.position)
-        tokens = Tokens(*(column[batch.index].astype(np.int32) for column in columns))
+        tokens = Tokens(*(c[batch.index].astype(np.int32) for c in (store.token_id, store.token_type, store.position)))
         on_device = devices.put((tokens, batch), devices.by_row(self.mesh))
-        return compiled_shared_step(self.programs, self.params, *on_device)
+        return compiled_shared_step(self.columns, self.params, *on_device)
 
     def _finish(self, pending: "_Pending") -> Logits:
         found = [np.empty((pending.num_examples, task.num_outputs), np.float32) for task in self.tasks.values()]

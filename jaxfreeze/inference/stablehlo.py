@@ -6,22 +6,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxfreeze import freezing
-from jaxfreeze.data.batches import Batch
-from jaxfreeze.data.tasks import Task
-from jaxfreeze.model.classifier import Tokens
-from jaxfreeze.model.weights import bind
-from jaxfreeze.training.setup import Model
+from jaxfreeze.data.batch import Batch, Tokens
+from jaxfreeze.training.pretrained import Model
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def serialized(model: Model, task: Task, params: freezing.Params) -> bytes:
+def serialized(model: Model, params: freezing.Params) -> bytes:
     """What `jax.export.deserialize` reads: its `call` takes input_ids, token_type_ids and attention_mask, int32 [B, W].
 
     Returns logits, float32 [B, C]. B and W are free; a row begins with its text, and attention_mask is 0 behind it. The
     weights are in it.
     """
-    classifier = bind(model.program(task).graph, {path: np.asarray(leaf) for path, leaf in params.items()})
+    classifier = model.column.bind({path: np.asarray(leaf) for path, leaf in params.items()})
 
     def logits(input_ids: jax.Array, token_type_ids: jax.Array, attention_mask: jax.Array) -> jax.Array:
         place = jnp.broadcast_to(jnp.arange(input_ids.shape[1]), input_ids.shape)  # [B, W]

@@ -1,29 +1,16 @@
 """The column that is fine-tuned, and its one cut: trunk below (frozen), top above (trained)."""
 
 import functools
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxfreeze.arrays import Array
-from jaxfreeze.data.batches import Batch
+from jaxfreeze.data.batch import Batch, Tokens
 from jaxfreeze.model.dropout import dropout
 from jaxfreeze.model.encoder import Embeddings, EncoderConfig, EncoderLayer, Precision, linear
-
-
-class Tokens(NamedTuple):
-    """A token store's columns as the embeddings read them: [T] each, or gathered for a batch, [R, W]."""
-
-    token_id: Array
-    token_type: Array
-    position: Array
-
-    def of(self, batch: Batch) -> "Tokens":
-        """[T] -> [R, W]: one gather (an empty slot, -1, reads some token that nothing looks at)."""
-        return Tokens(*(column[batch.index].astype(jnp.int32) for column in self))
-
 
 State: TypeAlias = Array  # the state at a cut: Tokens at cut 0, else hidden [R, W, D], or [R, S, D] at cut L + 1
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxfreeze.data.batches import Batch
+from jaxfreeze.data.batch import Batch
 from jaxfreeze.model.dropout import dropout, mask_multiplier
 
 

@@ -1,5 +1,7 @@
 """Hugging Face weights <-> parameter tree: one table of names, used in both directions, strict in both."""
 
+import dataclasses
+import functools
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -69,6 +71,35 @@ def bind(graph: nnx.GraphDef, params: dict[str, Array]) -> SequenceClassifier:
     """The classifier with these values."""
     flat: Any = {tuple(int(p) if p.isdigit() else p for p in path.split(".")): leaf for path, leaf in params.items()}
     return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """The architecture and its cut."""
+
+    encoder: EncoderConfig
+    num_outputs: int
+    dtype: str
+    cut: int
+
+    @property
+    def num_layers(self) -> int:
+        """L."""
+        return self.encoder.num_hidden_layers
+
+    @property
+    def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shape and dtype of every parameter, by its path."""
+        return _structure(self.encoder, self.num_outputs, self.dtype)[1]
+
+    def bind(self, params: dict[str, Array]) -> SequenceClassifier:
+        """The classifier with these values."""
+        return bind(_structure(self.encoder, self.num_outputs, self.dtype)[0], params)
+
+
+@functools.cache
+def _structure(encoder: EncoderConfig, num_outputs: int, dtype: str) -> Any:
+    return structure(encoder, num_outputs, Precision(compute=dtype))
 
 
 def hugging_face_name(path: str, model_type: str) -> tuple[str, bool]:

@@ -10,7 +10,7 @@ from jaxfreeze.data.token_store import TextEncoder, tokenize
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.sweep.grid import Group
-from jaxfreeze.training import setup
+from jaxfreeze.training.dataset import read_task
 
 
 def describe_plan(groups: Sequence[Group]) -> None:
@@ -68,7 +68,7 @@ def _epochs(config: TrainConfig, examples: int) -> float:
 
 def _tokens(config: TrainConfig, encoder: EncoderConfig) -> tuple[int, int]:
     """(tokens, examples) of the training rows."""
-    _, train, _ = setup.read_task(config)
+    _, train, _ = read_task(config)
     store = tokenize(
         train,
         TextEncoder(

@@ -1,6 +1,5 @@
 """Runs a sweep: groups of runs over one trunk, side by side where that is faster; a line in results.jsonl for each."""
 
-import dataclasses
 import datetime
 import json
 import os
@@ -14,13 +13,17 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from jaxfreeze import console, devices, freezing, processes
-from jaxfreeze.config import TrainConfig
+from jaxfreeze.config import TrainConfig, as_json
 from jaxfreeze.errors import InputError
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.run_folder import NOT_COMPARED, check_writable
 from jaxfreeze.sweep import results
 from jaxfreeze.sweep.grid import Grid, Group, check_depths
-from jaxfreeze.training.run import Run
+from jaxfreeze.training.experiment import Experiment, alike, begin, compile_steps, evaluate, get_ready, prepare
+from jaxfreeze.training.hooks import LogHook
+from jaxfreeze.training.loop import fit
+from jaxfreeze.training.stopwatch import Stopwatch
+from jaxfreeze.training.summary import result_of
 
 IDENTITY = ("model", "task", "train_file", "trainable_layers", "seed", "learning_rate")
 MEMORY_SHARE = 0.5  # of the free device memory: what runs side by side may take
@@ -116,11 +119,6 @@ def _identity(config: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(config.get(name) for name in IDENTITY)
 
 
-def as_json(config: TrainConfig) -> dict[str, Any]:
-    """A config as it stands in a line."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
 def sweep(
     grid: Grid, folder: Path, dry_run: bool = False, part: Part | None = None, engine: "Engine | None" = None
 ) -> None:
@@ -187,12 +185,13 @@ Engine = Callable[[Sequence[Group], "SweepProgress"], Iterator[Outcome]]
 def make_groups(groups: Sequence[Group], progress: "SweepProgress") -> Iterator[Outcome]:
     """Make the runs of these groups here, one program after the other."""
     for group in groups:
-        run = None
+        experiment = None
         for configs in in_parts(group):
             progress.begin(group, len(configs))
-            alike = run is not None and len(configs) == len(run.configs)
-            run = run.like(configs) if run is not None and alike else Run.prepare(configs)
-            yield train_together(run, progress)
+            watch = Stopwatch()
+            experiment = prepare(configs, watch) if experiment is None else alike(experiment, configs)
+            experiment, outcome = train_together(experiment, watch, progress)
+            yield outcome
         jax.clear_caches()  # on a CPU a program takes hundreds of memory maps, and a process may have 65,530
 
 
@@ -220,37 +219,44 @@ def side_by_side(group: Group) -> int:
     return max(1, min(len(group.runs), int(room // (BYTES_OF_A_PARAMETER * parameters + activations))))
 
 
-def train_together(run: Run, progress: "SweepProgress") -> Outcome:
-    """Train runs side by side, or a single one."""
-    configs = run.configs
-    progress.steps_of(run)
-    before = freezing.digests(run.model.frozen)
-    compiled = run.get_ready()
-    trained = run.train(compiled, progress)
-    freezing.check_unmoved(before, freezing.digests(run.model.frozen))
-    cost = compiled.cost_analysis() or {}
-    flops = cost.get("flops", 0.0) / len(configs)
+def train_together(experiment: Experiment, watch: Stopwatch, progress: "SweepProgress") -> tuple[Experiment, Outcome]:
+    """Train runs side by side, or a single one -> the experiment with its cache filled, and what became of the runs."""
+    progress.steps_of(experiment.total_steps)
+    before = freezing.digests(experiment.model.frozen)
+    state = begin(experiment)
+    experiment = get_ready(experiment, state, watch)
+    cost = compile_steps(experiment, state).cost_analysis() or {}
+    flops = cost.get("flops", 0.0) / len(experiment.configs)
+    log = LogHook(experiment, state, progress)
+    with watch.part("train"):
+        state = fit(experiment, state, [log])
+    with watch.part("load"):
+        freezing.check_unmoved(before, freezing.digests(experiment.model.frozen))
     scored = {}
-    for number in range(len(configs)):
-        if number not in run.diverged:
-            leaves = {p: leaf[number] for p, leaf in trained.items()} if run.side_by_side else trained
-            scored[number] = run.evaluate(leaves)
-    run.watch.begin(None)
+    with watch.part("eval"):
+        for number in range(len(experiment.configs)):
+            if number not in log.diverged:
+                trained = state.trained
+                leaves = {p: leaf[number] for p, leaf in trained.items()} if experiment.side_by_side else trained
+                scored[number] = evaluate(experiment, leaves)
     records = [
         {
-            **run.result(metrics, number),
-            "learning_rate": configs[number].learning_rate,
-            "config": as_json(configs[number]),
+            **result_of(experiment, state.progress, watch, metrics, number),
+            "learning_rate": experiment.configs[number].learning_rate,
+            "config": as_json(experiment.configs[number]),
             "flops_per_step": flops or None,
-            "side_by_side": len(configs),
+            "side_by_side": len(experiment.configs),
             "frozen_digest": freezing.digest_of(before),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         for number, metrics in scored.items()
     ]
-    diverged = [f"{c.task} {c.model} k={c.trainable_layers} seed {c.seed} learning rate {c.learning_rate:g}"
-                for number, c in enumerate(configs) if number in run.diverged]  # fmt: skip
-    return Outcome(records, diverged)
+    diverged = [
+        f"{c.task} {c.model} k={c.trainable_layers} seed {c.seed} learning rate {c.learning_rate:g}"
+        for number, c in enumerate(experiment.configs)
+        if number in log.diverged
+    ]
+    return experiment, Outcome(records, diverged)
 
 
 class SweepProgress:
@@ -280,12 +286,9 @@ class SweepProgress:
         self._now = f"{group.task} on {Path(group.model).name}, k = {group.trainable_layers}"
         self._bar.update(self._task, now=self._now)
 
-    def steps_of(self, run: Run) -> None:
+    def steps_of(self, total_steps: int) -> None:
         """The runs have this many steps."""
-        self._steps = run.total_steps
-
-    def start(self) -> None:
-        """The first step begins now."""
+        self._steps = total_steps
 
     def step(self, step: int, figures: Mapping[str, float]) -> None:
         """After `step` optimizer steps."""

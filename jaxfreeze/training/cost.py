@@ -1,20 +1,21 @@
 """What a training step costs, by XLA's own account of the compiled program."""
 
-import math
-import re
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax.sharding import Mesh
 
-from jaxfreeze import devices, freezing
-from jaxfreeze.data.batches import Batch, Shape
-from jaxfreeze.data.dispatch import Group
-from jaxfreeze.model.classifier import Tokens
-from jaxfreeze.training.step import Data, Program, compiled_train_steps
+from jaxfreeze import freezing
+from jaxfreeze.data.batch import AXES, Batch, Shape, Tokens
+from jaxfreeze.data.dispatch import Dispatch
+from jaxfreeze.model.weights import Column
+from jaxfreeze.objectives import Objective
+from jaxfreeze.training.optimizer import OptimizerConfig, initial_optimizer_state
+from jaxfreeze.training.step import Data, Program, compile_train_steps
+
+SETTINGS = OptimizerConfig(weight_decay=0.01, warmup_ratio=0.1, max_grad_norm=1.0, total_steps=1000)
+"""Of the optimizer whose step is priced; no number in it changes the cost."""
 
 
 class Cost(NamedTuple):
@@ -28,97 +29,57 @@ class Cost(NamedTuple):
     """Memory of the optimizer's state."""
 
 
-COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+def step_cost(
+    column: Column, objective: Objective, labels: freezing.Labels, shape: Shape, cached: bool = False
+) -> Cost:
+    """Compile the step of a policy for batches of one shape, from shapes alone, and read its cost; nothing is run.
+
+    cached: with the trunk cache in device memory, if there is a trunk.
+    """
+    inputs = abstract_inputs(column, objective, labels, shape, cached)
+    program = Program(column, objective, tuple(sorted(labels.items())), SETTINGS, (shape,))
+    compiled = compile_train_steps(program, False, *inputs)  # XLA counts the body of the loop over steps once
+    cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
+    if cost is None or memory is None:
+        raise RuntimeError("this backend of XLA does not report the cost of a compiled program")
+    return Cost(float(cost["flops"]), memory.temp_size_in_bytes, tree_bytes(inputs[1]))
 
 
-def abstract_group(shape: Shape, parts: int = 1) -> Group:
-    """A group of one batch of this shape, its rows shared out among so many devices, without values."""
+def abstract_inputs(
+    column: Column, objective: Objective, labels: freezing.Labels, shape: Shape, cached: bool = False, parts: int = 1
+) -> tuple[Any, ...]:
+    """What `train_steps` takes after its program, without values; parts: devices that share the rows."""
+    trained, frozen = freezing.split(column.shapes, labels)
+    frozen = {path: jax.ShapeDtypeStruct(leaf.shape, column.dtype) for path, leaf in frozen.items()}
+    rate = jax.ShapeDtypeStruct((), jnp.float32)
+    policy = tuple(sorted(labels.items()))
+    state = jax.eval_shape(lambda *inputs: initial_optimizer_state(SETTINGS, policy, *inputs), rate, trained, frozen)
+    numbers = jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((), np.int32)
+    data = abstract_data(column, objective, shape, cached)
+    return trained, state, frozen, data, abstract_dispatch(shape, parts), *numbers
 
-    def of(size: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((1, parts, shape.rows // parts, size), jnp.int32)
 
-    batches = Batch(of(shape.width), of(shape.width), of(shape.segments), of(shape.segments))
-    return Group(batches, jax.ShapeDtypeStruct((1,), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32))
+def abstract_dispatch(shape: Shape, parts: int = 1) -> Dispatch:
+    """A dispatch of one batch of this shape, its rows shared among so many devices, without values."""
+    leaves = {}
+    for name in (name for name, axes in AXES.items() if len(axes) == 2):
+        rows, columns = shape.sizes(name)
+        leaves[name] = jax.ShapeDtypeStruct((1, 1, parts, rows // parts, columns), jnp.int32)
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    return Dispatch(Batch(**leaves), jax.ShapeDtypeStruct((1,), jnp.int32), count)
 
 
-def abstract_data(num_tokens: int, num_examples: int, regression: bool, hidden: tuple[int, str] | None = None) -> Data:
-    """A token store and its labels, without values; hidden: (D, dtype) of a trunk cache with a row for each token."""
+def abstract_data(column: Column, objective: Objective, shape: Shape, cached: bool = False) -> Data:
+    """The data of as many tokens and examples as one batch holds, without values."""
+    num_tokens, num_examples = shape.slots, shape.rows * shape.segments
     columns = (jax.ShapeDtypeStruct((num_tokens,), dtype) for dtype in (jnp.int32, jnp.int8, jnp.int16))
-    label = jax.ShapeDtypeStruct((num_examples,), jnp.float32 if regression else jnp.int32)
-    states = None if hidden is None else jax.ShapeDtypeStruct((num_tokens, hidden[0]), hidden[1])
-    return Data(Tokens(*columns), label, states)
+    data = Data(Tokens(*columns), jax.ShapeDtypeStruct((num_examples,), objective.label_dtype))
+    if not cached or column.cut == 0:
+        return data
+    leaf, rows = ("pooled", num_examples) if column.cut > column.num_layers else ("hidden", num_tokens)
+    return data.with_states(leaf, jax.ShapeDtypeStruct((rows, column.encoder.hidden_size), column.dtype))
 
 
 def tree_bytes(tree: object) -> int:
     """Bytes of all arrays of a tree."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def step_cost(
-    program: Program,
-    optimizer: optax.GradientTransformation,
-    trained: freezing.Params,
-    frozen: freezing.Params,
-    data: Data,
-    group: Group,
-) -> Cost:
-    """Compile the step for these shapes (arrays or ShapeDtypeStructs) and read its cost; nothing is run."""
-    state = jax.eval_shape(optimizer.init, freezing.combine(trained, frozen))
-    compiled = _compile(program, optimizer, trained, state, frozen, data, group)
-    cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
-    if cost is None or memory is None:
-        raise RuntimeError("this backend of XLA does not report the cost of a compiled program")
-    return Cost(float(cost["flops"]), memory.temp_size_in_bytes, tree_bytes(state))
-
-
-def sent_bytes(
-    program: Program,
-    optimizer: optax.GradientTransformation,
-    trained: freezing.Params,
-    frozen: freezing.Params,
-    data: Data,
-    shape: Shape,
-    mesh: Mesh,
-) -> dict[str, int]:
-    """Bytes that a device gives to each kind of collective in one step, read from the program compiled for a mesh."""
-
-    def everywhere(tree: Any) -> Any:
-        sharding = devices.replicated(mesh)
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
-
-    group = abstract_group(shape, mesh.size)
-    batches = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=devices.by_part(mesh, 1)), group.batches
-    )
-    state = jax.eval_shape(optimizer.init, freezing.combine(trained, frozen))
-    compiled = _compile(
-        program, optimizer, everywhere(trained), everywhere(state), everywhere(frozen), everywhere(data),
-        group._replace(batches=batches),
-    )  # fmt: skip
-    return collectives(compiled.as_text() or "")
-
-
-def collectives(text: str) -> dict[str, int]:
-    """Bytes of the results of each kind of collective in the text of a compiled program, the body of a loop once."""
-    total = dict.fromkeys(COLLECTIVES, 0)
-    kinds = "|".join(COLLECTIVES)
-    for results, kind in re.findall(rf"= (.*?) ({kinds})(?:-start)?\(", text):
-        for dtype, sizes in re.findall(r"([a-z]+\d+)\[([\d,]*)\]", results):
-            count = math.prod(int(size) for size in sizes.split(",") if size)
-            total[kind] += count * max(1, int(re.sub(r"\D", "", dtype)) // 8)
-    return {kind: size for kind, size in total.items() if size}
-
-
-def _compile(
-    program: Program,
-    optimizer: optax.GradientTransformation,
-    trained: freezing.Params,
-    state: optax.OptState,
-    frozen: freezing.Params,
-    data: Data,
-    group: Group,
-) -> jax.stages.Compiled:
-    """XLA counts the body of the loop over steps once."""
-    numbers = jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((), np.int32)
-    lowered = compiled_train_steps.lower(program, optimizer, trained, state, frozen, data, group, *numbers)
-    return lowered.compile(devices.compiler_options())

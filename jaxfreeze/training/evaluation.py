@@ -1,22 +1,24 @@
-"""One pass over a split without training: logits in the order of the store, and GLUE's metrics."""
+"""One pass over a split without training: logits in the order of the store, and the task's metrics."""
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxfreeze import devices, freezing, metrics
-from jaxfreeze.data.batches import Batch, evaluation_batches
+from jaxfreeze import devices, freezing
+from jaxfreeze.data.batch import Batch
+from jaxfreeze.data.batches import evaluation_batches
 from jaxfreeze.data.tasks import Task
-from jaxfreeze.training.setup import Dataset
-from jaxfreeze.training.step import Program, compiled_predict_step
+from jaxfreeze.model.weights import Column
+from jaxfreeze.training.dataset import Dataset
+from jaxfreeze.training.step import compiled_predict_step
 
 
-def predict(program: Program, params: freezing.Params, dataset: Dataset, mesh: Mesh) -> np.ndarray:
+def predict(column: Column, params: freezing.Params, dataset: Dataset, mesh: Mesh) -> np.ndarray:
     """Logits of every example: float32 [E, C]."""
     finished: list[tuple[Batch, jax.Array]] = []
     for batch in evaluation_batches(dataset.store, devices.pass_batch_size(), mesh.size):
         device_batch = devices.put(dataset.complete(batch, mesh), devices.by_row(mesh))
-        finished.append((batch, compiled_predict_step(program, params, dataset.data, device_batch)))
+        finished.append((batch, compiled_predict_step(column, params, dataset.data, device_batch)))
     result = np.full((dataset.store.num_examples, finished[0][1].shape[-1]), np.nan, np.float32)
     for batch, logits in finished:
         real = batch.example >= 0
@@ -27,5 +29,5 @@ def predict(program: Program, params: freezing.Params, dataset: Dataset, mesh: M
 def score(task: Task, dataset: Dataset, logits: np.ndarray) -> dict[str, float]:
     """The task's metrics on one validation split; those of MNLI's second split carry its name."""
     suffix = "_mismatched" if dataset.name.endswith("_mismatched") else ""
-    values = metrics.compute(task.metrics, logits, np.asarray(dataset.store.label))
+    values = task.objective.score(logits, np.asarray(dataset.store.label))
     return {f"{name}{suffix}": value for name, value in values.items()}

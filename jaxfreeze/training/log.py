@@ -1,10 +1,10 @@
 """What a run writes down as it goes: log.jsonl, TensorBoard events, and the progress line."""
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -14,24 +14,19 @@ from jaxfreeze import console
 from jaxfreeze.run_folder import RunFolder
 
 
-class Journal:
-    """One line a logged step or evaluation, in three places at once. Used as a context manager."""
+class RunLog:
+    """One line for each logged step and each evaluation, in three places at once. Used as a context manager."""
 
-    def __init__(self, folder: RunFolder, total_steps: int, step: int = 0, size: int = 0) -> None:
-        """step, size: where the run begins, and the bytes of log.jsonl up to there; what came later is dropped."""
+    def __init__(self, folder: RunFolder, total_steps: int, step: int = 0) -> None:
+        """step: the one after which the run begins; lines of later steps, from before it was stopped, are dropped."""
         self._log = folder.log.open("a", encoding="utf-8")
-        self._log.truncate(size)
+        self._log.truncate(_size_up_to(folder.log, step, total_steps))
         events = folder.path / "events"
         if step == 0:
             shutil.rmtree(events, ignore_errors=True)
         self._events = SummaryWriter(str(events), flush_secs=10, purge_step=step + 1 if step else None)
         self._line = console.ProgressLine(total_steps, step)
         self._start = time.perf_counter()
-
-    @property
-    def size(self) -> int:
-        """Bytes of log.jsonl."""
-        return os.fstat(self._log.fileno()).st_size
 
     def __enter__(self) -> Self:
         return self
@@ -42,11 +37,6 @@ class Journal:
         self._line.close()
         self._events.close()
         self._log.close()
-
-    def start(self) -> None:
-        """The first step begins now: the clock and the time left count from here, compilation is behind."""
-        self._start = time.perf_counter()
-        self._line.start()
 
     def step(self, step: int, figures: Mapping[str, float]) -> None:
         """After `step` optimizer steps: loss, learning_rate, grad_norm, examples_per_second."""
@@ -64,3 +54,19 @@ class Journal:
         self._log.flush()
         for name, value in figures.items():
             self._events.add_scalar(f"{kind}/{name}", value, step)
+
+
+def _size_up_to(log: Path, step: int, total_steps: int) -> int:
+    """Bytes of the lines of a log.jsonl that were written before the checkpoint of this step.
+
+    The last evaluation comes after the last checkpoint. A line that was cut off does not count.
+    """
+    size = 0
+    for line in log.read_bytes().splitlines(keepends=True) if step else []:
+        if not line.endswith(b"\n"):
+            break
+        about = json.loads(line)
+        if about["step"] > step or (about["kind"] == "validation" and about["step"] == total_steps):
+            break
+        size += len(line)
+    return size

@@ -1,18 +1,44 @@
-"""One run from config to metrics.json: the disk, the journal, the proof of freezing, and what a person is told."""
+"""One run from its config to metrics.json, read from top to bottom; and the loop over the steps."""
 
-import functools
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxfreeze import console, devices, freezing, processes
+import numpy as np
+
+from jaxfreeze import console, freezing, processes
 from jaxfreeze.config import TrainConfig
+from jaxfreeze.data.dispatch import prefetch
 from jaxfreeze.run_folder import RunFolder, write_json
+from jaxfreeze.training import experiment as experiments
 from jaxfreeze.training import signals
-from jaxfreeze.training.keeper import Keeper
-from jaxfreeze.training.log import Journal
-from jaxfreeze.training.parameter_table import parameter_table
-from jaxfreeze.training.run import Run
+from jaxfreeze.training.checkpoint import CheckpointWriter
+from jaxfreeze.training.experiment import Experiment, TrainState
+from jaxfreeze.training.hooks import EvaluationHook, Hook, LogHook
+from jaxfreeze.training.log import RunLog
+from jaxfreeze.training.saving import SavingHook, resume
+from jaxfreeze.training.step import Metrics
+from jaxfreeze.training.stopwatch import Stopwatch
+from jaxfreeze.training.summary import conclude, introduce, result_of
+
+
+def fit(experiment: Experiment, state: TrainState, hooks: Sequence[Hook]) -> TrainState:
+    """Every step that is left. After each dispatch the hooks are given the state, in their order."""
+    steps = experiments.compile_steps(experiment, state)  # found, if it was compiled before
+    frozen, data = experiment.model.frozen, experiment.train_set.data
+    for batches, dispatch in prefetch(experiments.dispatches(experiment, state.progress.steps)):
+        done = state.progress.steps
+        trained, optimizer_state, metrics = steps(
+            state.trained, state.optimizer_state, frozen, data, dispatch, experiment.seeds, np.int32(done)
+        )
+        new = Metrics(*(values[..., : len(batches)] for values in metrics))
+        unlogged = (*state.unlogged, new) if done % experiment.config.log_every else (new,)
+        progress = state.progress.after(batches, len(experiment.configs))
+        state = TrainState(trained, optimizer_state, progress, unlogged)
+        for hook in hooks:
+            hook(state)
+    return state
 
 
 def finetune(config: TrainConfig) -> dict[str, Any]:
@@ -22,81 +48,55 @@ def finetune(config: TrainConfig) -> dict[str, Any]:
     after a signal.
     """
     with processes.ending_with_the_others():
-        return _finetune_here(config)
-
-
-def _finetune_here(config: TrainConfig) -> dict[str, Any]:
-    console.console.quiet = not processes.is_first()
-    folder = RunFolder(config.run_folder)
-    finished = processes.on_first_process(lambda: folder.read(folder.metrics) if folder.is_finished(config) else None)
-    if finished is not None:
-        console.say(f"{folder.path}: this run is finished; --overwrite runs it again")
-        return finished
-    with signals.handled() as received, tempfile.TemporaryDirectory() as elsewhere:
-        # What every process writes counts in the first one alone: the others write to a folder that goes.
-        return _finetune(config, folder if processes.is_first() else RunFolder(Path(elsewhere) / "run"), received)
+        console.console.quiet = not processes.is_first()
+        folder = RunFolder(config.run_folder)
+        finished = processes.on_first_process(
+            lambda: folder.read(folder.metrics) if folder.is_finished(config) else None
+        )
+        if finished is not None:
+            console.say(f"{folder.path}: this run is finished; --overwrite runs it again")
+            return finished
+        with signals.handled() as received, tempfile.TemporaryDirectory() as elsewhere:
+            # What every process writes counts in the first one alone: the others write to a folder that goes.
+            return _finetune(config, folder if processes.is_first() else RunFolder(Path(elsewhere) / "run"), received)
 
 
 def _finetune(config: TrainConfig, folder: RunFolder, received: signals.Signals) -> dict[str, Any]:
-    run = Run.prepare([config])
-    processes.together(lambda: folder.create(config))
-    introduce(run)
-    before = freezing.digests(run.model.frozen)
-    keeper = Keeper(run, folder, received, before)
-    if keeper.go_on():
-        console.say(f"going on after step {run.progress.steps:,} of {run.total_steps:,}")
-    steps = run.get_ready()
-    with keeper.writer, Journal(folder, run.total_steps, run.progress.steps, keeper.log_bytes) as journal:
-        with received.saving():
-            trained = run.train(steps, journal, functools.partial(keeper.after_dispatch, journal))
-        run.watch.begin("load")
-        after = freezing.digests(run.model.frozen)
-        write_json(folder.freeze, freezing.audit(run.model.policy.labels, run.model.params(trained), before, after))
-        freezing.check_unmoved(before, after)
-        keeper.finish(journal, trained)
-        metrics = run.evaluate(trained)
-        journal.evaluation(run.total_steps, metrics)
-    run.watch.begin(None)
-    result = run.result(metrics)
+    watch = Stopwatch()
+    experiment = experiments.prepare([config], watch)
+    with processes.shared_errors():
+        folder.create(config)
+    introduce(experiment)
+
+    frozen_digests = freezing.digests(experiment.model.frozen)
+    writer = CheckpointWriter(folder.checkpoints, config.keep_last)
+    state, best_score = resume(experiment, experiments.begin(experiment), writer, watch, frozen_digests)
+    if state.progress.steps:
+        console.say(f"going on after step {state.progress.steps:,} of {experiment.total_steps:,}")
+    experiment = experiments.get_ready(experiment, state, watch)
+
+    with writer, RunLog(folder, experiment.total_steps, state.progress.steps) as log:
+        saving = SavingHook(experiment, writer, received, watch, frozen_digests, best_score)
+        hooks: list[Hook] = [
+            LogHook(experiment, state, log),
+            EvaluationHook(experiment, watch, log, saving.evaluated),
+            saving,
+        ]
+        with received.saving(), watch.part("train"):
+            state = fit(experiment, state, hooks)
+        with watch.part("load"):
+            after = freezing.digests(experiment.model.frozen)
+            params = experiment.model.params(state.trained)
+            audit = freezing.audit(experiment.model.labels, params, frozen_digests, after)
+            write_json(folder.freeze, audit)
+            freezing.check_unmoved(frozen_digests, after)
+            saving.finish(state)
+        with watch.part("eval"):
+            metrics = experiments.evaluate(experiment, state.trained)
+        log.evaluation(experiment.total_steps, metrics)
+
+    result = result_of(experiment, state.progress, watch, metrics)
     write_json(folder.metrics, result)
-    keeper.writer.keep({run.total_steps, keeper.writer.best})
-    conclude(run, result, folder)
+    writer.keep({experiment.total_steps, writer.best})
+    conclude(experiment, result, folder)
     return result
-
-
-def introduce(run: Run) -> None:
-    """Say what will be done."""
-    model, store = run.model, run.train_set.store
-    counts, layers = model.parameter_counts(), model.encoder.num_hidden_layers
-    console.say(
-        f"{run.config.task} on {run.config.model}: {store.num_examples:,} examples, {store.num_tokens:,} tokens, "
-        f"{run.total_steps:,} steps on {devices.describe(run.mesh)}, {run.config.dtype}"
-    )
-    if model.fresh:
-        console.say(f"drawn at random, not in the pretrained files: {', '.join(model.fresh)}")
-    console.say(run.cache.description)
-    console.say(
-        f"{counts['trainable']:,} of {counts['total']:,} parameters train; the cut is "
-        f"{freezing.describe_cut(model.policy.cut, layers)}"
-    )
-
-
-def conclude(run: Run, result: dict[str, Any], folder: RunFolder) -> None:
-    """Say what came out."""
-    seconds, model = result["seconds"], run.model
-    shapes = {path: leaf.shape for path, leaf in model.params().items()}
-    table = parameter_table(
-        shapes, model.policy.labels, model.encoder.num_hidden_layers, frozen="frozen, bits unchanged"
-    )
-    console.console.print(table)
-    console.say(f"{run.config.task} validation: {console.metrics_line(result['metrics'])}")
-    console.say(
-        f"{seconds['total']:.0f} s in all: load {seconds['load']:.0f}, tokenize {seconds['tokenize']:.0f}, "
-        f"trunk cache {seconds['cache']:.0f}, "
-        f"compile {seconds['compile']:.0f}, train {seconds['train']:.0f}, evaluate {seconds['eval']:.0f}; "
-        f"{result['examples_per_second']:,.0f} examples/s"
-    )
-    console.say(f"frozen parameters: {result['parameters']['frozen']:,}, bits unchanged")
-    kept, whole = (4 * result["parameters"][name] / 1e6 for name in ("trainable", "total"))
-    console.say(f"checkpoint: {kept:,.1f} MB, the trained parameters only (the whole model would take {whole:,.1f} MB)")
-    console.say(f"run folder: {folder.path}")

@@ -1,7 +1,8 @@
 """AdamW with warm-up, linear decay and clipping for the trained leaves; nothing at all for the frozen ones."""
 
+import dataclasses
+import functools
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,10 @@ import optax
 from jaxfreeze import freezing
 
 
-class OptimizerConfig(NamedTuple):
-    """What steers the optimizer."""
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """What steers the optimizer, but for the peak learning rate, which is part of its state."""
 
-    learning_rate: float
-    """Peak learning rate."""
     weight_decay: float
     """Decoupled weight decay, not on biases and LayerNorms."""
     warmup_ratio: float
@@ -25,14 +25,11 @@ class OptimizerConfig(NamedTuple):
     """Steps after which the learning rate is 0."""
 
 
-def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
-    """Linear from 0 over the warm-up, then linear to 0 (get_linear_schedule_with_warmup of Hugging Face)."""
-    shape = _shape_of_schedule(config)
-    return lambda step: config.learning_rate * shape(step)
+def schedule(config: OptimizerConfig) -> optax.Schedule:
+    """The learning rate by step, for a peak of 1: linear from 0 over the warm-up, then linear to 0.
 
-
-def _shape_of_schedule(config: OptimizerConfig) -> optax.Schedule:
-    """The schedule for a peak of 1."""
+    As get_linear_schedule_with_warmup of Hugging Face has it.
+    """
     warmup_steps = math.ceil(config.warmup_ratio * config.total_steps)
     rise = optax.schedules.linear_schedule(0.0, 1.0, warmup_steps)
     fall = optax.schedules.linear_schedule(1.0, 0.0, max(1, config.total_steps - warmup_steps))
@@ -44,7 +41,8 @@ def decays(path: str) -> bool:
     return not path.endswith(".bias") and ".layer_norm." not in path
 
 
-def make_optimizer(config: OptimizerConfig, labels: freezing.Labels) -> optax.GradientTransformation:
+@functools.cache
+def make_optimizer(config: OptimizerConfig, labels: freezing.LabelTuple) -> optax.GradientTransformation:
     """The policy as one optimizer over the whole tree; clipping, Adam and weight decay live in the trained group.
 
     The peak learning rate is kept in the optimizer's state (an update is proportional to it), not in the program: runs
@@ -53,20 +51,33 @@ def make_optimizer(config: OptimizerConfig, labels: freezing.Labels) -> optax.Gr
     trained_group = optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
         optax.adamw(
-            _shape_of_schedule(config),
+            schedule(config),
             b1=0.9,
             b2=0.999,
             eps=1e-8,
             weight_decay=config.weight_decay,
             mask=lambda params: {path: decays(path) for path in params},
         ),
-        optax.inject_hyperparams(optax.scale)(step_size=config.learning_rate),
+        optax.inject_hyperparams(optax.scale)(step_size=1.0),
     )
-    return freezing.partition(trained_group, labels)
+    return freezing.partition(trained_group, dict(labels))
+
+
+def initial_optimizer_state(
+    config: OptimizerConfig,
+    labels: freezing.LabelTuple,
+    learning_rate: jax.Array,
+    trained: freezing.Params,
+    frozen: freezing.Params,
+) -> optax.OptState:
+    """The optimizer's state before the first step; learning_rate: float32, the peak."""
+    state = make_optimizer(config, labels).init(freezing.combine(trained, frozen))
+    return optax.tree.set(state, step_size=learning_rate)
 
 
 def apply_gradients(
-    optimizer: optax.GradientTransformation,
+    config: OptimizerConfig,
+    labels: freezing.LabelTuple,
     gradients: freezing.Params,
     optimizer_state: optax.OptState,
     trained: freezing.Params,
@@ -79,7 +90,7 @@ def apply_gradients(
     removes the zeros.
     """
     zeros = jax.tree.map(jnp.zeros_like, frozen)
-    updates, optimizer_state = optimizer.update(
+    updates, optimizer_state = make_optimizer(config, labels).update(
         freezing.combine(gradients, zeros), optimizer_state, freezing.combine(trained, frozen)
     )
     return optax.apply_updates(trained, {path: updates[path] for path in trained}), optimizer_state

@@ -1,178 +1,209 @@
-"""The whole idea: the frozen tree is an argument of the step, never a result; gradients are of the trained tree."""
+"""The whole idea: gradients are taken of the trained leaves alone; the frozen ones go in and never come out.
+
+Letters of the axes: R rows, W slots, G segments, D width, C classes, T tokens, E examples, K steps in one dispatch,
+M parts of a batch, S runs side by side.
+"""
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from flax import nnx
 
 from jaxfreeze import devices, freezing
 from jaxfreeze.arrays import Array
-from jaxfreeze.data.batches import Batch, Shape
-from jaxfreeze.data.dispatch import Group, unstack
-from jaxfreeze.model.classifier import SequenceClassifier, State, Tokens
+from jaxfreeze.data.batch import Batch, Shape, Tokens
+from jaxfreeze.data.dispatch import Dispatch, in_its_shape
+from jaxfreeze.model.classifier import SequenceClassifier, State
 from jaxfreeze.model.dropout import dropout_seeds
-from jaxfreeze.model.weights import bind
-from jaxfreeze.training.optimizer import apply_gradients
+from jaxfreeze.model.weights import Column
+from jaxfreeze.objectives import Objective
+from jaxfreeze.training.optimizer import OptimizerConfig, apply_gradients
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What is fixed when a step is compiled."""
+    """What is fixed when a training step is compiled. Equal by value, so that equal programs are compiled once."""
 
-    graph: nnx.GraphDef
-    num_layers: int
-    cut: int
-    regression: bool
+    column: Column
+    """The architecture and its cut."""
+    objective: Objective
+    """The kind of label, which has the loss."""
+    labels: freezing.LabelTuple
+    """The policy: trained or frozen, for every path."""
+    optimizer: OptimizerConfig
+    shapes: tuple[Shape, ...]
+    """The shapes that a batch may have."""
     frozen_dropout: bool = False
-    shapes: tuple[Shape, ...] = ()  # of training batches
-    side_by_side: bool = (
-        False  # S runs at once: trained leaves, optimizer state, batches and seeds have an axis S first
-    )
-    accumulate: int = 1  # M parts of a batch, one after the other: batches have an axis M, after S
-    remat: bool = False  # compute activations again for the gradients, not keep them
+    """Whether there is dropout below the cut."""
+    accumulate: int = 1
+    """M: the parts of a batch, computed in turn."""
+    remat: bool = False
+    """Whether activations are computed again for the gradients, not kept."""
 
 
 class Data(NamedTuple):
-    """A split on the device."""
+    """A split on the devices."""
 
     tokens: Tokens  # [T] each
-    label: Array  # int32 [E] classes, or float32 [E] scores
-    hidden: Array | None = None  # the trunk cache: [T, D] the state at the cut, or [E, D] if only the head is above it
+    label: Array  # [E, ...], as the objective has it
+    hidden: Array | None = None  # [T, D] the trunk cache: the state of each token at the cut
+    pooled: Array | None = None  # [E, D] or, below the head alone, of each example's first token
+
+    def with_states(self, leaf: str, states: Array) -> "Data":
+        """The same with a trunk cache: `hidden` or `pooled`."""
+        changes: dict[str, Any] = {leaf: states}
+        return self._replace(**changes)
 
 
 class Metrics(NamedTuple):
-    """What one step reports."""
+    """What a step reports."""
 
-    loss: jax.Array  # mean over the batch's examples, float32
-    grad_norm: jax.Array  # global norm over the trained leaves before clipping, float32
+    loss: jax.Array  # float32, mean over the batch's examples
+    grad_norm: jax.Array  # float32, global norm over the trained leaves before clipping
 
 
 def state_at_cut(
-    program: Program, model: SequenceClassifier, data: Data, batch: Batch, seeds: jax.Array | None
+    column: Column, model: SequenceClassifier, data: Data, batch: Batch, seeds: jax.Array | None = None
 ) -> State:
-    """The state at the cut for one batch: read on the host, or gathered from the cache, or computed by the trunk."""
+    """The state at the cut for one batch: as the host read it, or gathered from the cache, or computed by the trunk."""
     if batch.hidden is not None:
         return batch.hidden
+    if batch.pooled is not None:
+        return batch.pooled
     if data.hidden is not None:
-        return data.hidden[batch.example if program.cut > program.num_layers else batch.index]
-    return model.trunk(data.tokens.of(batch), batch, program.cut, seeds if program.frozen_dropout else None)
-
-
-def example_losses(logits: jax.Array, label: jax.Array, regression: bool) -> jax.Array:
-    """Squared error of one output, or cross-entropy: logits [..., C], label [...] -> [...] float32."""
-    if regression:
-        return jnp.square(logits[..., 0] - label)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, label)
+        return data.hidden[batch.index]  # [R, W, D]
+    if data.pooled is not None:
+        return data.pooled[batch.example]  # [R, G, D]
+    return model.trunk(data.tokens.of(batch), batch, column.cut, seeds)
 
 
 def loss_and_gradients(
     program: Program, trained: freezing.Params, frozen: freezing.Params, data: Data, batch: Batch, seeds: jax.Array
 ) -> tuple[jax.Array, freezing.Params]:
-    """Mean loss of one packed batch, and its gradients: of the trained tree, and of nothing else."""
+    """Mean loss of one packed batch, leaves [M, R, ...], and its gradients: of the trained leaves and nothing else."""
     count = jnp.sum(batch.example >= 0)
 
     def loss_of(trained: freezing.Params, part: Batch) -> jax.Array:
-        model = bind(program.graph, freezing.combine(trained, frozen))
-        state = state_at_cut(program, model, data, part, seeds)
-        logits = model.top(state, part, program.cut, seeds, program.remat)  # [R, S, C]
-        losses = example_losses(logits, data.label[part.example], program.regression)  # [R, S]
+        model = program.column.bind(freezing.combine(trained, frozen))
+        state = state_at_cut(program.column, model, data, part, seeds if program.frozen_dropout else None)
+        logits = model.top(state, part, program.column.cut, seeds, program.remat)  # [R, G, C]
+        losses = program.objective.loss(logits, data.label[part.example])  # [R, G]
         return jnp.sum(jnp.where(part.example >= 0, losses, 0.0)) / count
 
     differentiate = jax.value_and_grad(loss_of)
     if program.accumulate == 1:
-        return differentiate(trained, batch)
+        return differentiate(trained, jax.tree.map(lambda leaf: leaf[0], batch))
     nothing = (jnp.float32(0), jax.tree.map(jnp.zeros_like, trained))
-    total, _ = jax.lax.scan(lambda sum_, part: (jax.tree.map(jnp.add, sum_, differentiate(trained, part)), None),
+    total, _ = jax.lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, differentiate(trained, part)), None),
                             nothing, batch)  # fmt: skip
     return total
 
 
-def over_runs(program: Program, function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
-    """The function of one run, or the same for the runs that are trained side by side."""
-    return jax.vmap(function, in_axes) if program.side_by_side else function
-
-
 def train_step(
     program: Program,
-    optimizer: optax.GradientTransformation,
     trained: freezing.Params,
     optimizer_state: optax.OptState,
     frozen: freezing.Params,
     data: Data,
-    group: Group,
+    dispatch: Dispatch,
     number: jax.Array,
     seed: jax.Array,
     step: jax.Array,
 ) -> tuple[freezing.Params, optax.OptState, Metrics]:
-    """One optimizer step on batch `number` of a group -> (trained, optimizer state, metrics). `frozen` only goes in."""
-
-    def seeds_of(seed: jax.Array) -> jax.Array:
-        return dropout_seeds(jax.random.fold_in(jax.random.key(seed), step), program.num_layers)
-
-    seeds = over_runs(program, seeds_of)(seed)
-    differentiate = over_runs(program, functools.partial(loss_and_gradients, program), (0, None, None, 0, 0))
-    update = over_runs(program, functools.partial(apply_gradients, optimizer), (0, 0, 0, None))
-
-    def in_shape(shape: Shape) -> tuple[jax.Array, freezing.Params]:
-        return differentiate(trained, frozen, data, unstack(group, number, shape), seeds)
-
-    branches = [functools.partial(in_shape, shape) for shape in program.shapes]
-    loss, gradients = jax.lax.switch(group.shape_number[number], branches)
-    trained, optimizer_state = update(gradients, optimizer_state, trained, frozen)
-    return trained, optimizer_state, Metrics(loss, over_runs(program, optax.tree.norm)(gradients))
+    """One optimizer step on batch `number` of a dispatch -> (trained, optimizer state, metrics)."""
+    seeds = dropout_seeds(jax.random.fold_in(jax.random.key(seed), step), program.column.num_layers)
+    loss, gradients = in_its_shape(
+        dispatch,
+        number,
+        program.shapes,
+        lambda batch: loss_and_gradients(program, trained, frozen, data, batch, seeds),
+    )
+    trained, optimizer_state = apply_gradients(
+        program.optimizer, program.labels, gradients, optimizer_state, trained, frozen
+    )
+    return trained, optimizer_state, Metrics(loss, optax.tree.norm(gradients))
 
 
 def train_steps(
     program: Program,
-    optimizer: optax.GradientTransformation,
     trained: freezing.Params,
     optimizer_state: optax.OptState,
     frozen: freezing.Params,
     data: Data,
-    group: Group,
+    dispatch: Dispatch,
     seed: jax.Array,
     first_step: jax.Array,
 ) -> tuple[freezing.Params, optax.OptState, Metrics]:
-    """A step for each batch of the group, in one dispatch; metrics are [K], or [K, S] side by side.
+    """A step for each batch of a dispatch; the metrics are [K] each.
 
-    seed: uint32, or [S] side by side, from which every step's dropout comes.
+    seed: uint32, from which every step's dropout comes. first_step: int32, the steps before these.
     """
 
     def body(number: jax.Array, carry: Any) -> Any:
         trained, state, metrics = carry
         trained, state, new = train_step(
-            program, optimizer, trained, state, frozen, data, group, number, seed, first_step + number
+            program, trained, state, frozen, data, dispatch, number, seed, first_step + number
         )
         return trained, state, jax.tree.map(lambda all_, one: all_.at[number].set(one), metrics, new)
 
-    nothing = jnp.zeros(group.shape_number.shape + seed.shape, jnp.float32)
-    return jax.lax.fori_loop(0, group.count, body, (trained, optimizer_state, Metrics(nothing, nothing)))
+    nothing = jnp.zeros(dispatch.shape_number.shape, jnp.float32)
+    return jax.lax.fori_loop(0, dispatch.count, body, (trained, optimizer_state, Metrics(nothing, nothing)))
 
 
-def predict_step(program: Program, params: freezing.Params, data: Data, batch: Batch) -> jax.Array:
-    """Logits of one packed batch, no dropout: float32 [R, S, C]."""
-    model = bind(program.graph, params)
-    return model.top(state_at_cut(program, model, data, batch, None), batch, program.cut)
+SIDE_BY_SIDE: Any = (0, 0, None, None, Dispatch(0, None, None), 0, None)  # type: ignore[arg-type]
+"""Which inputs of `train_steps` begin with an axis S where runs are trained side by side; so do all its results."""
 
 
-def trunk_step(program: Program, start: int, params: freezing.Params, data: Data, batch: Batch) -> State:
-    """The state at the cut of one packed batch, no dropout: what the trunk cache keeps.
+def predict_step(column: Column, params: freezing.Params, data: Data, batch: Batch) -> jax.Array:
+    """Logits of one packed batch, without dropout: float32 [R, G, C]."""
+    model = column.bind(params)
+    return model.top(state_at_cut(column, model, data, batch), batch, column.cut)
+
+
+def trunk_step(column: Column, start: int, params: freezing.Params, data: Data, batch: Batch) -> State:
+    """The state at the cut of one packed batch, without dropout: what the trunk cache keeps.
 
     start: the cut at which `data` or `batch` holds the state already; 0: from the tokens.
     """
-    model = bind(program.graph, params)
-    state = state_at_cut(dataclasses.replace(program, cut=start), model, data, batch, None)
-    return model.blocks(state, batch, start, program.cut, None)
+    model = column.bind(params)
+    state = state_at_cut(dataclasses.replace(column, cut=start), model, data, batch)
+    return model.blocks(state, batch, start, column.cut, None)
 
 
-compile_train_steps = functools.partial(
-    jax.jit, train_steps, static_argnames=("program", "optimizer"), donate_argnames=("trained", "optimizer_state")
-)
-compiled_train_steps = compile_train_steps()
-compiled_predict_step = devices.jit(predict_step, static_argnames="program")
-compiled_trunk_step = devices.jit(trunk_step, static_argnames=("program", "start"))
+compiled_predict_step = devices.jit(predict_step, static_argnames="column")
+compiled_trunk_step = devices.jit(trunk_step, static_argnames=("column", "start"))
+
+
+def compile_train_steps(program: Program, side_by_side: bool, *inputs: Any) -> jax.stages.Compiled:
+    """`train_steps` compiled for inputs of these shapes and places; they may be jax.ShapeDtypeStructs.
+
+    Trained leaves and optimizer state are donated, and come back in the places they had. What was compiled for equal
+    programs and inputs before in this process is found again: nothing is traced.
+    """
+    return _compile_train_steps(program, side_by_side, *abstract(inputs))
+
+
+@functools.lru_cache(maxsize=16)  # a program on a CPU takes hundreds of memory maps, and a process may have 65,530
+def _compile_train_steps(
+    program: Program, side_by_side: bool, leaves: tuple[jax.ShapeDtypeStruct, ...], tree: Any
+) -> jax.stages.Compiled:
+    inputs = jax.tree.unflatten(tree, leaves)
+    kept = jax.tree.map(lambda leaf: leaf.sharding, inputs[:2])
+    function = functools.partial(train_steps, program)
+    over_runs = jax.vmap(function, SIDE_BY_SIDE) if side_by_side else function
+    steps = jax.jit(over_runs, donate_argnums=(0, 1), out_shardings=(*kept, devices.replicated_like(inputs[0])))
+    return steps.lower(*inputs).compile(devices.compiler_options())
+
+
+def abstract(inputs: Any) -> tuple[tuple[jax.ShapeDtypeStruct, ...], Any]:
+    """Shapes, dtypes and places of the arrays of a tree, and its structure: a key of a compiled program."""
+
+    def leaf(array: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(np.shape(array), array.dtype, sharding=getattr(array, "sharding", None))
+
+    leaves, tree = jax.tree.flatten(inputs)
+    return tuple(map(leaf, leaves)), tree

@@ -10,19 +10,11 @@ import numpy as np
 import pytest
 
 from jaxfreeze.data import batches
-from jaxfreeze.data.batches import (
-    CHUNK,
-    Batch,
-    BatchPlan,
-    Shape,
-    choose_shapes,
-    evaluation_batches,
-    full_rows,
-    pack,
-    rows_within,
-    shuffled_batches,
-)
+from jaxfreeze.data.batch import Batch, Shape
+from jaxfreeze.data.batches import CHUNK, BatchPlan, evaluation_batches, shuffled_batches
+from jaxfreeze.data.packing import full_rows, pack, rows_within
 from jaxfreeze.data.readers import read_split
+from jaxfreeze.data.shapes import choose_shapes
 from jaxfreeze.data.tasks import get_task
 from jaxfreeze.data.token_store import TextEncoder, TokenStore, tokenize
 from jaxfreeze.model import source

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxfreeze.data.batch import Tokens
 from jaxfreeze.model import encoder, weights
-from jaxfreeze.model.classifier import Tokens
 from jaxfreeze.model.dropout import SITES_PER_BLOCK, dropout, dropout_seeds, mask_multiplier, mix
 from jaxfreeze.model.encoder import Precision
 from jaxfreeze.model.hub import read_config

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxfreeze.data.batch import Tokens
 from jaxfreeze.model import weights
-from jaxfreeze.model.classifier import Tokens
 from jaxfreeze.model.encoder import Precision
 from jaxfreeze.model.hub import read_config
 from tests import reference

@@ -9,7 +9,7 @@ import pytest
 
 from jaxfreeze import devices
 from jaxfreeze.config import TrainConfig
-from jaxfreeze.data.batches import Batch, Shape, Tokens
+from jaxfreeze.data.batch import Batch, Shape, Tokens
 from jaxfreeze.freezing import cut_of, label_layers
 from jaxfreeze.model.encoder import EncoderConfig, Precision
 from jaxfreeze.model.weights import bind, structure

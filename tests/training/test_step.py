@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from jaxfreeze import devices, freezing
+from jaxfreeze.data.batch import Tokens
 from jaxfreeze.data.dispatch import shape_of, stack
 from jaxfreeze.model import weights
-from jaxfreeze.model.classifier import Tokens
 from jaxfreeze.model.encoder import Precision
 from jaxfreeze.model.hub import read_config
 from jaxfreeze.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer

@@ -1,0 +1,62 @@
+"""The rows of a run: the task and its splits, read and checked; each split tokenised and put on the devices."""
+
+import dataclasses
+from pathlib import Path
+
+from jax.sharding import Mesh
+
+from jaxfreeze import console, devices
+from jaxfreeze.config import TrainConfig
+from jaxfreeze.data.batch import Batch, Tokens
+from jaxfreeze.data.hidden_store import HiddenStore
+from jaxfreeze.data.readers import read_file, read_split, splits_for_evaluation
+from jaxfreeze.data.split import Split
+from jaxfreeze.data.tasks import OWN_FILES, Task, get_task, own_task
+from jaxfreeze.data.token_store import TextEncoder, TokenStore, tokenize
+from jaxfreeze.training.step import Data
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """One tokenised split, on the host and on the devices."""
+
+    name: str
+    store: TokenStore
+    data: Data
+    hidden: HiddenStore | None = None  # the trunk cache, if batches are to bring their states from the host
+
+    @property
+    def has_states(self) -> bool:
+        """Whether the states at the cut are there, on the devices or to come with the batches."""
+        return not (self.hidden is self.data.hidden is self.data.pooled is None)
+
+    def complete(self, batch: Batch, mesh: Mesh) -> Batch:
+        """The batch with all that a step needs of it on the devices of this process."""
+        return batch if self.hidden is None else self.hidden.attach(batch, devices.own_parts(mesh))
+
+
+def read_task(config: TrainConfig) -> tuple[Task, Split, list[Split]]:
+    """The task, its training split and its validation splits. Raises InputError for anything wrong in them."""
+    if config.task == OWN_FILES:
+        columns, label = config.text_columns, config.label_column
+        known = config.label_names or None
+        train, classes = read_file(Path(str(config.train_file)), columns, label, known, config.regression)
+        validation, _ = read_file(Path(str(config.validation_file)), columns, label, classes, config.regression)
+        return own_task(columns, classes, config.regression), train, [validation]
+    task = get_task(config.task)
+    data_dir = None if config.data_dir is None else Path(config.data_dir)
+    names, missing = splits_for_evaluation(task, data_dir)
+    for name in missing:
+        console.say(f"--data_dir {data_dir}: no file for {name}; scored without it")
+    train, *validations = (read_split(task, name, data_dir) for name in ("train", *names))
+    for split in (train, *validations):
+        if split.skipped:
+            console.say(f"{config.task} {split.name}: {split.skipped} rows left out, damaged in the published file")
+    return task, train, validations
+
+
+def make_dataset(split: Split, encoder: TextEncoder, mesh: Mesh) -> Dataset:
+    """Tokenise a split and put its tokens and labels on the devices."""
+    store = tokenize(split, encoder)
+    tokens = Tokens(store.token_id, store.token_type, store.position)
+    return Dataset(split.name, store, devices.replicate(Data(tokens, store.label), mesh))

@@ -1,0 +1,262 @@
+"""An experiment: everything that a run, or several side by side, is made of; and its state before the first step."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from jaxfreeze import devices, freezing, processes
+from jaxfreeze.config import TrainConfig, as_json
+from jaxfreeze.data.batch import Batch
+from jaxfreeze.data.batches import BatchPlan, steps_per_epoch
+from jaxfreeze.data.dispatch import Dispatch, stack
+from jaxfreeze.data.tasks import Task
+from jaxfreeze.training import evaluation, trunk_cache
+from jaxfreeze.training.dataset import Dataset, make_dataset, read_task
+from jaxfreeze.training.optimizer import OptimizerConfig, initial_optimizer_state
+from jaxfreeze.training.pretrained import Model, load_model, text_encoder
+from jaxfreeze.training.step import Metrics, Program, abstract, compile_train_steps
+from jaxfreeze.training.stopwatch import Stopwatch
+from jaxfreeze.training.trunk_cache import TrunkCache
+
+STEPS_PER_DISPATCH = 20
+STEPS_FOR_A_SHAPE = 300  # steps through one layer: a shape more costs seconds to compile, and saves a part of each
+DISPATCH_BYTES = 64 << 20  # of states that the host sends in one dispatch
+OWN_PATHS = ("output_dir", "data_dir", "train_file", "validation_file", "model")  # each process may have its own
+VERSIONS = ("jaxfreeze", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
+
+
+class Progress(NamedTuple):
+    """What a run has done so far; of runs side by side, one run's share."""
+
+    steps: int = 0
+    examples: int = 0
+    tokens: int = 0
+    slots: int = 0  # tokens computed, empty places included
+
+    def after(self, batches: Sequence[Batch], runs: int) -> "Progress":
+        """After these batches too, each of so many runs side by side."""
+        counts = np.array([[(b.example >= 0).sum(), (b.index >= 0).sum(), b.index.size] for b in batches])
+        examples, tokens, slots = (int(count) for count in counts.sum(axis=0) // runs)
+        return Progress(self.steps + len(batches), self.examples + examples, self.tokens + tokens, self.slots + slots)
+
+
+class TrainState(NamedTuple):
+    """A run between two dispatches. A checkpoint is one written down; resuming is beginning from another."""
+
+    trained: freezing.Params  # float32; [S, ...] of runs side by side
+    optimizer_state: optax.OptState
+    progress: Progress
+    unlogged: tuple[Metrics, ...] = ()  # of the steps since the last log line, [n] or [S, n] each; logged by a hook
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Experiment:
+    """What a run works with, or what several runs side by side do, which differ in seed and learning rate alone."""
+
+    configs: tuple[TrainConfig, ...]
+    task: Task
+    model: Model
+    train_set: Dataset
+    validation_sets: tuple[Dataset, ...]
+    mesh: Mesh
+    total_steps: int
+    plan: BatchPlan
+    program: Program
+    cache: TrunkCache
+
+    @property
+    def config(self) -> TrainConfig:
+        """Of the first run; the others have the same but for seed and learning rate."""
+        return self.configs[0]
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether arrays have an axis S for the runs."""
+        return len(self.configs) > 1
+
+    @property
+    def dispatch_size(self) -> int:
+        """K: steps in one dispatch, at most."""
+        size = min(STEPS_PER_DISPATCH, self.config.log_every, self.total_steps)
+        layout = self.cache.sent_with_batches(self.train_set)
+        if layout is None:
+            return size
+        count = len(self.configs) * self.config.accumulate
+        return max(1, min(size, DISPATCH_BYTES // (count * layout.largest(self.plan.shapes))))
+
+    @functools.cached_property
+    def seeds(self) -> jax.Array:
+        """What every step's dropout comes from: uint32, [S] side by side."""
+        seeds: Any = np.array([config.seed for config in self.configs], np.uint32)
+        return devices.put(seeds if self.side_by_side else seeds[0], devices.replicated(self.mesh))
+
+
+def prepare(configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
+    """Read, check and load everything; raise InputError for whatever is wrong. Writes nothing but token stores."""
+    config = configs[0]
+    devices.configure(config.dtype)
+    mesh = devices.data_mesh()
+    processes.agree(lambda: _settings(config), "start all processes with the same flags and packages")
+    with processes.shared_errors():
+        with watch.part("load"):
+            task, train, validations = read_task(config)
+            model = load_model(config, task.objective.num_outputs, mesh)
+        with watch.part("tokenize"):
+            encoder = text_encoder(config, model)
+            train_set, *validation_sets = (make_dataset(split, encoder, mesh) for split in (train, *validations))
+    processes.agree(lambda: _digests(model, [train_set, *validation_sets]), "give all processes the same files")
+    return _experiment(tuple(configs), task, model, train_set, tuple(validation_sets), mesh)
+
+
+def alike(experiment: Experiment, configs: Sequence[TrainConfig]) -> Experiment:
+    """Runs that differ from those of an experiment in seed and learning rate alone: on its data, model and cache."""
+    parts = (experiment.task, experiment.model, experiment.train_set, experiment.validation_sets, experiment.mesh)
+    return _experiment(tuple(configs), *parts, cache=experiment.cache)
+
+
+def _experiment(
+    configs: tuple[TrainConfig, ...],
+    task: Task,
+    model: Model,
+    train_set: Dataset,
+    validation_sets: tuple[Dataset, ...],
+    mesh: Mesh,
+    cache: TrunkCache | None = None,
+) -> Experiment:
+    config, store = configs[0], train_set.store
+    in_epoch = steps_per_epoch(store.num_examples, config.batch_size)
+    total_steps = config.max_steps or config.epochs * in_epoch
+    shapes = min(4, 1 + total_steps * _layers_in_a_step(config, model) // STEPS_FOR_A_SHAPE)
+    seeds = tuple(config.seed for config in configs)
+    plan = BatchPlan.make(
+        store, config.batch_size, seeds, -(-total_steps // in_epoch), mesh.size, shapes, config.accumulate
+    )
+    program = Program(
+        model.column,
+        task.objective,
+        tuple(sorted(model.labels.items())),
+        OptimizerConfig(config.weight_decay, config.warmup_ratio, config.max_grad_norm, total_steps),
+        plan.shapes,
+        config.frozen_dropout,
+        config.accumulate,
+        config.remat,
+    )
+    if cache is None:
+        examples = min(total_steps * config.batch_size, config.epochs * store.num_examples)
+        digests = freezing.digests(model.frozen)
+        cache = trunk_cache.plan(config, model.column, digests, (train_set, *validation_sets), mesh, examples)
+    return Experiment(configs, task, model, train_set, validation_sets, mesh, total_steps, plan, program, cache)
+
+
+def _layers_in_a_step(config: TrainConfig, model: Model) -> int:
+    """Layers that a training step runs through: those above the cut, or all without the trunk cache."""
+    cached = config.cache != "off" and not config.frozen_dropout
+    return model.column.num_layers + 1 - (max(1, model.column.cut) if cached else 1)
+
+
+def begin(experiment: Experiment) -> TrainState:
+    """The state before the first step. Its arrays are donated to that step; call this again for another run."""
+    model, program, mesh = experiment.model, experiment.program, experiment.mesh
+    starts = [model.start(config.seed) for config in experiment.configs]
+    rates: Any = np.array([config.learning_rate for config in experiment.configs], np.float32)
+    if experiment.side_by_side:
+        trained = {path: np.stack([start[path] for start in starts]) for path in starts[0]}
+    else:
+        trained, rates = starts[0], rates[0]
+    inputs = (devices.put(rates, devices.replicated(mesh)), devices.replicate(trained, mesh), model.frozen)
+    leaves, tree = abstract(inputs)
+    shard = experiment.config.shard_optimizer and not experiment.side_by_side
+    init = _compile_initializer(program.optimizer, program.labels, experiment.side_by_side, shard, mesh, leaves, tree)
+    return TrainState(inputs[1], init(*inputs), Progress())
+
+
+@functools.lru_cache(maxsize=64)
+def _compile_initializer(
+    optimizer: OptimizerConfig, labels: freezing.LabelTuple, side_by_side: bool, shard: bool, mesh: Mesh,
+    leaves: tuple[jax.ShapeDtypeStruct, ...], tree: Any,
+) -> jax.stages.Compiled:  # fmt: skip
+    """initial_optimizer_state for these inputs; shard: a part of the state on each device."""
+    inputs = jax.tree.unflatten(tree, leaves)
+    init = functools.partial(initial_optimizer_state, optimizer, labels)
+    over_runs = jax.vmap(init, (0, 0, None)) if side_by_side else init
+    state = jax.eval_shape(over_runs, *inputs)
+    places = devices.sharded(state, mesh) if shard else jax.tree.map(lambda _: devices.replicated(mesh), state)
+    return jax.jit(over_runs, out_shardings=places).lower(*inputs).compile()
+
+
+def get_ready(experiment: Experiment, state: TrainState, watch: Stopwatch) -> Experiment:
+    """Fill the trunk cache, and compile the training steps meanwhile -> the experiment with its cache filled."""
+    with ThreadPoolExecutor(1) as worker:
+        compiling = worker.submit(compile_steps, experiment, state)
+        with watch.part("cache"):
+            params = experiment.model.params(state.trained)
+            sets = [
+                trunk_cache.load_or_compute(experiment.cache, dataset, experiment.model.column, params, experiment.mesh)
+                for dataset in (experiment.train_set, *experiment.validation_sets)
+            ]
+        with watch.part("compile"):
+            compiling.result()
+    return dataclasses.replace(experiment, train_set=sets[0], validation_sets=tuple(sets[1:]))
+
+
+def compile_steps(experiment: Experiment, state: TrainState) -> jax.stages.Compiled:
+    """The training steps as a program, from the shapes of what they will be given: the cache need not be filled."""
+    batch = next(experiment.plan.batches())
+    layout = experiment.cache.sent_with_batches(experiment.train_set)
+    dispatch = _on_devices(experiment, [batch if layout is None else layout.with_zeros(batch)])
+    data = experiment.cache.abstract_data(experiment.train_set, experiment.mesh)
+    inputs = (state.trained, state.optimizer_state, experiment.model.frozen, data, dispatch, experiment.seeds)
+    return compile_train_steps(experiment.program, experiment.side_by_side, *inputs, np.int32(0))
+
+
+def dispatches(experiment: Experiment, done: int) -> Iterator[tuple[list[Batch], Dispatch]]:
+    """Every batch after the first `done` steps, in dispatches on the devices; logs and evaluations end a dispatch."""
+    config, total = experiment.config, experiment.total_steps
+    batches = experiment.plan.batches(done)
+    periods = [p for p in (config.log_every, config.eval_every, config.checkpoint_every, total) if p]
+    while done < total:
+        count = min(experiment.dispatch_size, *(period - done % period for period in periods))
+        some = [experiment.train_set.complete(batch, experiment.mesh) for batch in itertools.islice(batches, count)]
+        yield some, _on_devices(experiment, some)
+        done += count
+
+
+def _on_devices(experiment: Experiment, batches: list[Batch]) -> Dispatch:
+    dispatch = stack(batches, experiment.plan.shapes, experiment.dispatch_size, experiment.mesh.size)
+    return devices.put(dispatch, dispatch.shardings(experiment.mesh))
+
+
+def evaluate(experiment: Experiment, trained: freezing.Params) -> dict[str, float]:
+    """Metrics of one run's trained leaves on every validation split."""
+    metrics: dict[str, float] = {}
+    params = experiment.model.params(trained)
+    for dataset in experiment.validation_sets:
+        logits = evaluation.predict(experiment.model.column, params, dataset, experiment.mesh)
+        metrics |= evaluation.score(experiment.task, dataset, logits)
+    return metrics
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that a result depends on."""
+    return {name: version(name) for name in VERSIONS}
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    """The flags that must be the same in all processes, and the versions."""
+    return {f"--{name}": value for name, value in as_json(config).items() if name not in OWN_PATHS} | versions()
+
+
+def _digests(model: Model, datasets: Sequence[Dataset]) -> dict[str, str]:
+    """Digests of what was read."""
+    rows = {f"digest of the {dataset.name} rows": dataset.store.digest for dataset in datasets}
+    whole = freezing.digests(model.params(model.pretrained))
+    return rows | {"digest of the pretrained weights": freezing.digest_of(whole)}

@@ -1,0 +1,78 @@
+"""A pretrained model on the devices, parted by the policy into what is trained and what is frozen."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxfreeze import devices, freezing
+from jaxfreeze.config import TrainConfig
+from jaxfreeze.data.token_store import TextEncoder
+from jaxfreeze.errors import InputError
+from jaxfreeze.model import weights
+from jaxfreeze.model.encoder import EncoderConfig
+from jaxfreeze.model.hub import model_folder, read_config
+from jaxfreeze.model.weights import Column
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """A pretrained classifier. Its frozen leaves lie on the devices, its trained ones on the host."""
+
+    folder: Path
+    column: Column
+    labels: freezing.Labels
+    pretrained: dict[str, np.ndarray]  # the trained leaves as loaded, float32
+    frozen: freezing.Params  # in the compute type
+    fresh: tuple[str, ...]  # paths that no file held: some or all of the head
+
+    @property
+    def encoder(self) -> EncoderConfig:
+        """The architecture."""
+        return self.column.encoder
+
+    def start(self, seed: int) -> dict[str, np.ndarray]:
+        """The trained leaves of a run with this seed, which draws the fresh ones: float32, on the host."""
+        fresh = weights.draw({path: self.column.shapes[path].shape for path in self.fresh}, seed)
+        return self.pretrained | {path: leaf for path, leaf in fresh.items() if path in self.pretrained}
+
+    def params(self, trained: freezing.Params) -> freezing.Params:
+        """The whole tree."""
+        return freezing.combine(trained, self.frozen)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Numbers of parameters: total, trainable, frozen."""
+        trainable, frozen = (sum(leaf.size for leaf in group.values()) for group in (self.pretrained, self.frozen))
+        return {"total": trainable + frozen, "trainable": trainable, "frozen": frozen}
+
+
+def make_labels(config: TrainConfig, paths: list[str], num_layers: int) -> freezing.Labels:
+    """The policy that --trainable_layers or --trainable asks for."""
+    if config.trainable:
+        return freezing.label_patterns(paths, config.trainable)
+    assert config.trainable_layers is not None  # TrainConfig fills it in
+    return freezing.label_layers(paths, config.trainable_layers, num_layers)
+
+
+def load_model(config: TrainConfig, num_outputs: int, mesh: Mesh) -> Model:
+    """Load pretrained weights; num_outputs: C. Raises InputError for a folder that cannot be, or a wrong policy."""
+    folder = model_folder(config.model)
+    encoder = read_config(folder)
+    if config.max_length > encoder.max_tokens:
+        raise InputError(f"--max_length {config.max_length}: {config.model} holds at most {encoder.max_tokens} tokens")
+    uncut = Column(encoder, num_outputs, config.dtype, 0)
+    labels = make_labels(config, list(uncut.shapes), encoder.num_hidden_layers)
+    column = dataclasses.replace(uncut, cut=freezing.cut_of(labels, encoder.num_hidden_layers))
+    pretrained = weights.load(folder, encoder, num_outputs, config.seed)
+    trained, frozen = freezing.split(pretrained.params, labels)
+    frozen = {path: leaf.astype(config.dtype) for path, leaf in frozen.items()}
+    return Model(folder, column, labels, trained, devices.replicate(frozen, mesh), pretrained.fresh)
+
+
+def text_encoder(config: TrainConfig, model: Model) -> TextEncoder:
+    """How this model's texts become tokens."""
+    encoder = model.encoder
+    return TextEncoder(
+        model.folder, config.max_length, encoder.vocab_size, encoder.type_vocab_size, encoder.first_position
+    )

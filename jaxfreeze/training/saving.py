@@ -1,0 +1,191 @@
+"""Saving and resuming: the hook that writes checkpoints and stops on a signal, and the way back from one."""
+
+import shlex
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from jaxfreeze import console, devices, freezing, processes
+from jaxfreeze.errors import InputError, Stopped
+from jaxfreeze.run_folder import RunFolder
+from jaxfreeze.training import checkpoint
+from jaxfreeze.training.checkpoint import CheckpointWriter
+from jaxfreeze.training.experiment import Experiment, Progress, TrainState, versions
+from jaxfreeze.training.signals import Signals
+from jaxfreeze.training.step import Metrics
+from jaxfreeze.training.stopwatch import Stopwatch
+
+SAVE_SECONDS = 300.0  # between two checkpoints, unless --checkpoint_every says how many steps
+
+
+class SavingHook:
+    """Writes a checkpoint when one is due or an evaluation is the best so far; saves and stops when a signal came."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        writer: CheckpointWriter,
+        signals: Signals,
+        watch: Stopwatch,
+        frozen_digests: Mapping[str, str],
+        best_score: float | None,
+    ) -> None:
+        """frozen_digests: of the frozen leaves, by path, before the first step."""
+        self._experiment, self._writer, self._signals, self._watch = experiment, writer, signals, watch
+        self._frozen_digests, self._best_score = frozen_digests, best_score
+        self._is_best = False
+        self._saved = time.perf_counter()
+
+    def evaluated(self, metrics: Mapping[str, float]) -> None:
+        """The metrics of the state that comes next."""
+        score = metrics[self._experiment.task.objective.primary_metric]
+        if self._best_score is None or score > self._best_score:
+            self._best_score, self._is_best = score, self._experiment.config.keep_best
+
+    def __call__(self, state: TrainState) -> None:
+        config, steps, total = self._experiment.config, state.progress.steps, self._experiment.total_steps
+        if steps == total:
+            return  # `finish` saves the last one
+        late, stop = self._agreed(steps)
+        due = steps % config.checkpoint_every == 0 if config.checkpoint_every else late
+        if not (due or stop or self._is_best):
+            return
+        frozen = freezing.digests(self._experiment.model.frozen)
+        freezing.check_unmoved(self._frozen_digests, frozen)  # else going on would hide it
+        begun = self._save(state, self._is_best)
+        self._is_best = False
+        if stop:
+            whole = processes.everywhere(begun and self._writer.wait())
+            command = shlex.join(["python", "run.py", "--config", str(RunFolder(config.run_folder).config)])
+            where = f"saved after step {steps} of {total}" if whole else "NOT saved"
+            every = ", in every process" if jax.process_count() > 1 else ""
+            raise Stopped(stop, f"stopped, {where}; to go on{every}: {command}")
+
+    def _agreed(self, steps: int) -> tuple[bool, int | None]:
+        """Whether the first process's clock says that a checkpoint is due, and the signal that any process received.
+
+        Several processes look at it after a log line, when all of them wait for the devices anyway.
+        """
+        late = time.perf_counter() - self._saved >= SAVE_SECONDS
+        if jax.process_count() == 1:
+            return late, self._signals.received
+        if steps % self._experiment.config.log_every:
+            return False, None
+        clocks, signals = zip(*processes.all_gather((late, self._signals.received)), strict=True)
+        return clocks[0], next(filter(None, signals), None)
+
+    def _save(self, state: TrainState, best: bool = False, finished: bool = False) -> bool:
+        """Begin to write a checkpoint -> whether that began well."""
+        about = {
+            **identity(self._experiment, self._frozen_digests),
+            "progress": list(state.progress),
+            **_unlogged_as_json(state, self._experiment.config.log_every),
+            "seconds": self._watch.seconds(),
+            "best_score": self._best_score,
+            "best_step": state.progress.steps if best else self._writer.best,
+            "versions": versions(),
+            "devices": devices.describe(self._experiment.mesh),
+        }
+        leaves = {} if finished else by_path(state.optimizer_state)
+        self._saved = time.perf_counter()
+        return self._writer.save(state.progress.steps, state.trained, leaves, about, best)
+
+    def finish(self, state: TrainState) -> None:
+        """Save the last step, without the optimizer's state, and wait. Raises InputError if it cannot be written."""
+        if not processes.everywhere(self._save(state, finished=True) and self._writer.wait()):
+            raise InputError(
+                f"{self._writer.folder}: the last step could not be saved; make room and run the same command again"
+            )
+
+
+def resume(
+    experiment: Experiment,
+    start: TrainState,
+    writer: CheckpointWriter,
+    watch: Stopwatch,
+    frozen_digests: Mapping[str, str],
+) -> tuple[TrainState, float | None]:
+    """The state of the last good checkpoint, and the best score up to it; `start` and None if there is no checkpoint.
+
+    The first process reads it. The stopwatch and the writer go on from what the checkpoint says. Raises InputError if
+    it was another run's: other pretrained weights, other rows.
+    """
+    template = by_path(start.optimizer_state)
+    found = None
+    with processes.shared_errors():
+        if processes.is_first():
+            found = _last_good(experiment, writer, template, identity(experiment, frozen_digests))
+    about = processes.all_gather(None if found is None else found.about)[0]
+    if about is None:
+        return start, None
+    progress = Progress(*about["progress"])
+    wanted = {"trained": start.trained, "state": template if progress.steps < experiment.total_steps else {}}
+    if found is None:  # in another process than the first
+        here = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), wanted)
+    else:
+        here = {"trained": found.trained, "state": found.state}
+    leaves = jax.tree.map(_put_like, processes.broadcast(here), wanted)
+    optimizer_state = start.optimizer_state
+    if leaves["state"]:
+        structure = jax.tree.structure(start.optimizer_state)
+        optimizer_state = jax.tree.unflatten(structure, [leaves["state"][name] for name in template])
+    watch.add(about["seconds"])
+    writer.best = about["best_step"]
+    unlogged: Any = [np.array(about[name], np.float32) for name in Metrics._fields]
+    state = TrainState(leaves["trained"], optimizer_state, progress, (Metrics(*unlogged),) if len(unlogged[0]) else ())
+    return state, about["best_score"]
+
+
+def _last_good(
+    experiment: Experiment, writer: CheckpointWriter, template: Mapping[str, Any], wanted: Mapping[str, str]
+) -> checkpoint.Checkpoint | None:
+    for step in reversed(writer.steps):
+        try:
+            state = dict(template) if step < experiment.total_steps else None
+            found = checkpoint.read(writer.folder, step, experiment.model.pretrained, state)
+        except InputError as error:
+            console.say(f"{str(error).removesuffix(f'; {checkpoint.MEND}')}; skipped")
+            continue
+        _check(experiment, found.about, wanted)
+        writer.discard([later for later in writer.steps if later > step])
+        return found
+    return None
+
+
+def _check(experiment: Experiment, about: Mapping[str, Any], wanted: Mapping[str, str]) -> None:
+    """Raise InputError for a checkpoint of another run; say what may change the last digits."""
+    names = {"base": f"pretrained weights ({experiment.config.model})", "data": "training rows"}
+    for name, what in names.items():
+        if about[name] != wanted[name]:
+            raise InputError(
+                f"--output_dir {experiment.config.run_folder}: this run began with other {what} (digest "
+                f"{about[name][:12]}, found {wanted[name][:12]}); put those back, or --overwrite starts it again"
+            )
+    surroundings = {"versions": versions(), "devices": devices.describe(experiment.mesh)}
+    if changed := [f"{about[name]} then, {now} now" for name, now in surroundings.items() if about[name] != now]:
+        console.say(f"the last digits may differ from those of a run without a stop: {'; '.join(changed)}")
+
+
+def identity(experiment: Experiment, frozen_digests: Mapping[str, str]) -> dict[str, str]:
+    """What a checkpoint has to have in common with the run that goes on from it, beside the settings."""
+    return {"base": freezing.digest_of(frozen_digests), "data": experiment.train_set.store.digest}
+
+
+def by_path(state: optax.OptState) -> dict[str, Any]:
+    """The leaves of the optimizer's state by their paths."""
+    leaves = jax.tree.leaves_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _put_like(leaf: Any, like: jax.Array) -> Any:
+    return devices.put(leaf, like.sharding, may_alias=False)
+
+
+def _unlogged_as_json(state: TrainState, log_every: int) -> dict[str, list[float]]:
+    """Losses and norms that the next log line needs too; none where the line was just written."""
+    metrics = jax.device_get(state.unlogged if state.progress.steps % log_every else ())
+    return {name: [float(value) for some in metrics for value in getattr(some, name)] for name in Metrics._fields}

@@ -1,0 +1,79 @@
+"""What a person is told of a run before and after it, and the content of metrics.json."""
+
+import dataclasses
+from typing import Any
+
+from jaxfreeze import console, devices, freezing
+from jaxfreeze.run_folder import RunFolder
+from jaxfreeze.training.experiment import Experiment, Progress, versions
+from jaxfreeze.training.parameter_table import parameter_table
+from jaxfreeze.training.stopwatch import Stopwatch
+
+
+def introduce(experiment: Experiment) -> None:
+    """Say what will be done."""
+    config, model, store = experiment.config, experiment.model, experiment.train_set.store
+    counts = model.parameter_counts()
+    console.say(
+        f"{config.task} on {config.model}: {store.num_examples:,} examples, {store.num_tokens:,} tokens, "
+        f"{experiment.total_steps:,} steps on {devices.describe(experiment.mesh)}, {config.dtype}"
+    )
+    if model.fresh:
+        console.say(f"drawn at random, not in the pretrained files: {', '.join(model.fresh)}")
+    console.say(experiment.cache.describe())
+    console.say(
+        f"{counts['trainable']:,} of {counts['total']:,} parameters train; the cut is "
+        f"{freezing.describe_cut(model.column.cut, model.column.num_layers)}"
+    )
+
+
+def result_of(
+    experiment: Experiment, progress: Progress, watch: Stopwatch, metrics: dict[str, float], number: int = 0
+) -> dict[str, Any]:
+    """The content of metrics.json; of runs side by side, that of run `number`, with its share of the seconds."""
+    config, model, objective = experiment.configs[number], experiment.model, experiment.task.objective
+    seconds = {part: value / len(experiment.configs) for part, value in watch.seconds().items()}
+    return {
+        "task": config.task,
+        "model": config.model,
+        "labels": list(objective.labels),
+        "num_layers": model.column.num_layers,
+        "trainable_layers": config.trainable_layers,
+        "trainable": list(config.trainable),
+        "seed": config.seed,
+        "metrics": metrics,
+        "primary_metric": objective.primary_metric,
+        "steps": progress.steps,
+        "epochs": progress.examples / experiment.train_set.store.num_examples,
+        "examples": progress.examples,
+        "seconds": {part: round(value, 3) for part, value in seconds.items()},
+        "examples_per_second": progress.examples / seconds["train"],
+        "tokens_per_second": progress.tokens / seconds["train"],
+        "token_efficiency": progress.tokens / progress.slots,
+        "compiled_shapes": [dataclasses.astuple(shape) for shape in experiment.plan.shapes],
+        "parameters": model.parameter_counts(),
+        "cache": experiment.cache.place,
+        "cache_bytes": experiment.cache.size,
+        "peak_memory_bytes": devices.peak_memory_bytes(),
+        "versions": versions(),
+        "devices": devices.describe(experiment.mesh),
+    }
+
+
+def conclude(experiment: Experiment, result: dict[str, Any], folder: RunFolder) -> None:
+    """Say what came out."""
+    seconds, column = result["seconds"], experiment.model.column
+    shapes = {path: leaf.shape for path, leaf in column.shapes.items()}
+    frozen = "frozen, bits unchanged"
+    console.console.print(parameter_table(shapes, experiment.model.labels, column.num_layers, frozen))
+    console.say(f"{experiment.config.task} validation: {console.metrics_line(result['metrics'])}")
+    console.say(
+        f"{seconds['total']:.0f} s in all: load {seconds['load']:.0f}, tokenize {seconds['tokenize']:.0f}, "
+        f"trunk cache {seconds['cache']:.0f}, "
+        f"compile {seconds['compile']:.0f}, train {seconds['train']:.0f}, evaluate {seconds['eval']:.0f}; "
+        f"{result['examples_per_second']:,.0f} examples/s"
+    )
+    console.say(f"frozen parameters: {result['parameters']['frozen']:,}, bits unchanged")
+    kept, whole = (4 * result["parameters"][name] / 1e6 for name in ("trainable", "total"))
+    console.say(f"checkpoint: {kept:,.1f} MB, the trained parameters only (the whole model would take {whole:,.1f} MB)")
+    console.say(f"run folder: {folder.path}")
