@@ -14,6 +14,7 @@ from jaxfreeze import devices, freezing
 from jaxfreeze.data.batches import Batch, Shape
 from jaxfreeze.data.dispatch import Group
 from jaxfreeze.model.classifier import Tokens
+from jaxfreeze.objectives import Objective
 from jaxfreeze.training.step import Data, Program, compiled_train_steps
 
 
@@ -41,10 +42,12 @@ def abstract_group(shape: Shape, parts: int = 1) -> Group:
     return Group(batches, jax.ShapeDtypeStruct((1,), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32))
 
 
-def abstract_data(num_tokens: int, num_examples: int, regression: bool, hidden: tuple[int, str] | None = None) -> Data:
+def abstract_data(
+    num_tokens: int, num_examples: int, objective: Objective, hidden: tuple[int, str] | None = None
+) -> Data:
     """A token store and its labels, without values; hidden: (D, dtype) of a trunk cache with a row for each token."""
     columns = (jax.ShapeDtypeStruct((num_tokens,), dtype) for dtype in (jnp.int32, jnp.int8, jnp.int16))
-    label = jax.ShapeDtypeStruct((num_examples,), jnp.float32 if regression else jnp.int32)
+    label = jax.ShapeDtypeStruct((num_examples, *objective.label_shape), objective.label_dtype)
     states = None if hidden is None else jax.ShapeDtypeStruct((num_tokens, hidden[0]), hidden[1])
     return Data(Tokens(*columns), label, states)
 

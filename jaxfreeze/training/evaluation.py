@@ -1,10 +1,10 @@
-"""One pass over a split without training: logits in the order of the store, and GLUE's metrics."""
+"""One pass over a split without training: logits in the order of the store, and the task's metrics."""
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxfreeze import devices, freezing, metrics
+from jaxfreeze import devices, freezing
 from jaxfreeze.data.batches import Batch, evaluation_batches
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.training.setup import Dataset
@@ -27,5 +27,5 @@ def predict(program: Program, params: freezing.Params, dataset: Dataset, mesh: M
 def score(task: Task, dataset: Dataset, logits: np.ndarray) -> dict[str, float]:
     """The task's metrics on one validation split; those of MNLI's second split carry its name."""
     suffix = "_mismatched" if dataset.name.endswith("_mismatched") else ""
-    values = metrics.compute(task.metrics, logits, np.asarray(dataset.store.label))
+    values = task.objective.score(logits, np.asarray(dataset.store.label))
     return {f"{name}{suffix}": value for name, value in values.items()}

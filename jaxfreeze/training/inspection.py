@@ -9,23 +9,26 @@ from rich.table import Table
 from jaxfreeze import console, devices, freezing
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.batches import Shape
-from jaxfreeze.data.tasks import OWN_FILES, get_task
+from jaxfreeze.data.tasks import OWN_FILES, get_task, own_task
 from jaxfreeze.model import weights
 from jaxfreeze.model.encoder import EncoderConfig, Precision
 from jaxfreeze.model.hub import model_folder, read_config
+from jaxfreeze.objectives import Objective
 from jaxfreeze.training import cost
 from jaxfreeze.training.optimizer import OptimizerConfig, make_optimizer
 from jaxfreeze.training.parameter_table import parameter_table
 from jaxfreeze.training.setup import Policy
 from jaxfreeze.training.step import Data, Program
 
+TWO_CLASSES = ("0", "1")  # of own files without --label_names, which are not read
+
 
 def inspect(config: TrainConfig) -> None:
     """Print the parameter table, every parameter's label, the cut, and the cost of a step against full fine-tuning."""
     devices.configure(config.dtype)
     encoder = read_config(model_folder(config.model))
-    num_outputs = 2 if config.task == OWN_FILES else get_task(config.task).num_outputs
-    _, shapes = weights.structure(encoder, num_outputs, Precision())
+    task = own_task(config, config.label_names or TWO_CLASSES) if config.task == OWN_FILES else get_task(config.task)
+    _, shapes = weights.structure(encoder, task.objective.num_outputs, Precision())
     policy = Policy.of(config, list(shapes), encoder.num_hidden_layers)
     for path, leaf in shapes.items():
         console.say(f"{policy.labels[path]:8} {path} {list(leaf.shape)}")
@@ -35,7 +38,7 @@ def inspect(config: TrainConfig) -> None:
     shape = Shape(config.batch_size, min(config.max_length, encoder.max_tokens), 1)
     full = Policy.of(_all(config), list(shapes), encoder.num_hidden_layers)
     table = Table("one step", "this policy", "all trained", "ratio", title_justify="left")
-    this, whole = (plan_cost(encoder, num_outputs, p, shape, config.dtype) for p in (policy, full))
+    this, whole = (plan_cost(encoder, task.objective, p, shape, config.dtype) for p in (policy, full))
     for name, ours, theirs in zip(("GFLOP", "temporary MB", "optimizer MB"), this, whole, strict=True):
         unit = 1e9 if name == "GFLOP" else 1e6
         table.add_row(name, f"{ours / unit:,.1f}", f"{theirs / unit:,.1f}", f"{ours / theirs:.2f}")
@@ -44,25 +47,23 @@ def inspect(config: TrainConfig) -> None:
 
 
 def plan_cost(
-    encoder: EncoderConfig, num_outputs: int, policy: Policy, shape: Shape, dtype: str, cached: bool = False
+    encoder: EncoderConfig, objective: Objective, policy: Policy, shape: Shape, dtype: str, cached: bool = False
 ) -> cost.Cost:
     """Cost of a training step under a policy, from shapes alone; cached: with the trunk cache, if there is a trunk."""
-    return cost.step_cost(
-        *abstract_step(encoder, num_outputs, policy, shape, dtype, cached), cost.abstract_group(shape)
-    )
+    return cost.step_cost(*abstract_step(encoder, objective, policy, shape, dtype, cached), cost.abstract_group(shape))
 
 
 def abstract_step(
-    encoder: EncoderConfig, num_outputs: int, policy: Policy, shape: Shape, dtype: str, cached: bool = False
+    encoder: EncoderConfig, objective: Objective, policy: Policy, shape: Shape, dtype: str, cached: bool = False
 ) -> tuple[Program, optax.GradientTransformation, freezing.Params, freezing.Params, Data]:
     """Program, optimizer, trained and frozen leaves and data of a training step, as shapes without values."""
-    graph, shapes = weights.structure(encoder, num_outputs, Precision(compute=dtype))
+    graph, shapes = weights.structure(encoder, objective.num_outputs, Precision(compute=dtype))
     trained, frozen = freezing.split(shapes, policy.labels)
     frozen = {path: jax.ShapeDtypeStruct(leaf.shape, dtype) for path, leaf in frozen.items()}
     optimizer = make_optimizer(OptimizerConfig(5e-5, 0.01, 0.1, 1.0, 1000), policy.labels)
-    program = Program(graph, encoder.num_hidden_layers, policy.cut, num_outputs == 1, shapes=(shape,))
+    program = Program(graph, encoder.num_hidden_layers, policy.cut, objective, shapes=(shape,))
     hidden = (encoder.hidden_size, dtype) if cached and policy.cut else None
-    data = cost.abstract_data(shape.slots, shape.rows * shape.segments, num_outputs == 1, hidden)
+    data = cost.abstract_data(shape.slots, shape.rows * shape.segments, objective, hidden)
     return program, optimizer, trained, frozen, data
 
 

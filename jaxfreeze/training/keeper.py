@@ -124,7 +124,7 @@ class Keeper:
         return clocks[0], next(filter(None, signals), None)
 
     def _is_better(self, metrics: Mapping[str, float]) -> bool:
-        score = metrics[self.run.task.primary_metric]
+        score = metrics[self.run.task.objective.primary_metric]
         if self._best is not None and score <= self._best:
             return False
         self._best = score

@@ -71,7 +71,7 @@ class Model:
 
     def program(self, task: Task) -> Program:
         """What a compiled pass of this model is made of; training adds to it."""
-        return Program(self.graph, self.encoder.num_hidden_layers, self.policy.cut, task.regression)
+        return Program(self.graph, self.encoder.num_hidden_layers, self.policy.cut, task.objective)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +91,9 @@ class Dataset:
 def read_task(config: TrainConfig) -> tuple[Task, Split, list[Split]]:
     """The task, its training split and its validation splits. Raises InputError for anything wrong in them."""
     if config.task == OWN_FILES:
-        columns, label = config.text_columns, config.label_column
-        known = config.label_names or None
-        train, classes = read_file(Path(str(config.train_file)), columns, label, known, config.regression)
-        validation, _ = read_file(Path(str(config.validation_file)), columns, label, classes, config.regression)
-        return own_task(columns, classes, config.regression), train, [validation]
+        train, task = read_file(Path(str(config.train_file)), own_task(config, config.label_names), "train")
+        validation, task = read_file(Path(str(config.validation_file)), task, "validation")
+        return task, train, [validation]
     task = get_task(config.task)
     data_dir = None if config.data_dir is None else Path(config.data_dir)
     names, missing = splits_for_evaluation(task, data_dir)
@@ -114,9 +112,9 @@ def load_model(config: TrainConfig, task: Task, mesh: Mesh) -> Model:
     encoder = read_config(folder)
     if config.max_length > encoder.max_tokens:
         raise InputError(f"--max_length {config.max_length}: {config.model} holds at most {encoder.max_tokens} tokens")
-    graph, shapes = weights.structure(encoder, task.num_outputs, Precision(compute=config.dtype))
+    graph, shapes = weights.structure(encoder, task.objective.num_outputs, Precision(compute=config.dtype))
     policy = Policy.of(config, list(shapes), encoder.num_hidden_layers)
-    pretrained = weights.load(folder, encoder, task.num_outputs, config.seed)
+    pretrained = weights.load(folder, encoder, task.objective.num_outputs, config.seed)
     trained, frozen = freezing.split(pretrained.params, policy.labels)
     frozen = {path: leaf.astype(config.dtype) for path, leaf in frozen.items()}
     return Model(

@@ -17,6 +17,7 @@ from jaxfreeze.data.dispatch import Group, unstack
 from jaxfreeze.model.classifier import SequenceClassifier, State, Tokens
 from jaxfreeze.model.dropout import dropout_seeds
 from jaxfreeze.model.weights import bind
+from jaxfreeze.objectives import Objective
 from jaxfreeze.training.optimizer import apply_gradients
 
 
@@ -27,7 +28,7 @@ class Program:
     graph: nnx.GraphDef
     num_layers: int
     cut: int
-    regression: bool
+    objective: Objective
     frozen_dropout: bool = False
     shapes: tuple[Shape, ...] = ()  # of training batches
     side_by_side: bool = (
@@ -41,7 +42,7 @@ class Data(NamedTuple):
     """A split on the device."""
 
     tokens: Tokens  # [T] each
-    label: Array  # int32 [E] classes, or float32 [E] scores
+    label: Array  # [E, ...] as the objective has them
     hidden: Array | None = None  # the trunk cache: [T, D] the state at the cut, or [E, D] if only the head is above it
 
 
@@ -63,13 +64,6 @@ def state_at_cut(
     return model.trunk(data.tokens.of(batch), batch, program.cut, seeds if program.frozen_dropout else None)
 
 
-def example_losses(logits: jax.Array, label: jax.Array, regression: bool) -> jax.Array:
-    """Squared error of one output, or cross-entropy: logits [..., C], label [...] -> [...] float32."""
-    if regression:
-        return jnp.square(logits[..., 0] - label)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, label)
-
-
 def loss_and_gradients(
     program: Program, trained: freezing.Params, frozen: freezing.Params, data: Data, batch: Batch, seeds: jax.Array
 ) -> tuple[jax.Array, freezing.Params]:
@@ -80,7 +74,7 @@ def loss_and_gradients(
         model = bind(program.graph, freezing.combine(trained, frozen))
         state = state_at_cut(program, model, data, part, seeds)
         logits = model.top(state, part, program.cut, seeds, program.remat)  # [R, S, C]
-        losses = example_losses(logits, data.label[part.example], program.regression)  # [R, S]
+        losses = program.objective.loss(logits, data.label[part.example])  # [R, S]
         return jnp.sum(jnp.where(part.example >= 0, losses, 0.0)) / count
 
     differentiate = jax.value_and_grad(loss_of)
