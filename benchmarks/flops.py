@@ -13,11 +13,13 @@ from jaxfreeze.data.batch import Shape
 from jaxfreeze.freezing import cut_of, label_layers
 from jaxfreeze.model.encoder import EncoderConfig, Precision
 from jaxfreeze.model.weights import structure
+from jaxfreeze.objectives import Classification
 from jaxfreeze.training.inspection import plan_cost
 from jaxfreeze.training.setup import Policy
 
 LAYERS = 12
 DEPTHS = (0, 1, 3, 6, 12, "all")
+TWO_CLASSES = Classification(("0", "1"))
 
 
 def measure(hidden_size: int, shape: Shape, depths: tuple[int | str, ...], cached: bool) -> list[dict[str, object]]:
@@ -30,11 +32,11 @@ def measure(hidden_size: int, shape: Shape, depths: tuple[int | str, ...], cache
         num_attention_heads=hidden_size // 64, intermediate_size=4 * hidden_size, max_position_embeddings=512,
         type_vocab_size=2, layer_norm_eps=1e-12, pad_token_id=0,
     )  # fmt: skip
-    paths = list(structure(encoder, 2, Precision())[1])
+    paths = list(structure(encoder, TWO_CLASSES.num_outputs, Precision())[1])
     records = []
     for depth in depths:
         labels = label_layers(paths, depth, LAYERS)
-        cost = plan_cost(encoder, 2, Policy(labels, cut_of(labels, LAYERS)), shape, "float32", cached)
+        cost = plan_cost(encoder, TWO_CLASSES, Policy(labels, cut_of(labels, LAYERS)), shape, "float32", cached)
         records.append({"trainable_layers": depth, "cached": cached, **cost._asdict()})
     return records
 

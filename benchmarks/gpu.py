@@ -30,11 +30,12 @@ from jaxfreeze.data.dispatch import stack
 from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.model import weights
 from jaxfreeze.model.encoder import EncoderConfig, Precision
+from jaxfreeze.objectives import Classification
 from jaxfreeze.training.cost import abstract_group, step_cost
 from jaxfreeze.training.optimizer import OptimizerConfig, make_optimizer
 from jaxfreeze.training.step import Data, Program, compiled_train_steps
 
-CLASSES = 3
+OBJECTIVE = Classification(("0", "1", "2"))
 SETTINGS = OptimizerConfig(5e-5, 0.01, 0.1, 1.0, 10_000)
 PEAK_TFLOPS = {"H100": 989, "H200": 989, "A100": 312, "v4": 275, "v5 lite": 197, "v5p": 459, "v6 lite": 918}
 """Dense bfloat16, from the makers' data sheets."""
@@ -51,7 +52,7 @@ def random_store(num_examples: int, vocab_size: int) -> TokenStore:
     position = np.arange(start[-1]) - np.repeat(start[:-1], lengths)
     ids = random.integers(1000, vocab_size, start[-1], np.int32)
     types = position > np.repeat(lengths // 2, lengths)
-    labels = random.integers(0, CLASSES, num_examples, np.int32)
+    labels = random.integers(0, OBJECTIVE.num_outputs, num_examples, np.int32)
     return TokenStore(ids, types.astype(np.int8), position.astype(np.int16), start, labels)
 
 
@@ -62,11 +63,11 @@ class Ours:
         self, encoder: EncoderConfig, store: TokenStore, depth: int | str, batch_size: int, steps: int
     ) -> None:
         self.mesh = devices.data_mesh(1)
-        graph, shapes = weights.structure(encoder, CLASSES, Precision(compute="bfloat16"))
+        graph, shapes = weights.structure(encoder, OBJECTIVE.num_outputs, Precision(compute="bfloat16"))
         labels = freezing.label_layers(list(shapes), depth, encoder.num_hidden_layers)
         plan = BatchPlan.make(store, batch_size, seed=0, epochs=1)
         cut = freezing.cut_of(labels, encoder.num_hidden_layers)
-        self.program = Program(graph, encoder.num_hidden_layers, cut, regression=False, shapes=plan.shapes)
+        self.program = Program(graph, encoder.num_hidden_layers, cut, OBJECTIVE, shapes=plan.shapes)
         self.optimizer = make_optimizer(SETTINGS, labels)
         self.trained, self.frozen = freezing.split(
             {path: _random(path, leaf.shape) for path, leaf in shapes.items()}, labels
@@ -129,7 +130,8 @@ class PyTorch:
 
         self.torch = torch
         names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-        config = transformers.BertConfig(num_labels=CLASSES, **{name: getattr(encoder, name) for name in names})
+        sizes = {name: getattr(encoder, name) for name in names}
+        config = transformers.BertConfig(num_labels=OBJECTIVE.num_outputs, **sizes)
         config._attn_implementation = "sdpa"
         self.model = transformers.BertForSequenceClassification(config).cuda().train()
         below = [] if depth == "all" else [self.model.bert.embeddings]

@@ -5,40 +5,35 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def compute(names: Sequence[str], logits: np.ndarray, label: np.ndarray) -> dict[str, float]:
-    """Named metrics of float logits [E, C] against labels [E] (classes, or scores where C is 1), as fractions.
+def compute(names: Sequence[str], prediction: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """Named metrics of predicted labels [E] against true ones [E] (class ids, or scores), as fractions.
 
-    A correlation of constant predictions is 0.0, as scikit-learn's Matthews correlation has it. Raises ValueError for
-    logits that are not finite.
+    A correlation of constant predictions is 0.0, as scikit-learn's Matthews correlation has it.
     """
-    if not np.isfinite(logits).all():
-        raise ValueError("cannot score: some logits are not finite")
-    return {name: _METRICS[name](logits, label) for name in names}
+    return {name: _METRICS[name](prediction, label) for name in names}
 
 
-def _accuracy(logits: np.ndarray, label: np.ndarray) -> float:
-    return float(np.mean(logits.argmax(axis=-1) == label))
+def _accuracy(prediction: np.ndarray, label: np.ndarray) -> float:
+    return float(np.mean(prediction == label))
 
 
-def _f1(logits: np.ndarray, label: np.ndarray) -> float:
+def _f1(prediction: np.ndarray, label: np.ndarray) -> float:
     from sklearn.metrics import f1_score
 
-    return float(f1_score(label, logits.argmax(axis=-1), zero_division=0.0))
+    return float(f1_score(label, prediction, zero_division=0.0))
 
 
-def _matthews_correlation(logits: np.ndarray, label: np.ndarray) -> float:
+def _matthews_correlation(prediction: np.ndarray, label: np.ndarray) -> float:
     from sklearn.metrics import matthews_corrcoef
 
-    prediction = logits.argmax(axis=-1)
     if np.ptp(prediction) == 0 or np.ptp(label) == 0:  # 0.0 there too, but with a warning where both are one class
         return 0.0
     return float(matthews_corrcoef(label, prediction))
 
 
-def _correlation(name: str, logits: np.ndarray, label: np.ndarray) -> float:
+def _correlation(name: str, prediction: np.ndarray, label: np.ndarray) -> float:
     import scipy.stats
 
-    prediction = logits[:, 0].astype(np.float64)
     if np.ptp(prediction) == 0 or np.ptp(label) == 0:
         return 0.0
     return float(getattr(scipy.stats, name)(prediction, label).statistic)
@@ -48,6 +43,6 @@ _METRICS = {
     "accuracy": _accuracy,
     "f1": _f1,
     "matthews_correlation": _matthews_correlation,
-    "pearson": lambda logits, label: _correlation("pearsonr", logits, label),
-    "spearman": lambda logits, label: _correlation("spearmanr", logits, label),
+    "pearson": lambda prediction, label: _correlation("pearsonr", prediction, label),
+    "spearman": lambda prediction, label: _correlation("spearmanr", prediction, label),
 }

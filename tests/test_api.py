@@ -59,7 +59,7 @@ def test_one_run(tiny_runs: Path) -> None:
     assert logits.shape == (3, 2)
     assert logits.dtype == np.float32
     for answer, row in zip(answers, logits, strict=True):
-        assert answer.prediction == classifier.task.labels[int(row.argmax())]
+        assert answer.prediction == classifier.task.objective.labels[int(row.argmax())]
         assert list(answer.probabilities) == ["unacceptable", "acceptable"]
         assert sum(answer.probabilities.values()) == pytest.approx(1)
         assert (answer.logits == row).all()

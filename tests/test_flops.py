@@ -63,7 +63,7 @@ def test_the_figures_would_show_gradients_of_the_frozen_tree(monkeypatch: pytest
         def loss_of(params):
             model = step.bind(program.graph, params)
             logits = model(data.tokens.of(batch), batch, step.dropout_seeds(jax.random.key(seed), program.num_layers))
-            return step.example_losses(logits, data.label[batch.example], program.regression).sum()
+            return program.objective.loss(logits, data.label[batch.example]).sum()
 
         gradients = jax.grad(loss_of)({**frozen, **trained})
         clipped = jax.tree.map(lambda g: g / optax.tree.norm(gradients), gradients)

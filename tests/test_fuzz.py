@@ -18,10 +18,11 @@ from jaxfreeze.config import from_flag, read_settings
 from jaxfreeze.data.batches import BatchPlan, evaluation_batches
 from jaxfreeze.data.readers import read_file, read_glue_tsv
 from jaxfreeze.data.split import Split
-from jaxfreeze.data.tasks import get_task
+from jaxfreeze.data.tasks import OWN_FILES, Task, get_task
 from jaxfreeze.data.token_store import TextEncoder
 from jaxfreeze.errors import InputError
 from jaxfreeze.model import weights
+from jaxfreeze.objectives import Classification
 from tests.data.test_batches import check, store_of
 from tests.folders import VOCABULARY, make_folder
 
@@ -37,7 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read_own(path: Path) -> tuple[Split, tuple[str, ...]]:
-    return read_file(path, ["text"], "label", None, regression=False)
+    split, task = read_file(path, Task(OWN_FILES, ("text",), Classification()), "train")
+    return split, task.objective.labels
 
 
 def assert_read(path: Path, rows: list[tuple[str, int]]) -> None:

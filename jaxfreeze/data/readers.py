@@ -1,8 +1,8 @@
-"""Read a split of text and labels: classic GLUE TSV files, the hub's GLUE, the demo, or a person's own files."""
+"""Read a split of text and labels: classic GLUE TSV files, the hub's GLUE, the demo, or a user's own files."""
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from jaxfreeze.data.demo import demo_split
 from jaxfreeze.data.split import Split
-from jaxfreeze.data.tables import FILE_KINDS, Record, check_file, checked_text, cut, no_rows, records, tsv_rows
-from jaxfreeze.data.tasks import ClassIds, Task, read_score, read_stsb_score
-from jaxfreeze.errors import InputError, one_of
+from jaxfreeze.data.tables import FILE_KINDS, Record, check_file, checked_text, no_rows, records, tsv_rows
+from jaxfreeze.data.tasks import Task
+from jaxfreeze.errors import InputError, one_of, shorten
+from jaxfreeze.objectives import LabelReader
 
 HUB_DATASET = "nyu-mll/glue"
 HUB_TIMEOUT_SECONDS = 2.0  # of one request without retries; load_dataset itself tries for 24 s
@@ -47,13 +48,11 @@ def _collect(
     path: Path,
     rows: Iterable[Record],
     columns: Sequence[str],
-    read_label: Callable[[object], float] | None,
-    regression: bool,
+    labels: LabelReader | None,
     empty_texts: bool = False,
 ) -> Split:
-    """Read every record; `columns` are the text columns, the label is the cell after them."""
+    """Read every record; `columns` are the text columns, the cell after them goes to `labels` if it is given."""
     texts: list[list[str]] = [[] for _ in columns]
-    labels: list[float] = []
     skipped = 0
     for record in rows:
         if record is None:
@@ -63,14 +62,13 @@ def _collect(
         try:
             for store, column in zip(texts, columns, strict=True):
                 store.append(checked_text(cells.pop(column), column, empty_texts))
-            if read_label is not None:
-                labels.append(read_label(*cells.values()))
+            if labels is not None:
+                labels.read(*cells.values())
         except InputError as reason:
             raise InputError(f"{place}: {reason}") from None
     if not texts[0]:
         raise no_rows(path)
-    kind = np.float32 if regression else np.int32
-    return Split(name, tuple(map(tuple, texts)), np.array(labels, kind) if read_label else None, skipped)
+    return Split(name, tuple(map(tuple, texts)), None, skipped)
 
 
 def read_glue_tsv(path: Path, task: Task, split: str) -> Split:
@@ -83,7 +81,7 @@ def read_glue_tsv(path: Path, task: Task, split: str) -> Split:
     check_file(path)
     labelled = split == "train" or split.startswith("validation")
     columns = [*task.tsv_columns, task.tsv_label] if labelled else task.tsv_columns
-    read_label = (read_stsb_score if task.regression else ClassIds(task.tsv_codes)) if labelled else None
+    labels = task.objective.reader(task.tsv_label) if labelled else None
     damaged = task.name == "qqp"
     rows = tsv_rows(path)
     if task.name == "cola":
@@ -91,7 +89,8 @@ def read_glue_tsv(path: Path, task: Task, split: str) -> Split:
         headed = first == [(1, ["index", "sentence"])]
         rows = itertools.chain([] if headed else [(1, COLA_HEADER)], first, rows)
     found = records(path, rows, [columns], damaged)
-    return _collect(split, path, found, task.tsv_columns, read_label, task.regression, empty_texts=damaged)
+    texts = _collect(split, path, found, task.tsv_columns, labels, empty_texts=damaged)
+    return texts if labels is None else dataclasses.replace(texts, labels=labels.finish()[0])
 
 
 def _read_hub(task: Task, split: str) -> Split:
@@ -101,20 +100,18 @@ def _read_hub(task: Task, split: str) -> Split:
     except Exception as reason:  # what a network raises depends on the HTTP library that is installed
         raise InputError(
             f"cannot load '{config}' of {HUB_DATASET} from the Hugging Face hub or its local cache "
-            f"({type(reason).__name__}: {cut(str(reason))}); "
+            f"({type(reason).__name__}: {shorten(str(reason))}); "
             "give --data_dir FOLDER in the classic GLUE layout, or try --task demo"
         ) from reason
     texts = tuple(tuple(dataset[column][:]) for column in task.text_columns)
-    labels = np.asarray(dataset["label"][:])
+    labels = np.asarray(dataset[task.label_column][:])
     if (labels == -1).any():  # how the hub marks a split without labels
         return Split(split, texts, None)
-    if task.regression:
-        return Split(split, texts, labels.astype(np.float32))
-    names = dataset.features["label"].names
-    if sorted(names) != sorted(task.labels):
-        raise InputError(f"{HUB_DATASET} {config}: expected the labels {list(task.labels)}, found {names}")
-    ids = np.array([task.labels.index(name) for name in names], np.int32)
-    return Split(split, texts, ids[labels])
+    names = getattr(dataset.features[task.label_column], "names", ())
+    try:
+        return Split(split, texts, task.objective.renumber(labels, names))
+    except InputError as reason:
+        raise InputError(f"{HUB_DATASET} {config}: {reason}") from None
 
 
 def _hub_dataset(config: str, split: str) -> Any:
@@ -142,35 +139,23 @@ def _cached_dataset(config: str, split: str) -> Any | None:
         return None
 
 
-def read_file(
-    path: Path,
-    text_columns: Sequence[str],
-    label_column: str | None,
-    task_labels: Sequence[str] | None,
-    regression: bool,
-) -> tuple[Split, tuple[str, ...]]:
-    """A person's own CSV, TSV, JSON lines or Parquet file, and the class names in id order (() for regression).
+def read_file(path: Path, task: Task, split: str) -> tuple[Split, Task]:
+    """One split of a user's own CSV, TSV, JSON lines or Parquet file, and the task with its classes known.
 
-    `task_labels` None means the training file: its labels are found, whole numbers sorted by value; else every label
-    has to be one of them. `label_column` None means a file without labels. Raises InputError for anything that is
-    not well formed, with file and line (Parquet: row, from 1).
+    A task whose classes are not known yet takes those of this file, whole numbers sorted by value; else every label has
+    to be one of them. Raises InputError for what is not well formed, with file and line (Parquet: row, from 1).
     """
-    columns = [*text_columns, *([] if label_column is None else [label_column])]
-    if not 1 <= len(text_columns) <= 2 or len(set(columns)) < len(columns):
+    columns = [*task.text_columns, task.label_column]
+    if not 1 <= len(task.text_columns) <= 2 or len(set(columns)) < len(columns):
         raise InputError(f"--text_columns takes one or two columns, apart from --label_column; found {columns}")
     check_file(path)
     kind = path.suffix.lower()
     if kind not in FILE_KINDS:
         raise InputError(f"{path}: the ending '{kind}' is not {one_of(FILE_KINDS, kind)}")
-    rows = FILE_KINDS[kind](path, [columns])
-    name = "test" if label_column is None else "train" if task_labels is None else "validation"
-    classes = ClassIds(task_labels)
-    read_label = None if label_column is None else read_score if regression else classes
-    split = _collect(name, path, rows, text_columns, read_label, regression)
-    if regression or split.labels is None or task_labels is not None:
-        return split, tuple(task_labels or ())
-    labels = classes.in_order()
-    if len(labels) == 1:
-        raise InputError(f"{path}: expected two classes or more in column '{label_column}', found only '{labels[0]}'")
-    ids = np.array([labels.index(name) for name in classes.ids], np.int32)
-    return dataclasses.replace(split, labels=ids[split.labels]), labels
+    reader = task.objective.reader(task.label_column)
+    texts = _collect(split, path, FILE_KINDS[kind](path, [columns]), task.text_columns, reader)
+    try:
+        labels, objective = reader.finish()
+    except InputError as reason:
+        raise InputError(f"{path}: {reason}") from None
+    return dataclasses.replace(texts, labels=labels), dataclasses.replace(task, objective=objective)

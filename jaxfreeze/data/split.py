@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-CHUNK = 1024  # examples that are tokenised and predicted for together, whatever their number in all
+CHUNK = 1024  # examples that are tokenised, and predicted for, together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Split:
     texts: tuple[tuple[str, ...], ...]
     """One entry per text column, E strings each."""
     labels: np.ndarray | None
-    """int32[E] class ids, or float32[E] for regression; None when the split has no labels."""
+    """[E, ...] as the task's objective has them; None when the split has no labels."""
     skipped: int = 0
     """Rows left out because the published file is damaged there (QQP only)."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxfreeze.errors import InputError, one_of
+from jaxfreeze.errors import InputError, one_of, shorten
 
 MAX_LINE_BYTES = 10_000_000
 STANDARD_INPUT = Path("-")
@@ -84,11 +84,11 @@ def _positions(header: Sequence[str], layouts: Layouts, place: str) -> dict[str,
         raise InputError(f"{place}: expected the names of the columns, found a blank line")
     twice = next((name for i, name in enumerate(header) if name in header[:i]), None)
     if twice is not None:
-        raise InputError(f"{place}: two columns are called '{cut(twice)}'; column names have to differ")
+        raise InputError(f"{place}: two columns are called '{shorten(twice)}'; column names have to differ")
     columns = next((columns for columns in layouts if set(columns) <= set(header)), layouts[0])
     for column in columns:
         if column not in header:
-            there = one_of([cut(name) for name in header[:50]], column)
+            there = one_of([shorten(name) for name in header[:50]], column)
             raise InputError(f"{place}: no column '{column}'; it has to be {there}")
     return {column: header.index(column) for column in columns}
 
@@ -111,11 +111,6 @@ def records(path: Path, rows: Iterator[Row], layouts: Layouts, damaged: bool = F
             )
 
 
-def cut(text: str) -> str:
-    """A text as an error quotes it."""
-    return text if len(text) <= 60 else f"{text[:60]}..."
-
-
 def no_rows(path: Path) -> InputError:
     """The error of a file without examples."""
     return InputError(f"{path}: expected at least one example, found an empty file or nothing but a header")
@@ -124,7 +119,7 @@ def no_rows(path: Path) -> InputError:
 def checked_text(cell: object, column: str, may_be_empty: bool) -> str:
     """A cell that is a text which can be tokenised and written. Raises InputError that does not say where it is."""
     if not isinstance(cell, str):
-        found = "none" if cell is None else f"{type(cell).__name__} {cut(repr(cell))}"
+        found = "none" if cell is None else f"{type(cell).__name__} {shorten(repr(cell))}"
         raise InputError(f"expected text in column '{column}', found {found}")
     if not (may_be_empty or cell.strip()):
         raise InputError(f"the text in column '{column}' is empty; fill it in or leave the row out")
@@ -172,7 +167,9 @@ def _parquet_records(path: Path, layouts: Layouts) -> Iterator[Record]:
                     row += 1
                     yield f"{path}: row {row}", dict(zip(columns, (cell.as_py() for cell in cells), strict=True))
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as reason:
-        raise InputError(f"{path}: broken Parquet file near row {row} ({cut(str(reason))}); write it anew") from None
+        raise InputError(
+            f"{path}: broken Parquet file near row {row} ({shorten(str(reason))}); write it anew"
+        ) from None
 
 
 FILE_KINDS: dict[str, Callable[[Path, Layouts], Iterator[Record]]] = {

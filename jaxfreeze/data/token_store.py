@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxfreeze import cache_folder
 from jaxfreeze.cache_folder import cache_root
-from jaxfreeze.data.split import Split
+from jaxfreeze.data.split import CHUNK, Split
 from jaxfreeze.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ TOKENIZER_FILES = (  # all that transformers reads to make a tokenizer
     "vocab.json",
     "merges.txt",
 )
-CHUNK = 1024  # examples tokenised at a time
 MOST_TOKENS = 2**31 - 1  # of a split: batches number them with int32
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxfreeze.inference.predictions import split_of
 from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
+from jaxfreeze.inference.texts import split_of
 
 TEXTS_PER_PASS = 64  # so many keep the devices busy; more would let those wait that come in the meantime
 

@@ -4,8 +4,9 @@ import numpy as np
 
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.errors import InputError
-from jaxfreeze.inference.predictions import Prediction, Texts, checked_rows, predictions, split_of
 from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
+from jaxfreeze.inference.texts import Texts, checked_rows, split_of
+from jaxfreeze.objectives import Prediction
 
 
 class SharedClassifier:
@@ -26,10 +27,10 @@ class SharedClassifier:
         them, also one that was trained on pairs and is given single texts. Raises InputError for anything else.
         """
         found = self.logits(texts)
-        return {name: predictions(task, found[name]) for name, task in self.tasks.items()}
+        return {name: task.objective.predictions(found[name]) for name, task in self.tasks.items()}
 
     def logits(self, texts: Texts) -> Logits:
-        """Logits by the runs' names: float32 [E, C], C = 1 for a regression."""
+        """Logits by the runs' names: float32 [E, C], C as its objective has it."""
         return self.trunk.logits(split_of(checked_rows(texts)))
 
 
@@ -46,10 +47,10 @@ class Classifier:
         texts: a list of texts, or of pairs of texts, as the run was trained on; longer ones are cut as in training.
         Raises InputError for anything else.
         """
-        return predictions(self.task, self.logits(texts))
+        return self.task.objective.predictions(self.logits(texts))
 
     def logits(self, texts: Texts) -> np.ndarray:
-        """Logits: float32 [E, C], C = 1 for a regression."""
+        """Logits: float32 [E, C], C as its objective has it."""
         rows, columns = checked_rows(texts), len(self.task.text_columns)
         if rows and len(rows[0]) != columns:
             expected = "a list of texts" if columns == 1 else "a list of pairs of texts"

@@ -169,12 +169,9 @@ def _some(names: list[str]) -> str:
 
 def _config(source: Mapping[str, Any], task: Task) -> dict[str, Any]:
     """The classifier's config.json, from its base's."""
-    labels = task.labels or ("LABEL_0",)  # transformers' own name for the one output of a regression
     return {name: value for name, value in source.items() if name not in NOT_KEPT} | {
         "architectures": [ARCHITECTURES[source["model_type"]]],
-        "id2label": {str(number): label for number, label in enumerate(labels)},
-        "label2id": {label: number for number, label in enumerate(labels)},
-        "problem_type": "regression" if task.regression else "single_label_classification",
+        **task.objective.hugging_face_config(),
         "dtype": "float32",
     }
 

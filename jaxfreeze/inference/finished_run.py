@@ -41,7 +41,7 @@ class FinishedRun:
         self.scores: dict[str, float] = self.metrics["metrics"]
         if best:
             saved = self._best(saved.about)
-            self.scores = {self.task.primary_metric: saved.about["best_score"]}
+            self.scores = {self.task.objective.primary_metric: saved.about["best_score"]}
         self.step = saved.step
         self.params = self.model.params(devices.replicate(saved.trained, self.mesh))
 
@@ -55,7 +55,7 @@ class FinishedRun:
     def _task(self) -> Task:
         if self.config.task != OWN_FILES:
             return get_task(self.config.task)
-        return own_task(self.config.text_columns, self.metrics["labels"], self.config.regression)
+        return own_task(self.config, self.metrics["labels"])
 
     def _check_base(self) -> dict[str, str]:
         """The digests of the frozen leaves, proved to be those of the run."""

@@ -107,11 +107,10 @@ def _scores(run: FinishedRun) -> str:
 def _training(run: FinishedRun) -> str:
     metrics, config = run.metrics, run.config
     columns = " and ".join(f"`{column}`" for column in run.task.text_columns)
-    labels = f"{len(run.task.labels)} classes, named in config.json" if run.task.labels else "a number as label"
     versions = ", ".join(f"{name} {version}" for name, version in metrics["versions"].items())
     return (
         f"    {command(config)}\n\n"
-        f"Data: {_data(run)}; text in {columns}; {labels}. "
+        f"Data: {_data(run)}; text in {columns}; {run.task.objective.describe()}. "
         f"{metrics['steps']:,} steps, {metrics['examples']:,} examples in {metrics['epochs']:.3g} epochs, at most "
         f"{config.max_length} tokens each, computed in {config.dtype} on {metrics['devices']}.\n\n"
         f"Versions: {versions}.\n"

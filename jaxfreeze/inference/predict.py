@@ -13,7 +13,6 @@ from jaxfreeze.data.streams import format_of, read_chunks
 from jaxfreeze.data.tables import STANDARD_INPUT
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.finished_run import FinishedRun
-from jaxfreeze.inference.predictions import predictions
 from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
 from jaxfreeze.run_folder import WRITING
 from jaxfreeze.training import evaluation
@@ -48,9 +47,9 @@ def predict(
     """Write a JSON line for every row of a table or of plain lines, in its order -> their number.
 
     With one run a line is {"index", "prediction", "probabilities", "logits"}; with several it is {"index"} and for each
-    run, by the name of its task, an object of the other three. A prediction is a class name, or a number for a
-    regression, which has no probabilities. Either file may be `-`. Memory does not grow with the rows. The output is
-    there, whole, once all rows are done; standard output gets each chunk as it is done.
+    run, by the name of its task, an object of the other three. A prediction is a class name, or with
+    --regression a number without probabilities. Either file may be `-`. Memory does not grow with the rows. The output
+    is there, whole, once all rows are done; standard output gets each chunk as it is done.
     """
     if output_file != STANDARD_OUTPUT and not output_file.absolute().parent.is_dir():
         raise InputError(f"--output {output_file}: its folder does not exist")
@@ -80,7 +79,7 @@ def _predict(trunk: SharedTrunk, input_file: Path, format_: str | None, output_f
 
 def _rows(trunk: SharedTrunk, logits: Logits) -> Iterator[dict[str, Any]]:
     """What is said of each example."""
-    by_run = {name: predictions(task, logits[name]) for name, task in trunk.tasks.items()}
+    by_run = {name: task.objective.predictions(logits[name]) for name, task in trunk.tasks.items()}
     for row in zip(*by_run.values(), strict=True):
         fields = {name: one.as_json() for name, one in zip(by_run, row, strict=True)}
         yield next(iter(fields.values())) if len(fields) == 1 else fields

@@ -4,9 +4,9 @@ import json
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from jaxfreeze.data.tables import cut, json_object
-from jaxfreeze.errors import InputError, one_of
-from jaxfreeze.inference.predictions import checked_rows
+from jaxfreeze.data.tables import json_object
+from jaxfreeze.errors import InputError, one_of, shorten
+from jaxfreeze.inference.texts import checked_rows
 
 MOST_BYTES = 1_000_000  # of a body
 MOST_TEXTS = 1024  # of a request; a pair counts as one
@@ -41,7 +41,7 @@ def read_request(body: bytes, names: Collection[str]) -> Request:
         raise InputError(f'expected an object {{"texts": [...]}}, found {_found(fields)}')
     unknown = next((name for name in fields if name not in FIELDS), None)
     if unknown is not None:
-        raise InputError(f"field '{_shown(unknown)}': expected {one_of(FIELDS, cut(unknown))}")
+        raise InputError(f"field '{_shown(unknown)}': expected {one_of(FIELDS, shorten(unknown))}")
     if "texts" not in fields:
         raise InputError('texts: expected this field, found none, as in {"texts": ["A man plays a guitar."]}')
     return Request(_rows(fields["texts"]), _tasks(fields.get("tasks"), names))
@@ -85,7 +85,7 @@ def _tasks(asked: Any, names: Collection[str]) -> list[str]:
         if not isinstance(task, str):
             raise InputError(f"tasks: expected names, found {_found(task)} among them")
         if task not in names:
-            raise InputError(f"tasks: '{_shown(task)}' is not {one_of(names, cut(task))}")
+            raise InputError(f"tasks: '{_shown(task)}' is not {one_of(names, shorten(task))}")
     return list(dict.fromkeys(tasks))
 
 
@@ -96,4 +96,4 @@ def _found(value: Any) -> str:
 
 def _shown(text: str) -> str:
     """A client's text as an error quotes it: short, and without what cannot be written."""
-    return cut(text).encode(errors="replace").decode()
+    return shorten(text).encode(errors="replace").decode()

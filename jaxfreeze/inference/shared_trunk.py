@@ -67,7 +67,7 @@ class SharedTrunk:
 
     def logits(self, split: Split) -> Logits:
         """Logits of every run for every example of a split, a chunk at a time."""
-        found = {name: [np.empty((0, task.num_outputs), np.float32)] for name, task in self.tasks.items()}
+        found = {name: [np.empty((0, task.objective.num_outputs), np.float32)] for name, task in self.tasks.items()}
         for logits in self.stream(split.chunks()):
             for name, some in logits.items():
                 found[name].append(some)
@@ -101,7 +101,8 @@ class SharedTrunk:
         return compiled_shared_step(self.columns, self.params, *on_device)
 
     def _finish(self, pending: "_Pending") -> Logits:
-        found = [np.empty((pending.num_examples, task.num_outputs), np.float32) for task in self.tasks.values()]
+        widths = [task.objective.num_outputs for task in self.tasks.values()]
+        found = [np.empty((pending.num_examples, width), np.float32) for width in widths]
         for example, outputs in pending.parts:
             real = example >= 0
             for result, logits in zip(found, outputs, strict=True):

@@ -90,12 +90,9 @@ def _by_task(paths: Sequence[Path], best: bool) -> dict[str, SharedTrunk]:
 
 
 def as_tsv(task: Task, logits: np.ndarray) -> str:
-    """`index<TAB>prediction` lines for logits [E, C]: labels as GLUE spells them; STS-B's scores between 0 and 5."""
-    if task.regression:
-        values = [f"{score:.3f}" for score in np.clip(logits[:, 0], 0.0, 5.0)]
-    else:
-        values = [task.tsv_codes[number] for number in logits.argmax(axis=-1)]
-    return "".join(f"{index}\t{value}\n" for index, value in [("index", "prediction"), *enumerate(values)])
+    """`index<TAB>prediction` lines for logits [E, C]."""
+    lines = [("index", "prediction"), *enumerate(task.objective.glue_answers(logits))]
+    return "".join(f"{index}\t{value}\n" for index, value in lines)
 
 
 def _write(output: Path, files: dict[str, str]) -> Path:

@@ -18,11 +18,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from jaxfreeze.data.tables import cut
-from jaxfreeze.errors import InputError, one_of
+from jaxfreeze.errors import InputError, one_of, shorten
 from jaxfreeze.inference.batcher import Batcher
 from jaxfreeze.inference.finished_run import FinishedRun
-from jaxfreeze.inference.predictions import predictions
 from jaxfreeze.inference.request import MOST_BYTES, TooLargeError, read_request
 from jaxfreeze.inference.shared_trunk import Logits
 
@@ -79,11 +77,11 @@ class Service:
         """POST /predict: the answers of the runs that are asked."""
         kind = request.headers.get("content-type", "none")
         if not JSON_TYPE.fullmatch(kind):
-            raise HTTPException(415, f"content-type: expected application/json in UTF-8, found {cut(kind)}")
+            raise HTTPException(415, f"content-type: expected application/json in UTF-8, found {shorten(kind)}")
         with self._place():
             asked = read_request(await _body(request), self._tasks)
             logits = await self._answer(request, asked.rows)
-        found = {name: predictions(self._tasks[name], logits[name]) for name in asked.tasks}
+        found = {name: self._tasks[name].objective.predictions(logits[name]) for name in asked.tasks}
         return JSONResponse({"predictions": {name: [one.as_json() for one in all_] for name, all_ in found.items()}})
 
     @contextlib.contextmanager
@@ -210,7 +208,7 @@ def _about(name: str, run: FinishedRun) -> dict[str, Any]:
     """What /tasks says of a run."""
     return {
         "name": name,
-        "labels": list(run.task.labels) or "regression",
+        "labels": run.task.objective.about(),
         "text_columns": list(run.task.text_columns),
         "score": run.scores,
         "model": run.config.model,
@@ -227,12 +225,12 @@ async def _wrong_input(_: Request, error: InputError) -> Response:
 
 
 async def _refused(request: Request, error: HTTPException) -> Response:
-    line, path = error.detail, cut(request.url.path)
+    line, path = error.detail, shorten(request.url.path)
     if error.status_code == 404:
         line = f"{path}: not here; expected {one_of(('/', '/predict', '/tasks', '/health'), path)}"
     if error.status_code == 405:
         allowed = ", ".join(sorted((error.headers or {})["Allow"].split(", ")))
-        line = f"{path}: expected {allowed}, found {cut(request.method)}"
+        line = f"{path}: expected {allowed}, found {shorten(request.method)}"
     return _error(error.status_code, line, error.headers)
 
 

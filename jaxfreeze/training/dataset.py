@@ -38,11 +38,9 @@ class Dataset:
 def read_task(config: TrainConfig) -> tuple[Task, Split, list[Split]]:
     """The task, its training split and its validation splits. Raises InputError for anything wrong in them."""
     if config.task == OWN_FILES:
-        columns, label = config.text_columns, config.label_column
-        known = config.label_names or None
-        train, classes = read_file(Path(str(config.train_file)), columns, label, known, config.regression)
-        validation, _ = read_file(Path(str(config.validation_file)), columns, label, classes, config.regression)
-        return own_task(columns, classes, config.regression), train, [validation]
+        train, task = read_file(Path(str(config.train_file)), own_task(config, config.label_names), "train")
+        validation, task = read_file(Path(str(config.validation_file)), task, "validation")
+        return task, train, [validation]
     task = get_task(config.task)
     data_dir = None if config.data_dir is None else Path(config.data_dir)
     names, missing = splits_for_evaluation(task, data_dir)

@@ -10,8 +10,10 @@ import pytest
 
 from jaxfreeze.data import readers
 from jaxfreeze.data.readers import read_file, read_glue_tsv, read_split, splits_for_evaluation
-from jaxfreeze.data.tasks import TASKS, get_task
+from jaxfreeze.data.split import Split
+from jaxfreeze.data.tasks import OWN_FILES, TASKS, Task, get_task
 from jaxfreeze.errors import InputError
+from jaxfreeze.objectives import Classification, Objective, Regression
 
 GLUE_DIR = os.environ.get("JAXFREEZE_GLUE_DIR")
 needs_glue = pytest.mark.skipif(not GLUE_DIR, reason="JAXFREEZE_GLUE_DIR is not set")
@@ -324,7 +326,9 @@ def test_the_local_cache_stands_in_for_a_hub_out_of_reach(monkeypatch, tmp_path)
     import datasets
     from datasets.arrow_writer import ArrowWriter
 
-    rows = hub_rows({"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": [1, 0]}, list(get_task("rte").labels))
+    rows = hub_rows(
+        {"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": [1, 0]}, list(get_task("rte").objective.labels)
+    )
     folder = tmp_path / "nyu-mll___glue" / "rte" / "0.0.0" / "0123abcd"
     folder.mkdir(parents=True)
     with ArrowWriter(path=str(folder / "glue-train.arrow"), features=rows.features) as writer:
@@ -364,76 +368,83 @@ def own_file(folder: Path, kind: str, rows=ROWS) -> Path:
     return write(path, "".join(json.dumps({"label": label, "more": None, "text": text}) + "\n" for text, label in rows))
 
 
+def read_own(
+    path: Path,
+    columns=("text",),
+    label="label",
+    objective: Objective = Classification(),  # noqa: B008
+) -> tuple[Split, tuple[str, ...]]:
+    """The split of an own file, and its classes."""
+    split, task = read_file(path, Task(OWN_FILES, tuple(columns), objective, label_column=label), "train")
+    return split, task.objective.labels
+
+
 @pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl", ".json", ".parquet", ".CSV"])
 def test_every_kind_of_own_file_gives_the_same_split(tmp_path, kind):
     rows = [(text.replace("\n", " "), label) for text, label in ROWS] if kind == ".tsv" else ROWS
     path = own_file(tmp_path, kind.lower(), rows).rename(tmp_path / f"renamed{kind}")
-    split, labels = read_file(path, ["text"], "label", None, False)
+    split, labels = read_own(path)
     assert (split.name, split.texts, labels) == ("train", (tuple(text for text, _ in rows),), ("9", "10"))
     assert (split.labels.tolist(), split.labels.dtype) == ([1, 0, 1], np.int32)
 
-    known, same = read_file(path, ["text"], "label", ("10", "9"), False)
-    assert (known.name, known.labels.tolist(), same) == ("validation", [0, 1, 0], ("10", "9"))
+    known, same = read_own(path, objective=Classification(("10", "9")))
+    assert (known.labels.tolist(), same) == ([0, 1, 0], ("10", "9"))
 
-    bare, none = read_file(path, ["text"], None, None, False)
-    assert (bare.name, bare.texts, bare.labels, none) == ("test", split.texts, None, ())
-
-    scored, none = read_file(path, ["text"], "label", None, True)
+    scored, none = read_own(path, objective=Regression())
     assert (scored.labels.tolist(), scored.labels.dtype, none) == ([10.0, 9.0, 10.0], np.float32, ())
 
 
 def test_two_text_columns_keep_the_order_asked_for(tmp_path):
     path = write(tmp_path / "a.csv", "\ufeffb,label,a\nB,yes,A\nD,no,C\n\n")
-    split, labels = read_file(path, ["a", "b"], "label", None, False)
+    split, labels = read_own(path, ["a", "b"])
     assert (split.texts, labels, split.labels.tolist()) == ((("A", "C"), ("B", "D")), ("no", "yes"), [1, 0])
 
 
 def test_a_quote_is_a_character_in_an_own_tsv(tmp_path):
     path = write(tmp_path / "a.tsv", 'text\tlabel\n"open\tyes\n"a" b\tno\n')
-    assert read_file(path, ["text"], "label", None, False)[0].texts == (('"open', '"a" b'),)
+    assert read_own(path)[0].texts == (('"open', '"a" b'),)
 
 
 def test_json_and_parquet_labels_may_be_whole_numbers_or_booleans(tmp_path):
     path = write(tmp_path / "a.jsonl", '{"t": "a", "y": 10}\n{"t": "b", "y": 9}\n')
-    assert read_file(path, ["t"], "y", None, False)[1] == ("9", "10")
+    assert read_own(path, ["t"], "y")[1] == ("9", "10")
     path = write(tmp_path / "b.jsonl", '{"t": "a", "y": true}\n{"t": "b", "y": false}\n')
-    assert read_file(path, ["t"], "y", None, False)[1] == ("false", "true")
+    assert read_own(path, ["t"], "y")[1] == ("false", "true")
     path = own_file(tmp_path, ".parquet", [("a", 10), ("b", 9)])
-    assert read_file(path, ["text"], "label", None, False)[1] == ("9", "10")
+    assert read_own(path)[1] == ("9", "10")
 
 
 def test_a_long_document_fits_in_a_csv_field(tmp_path):
     path = write(tmp_path / "a.csv", "text,label\n" + "a" * 200_000 + ",1\nb,0\n")
-    assert len(read_file(path, ["text"], "label", None, False)[0].texts[0][0]) == 200_000
+    assert len(read_own(path)[0].texts[0][0]) == 200_000
 
 
 @pytest.mark.parametrize(("name", "content", "expected"), WRONG_OWN, ids=range(len(WRONG_OWN)))
 def test_an_own_training_file_that_is_wrong(tmp_path, name, content, expected):
     path = write(tmp_path / name, content)
-    assert message(read_file, path, ["text"], "label", None, False) == f"{path}{expected}"
+    assert message(read_own, path) == f"{path}{expected}"
 
 
 @pytest.mark.parametrize("label", ["high", "nan", "inf", "1e39", "-inf"])
 def test_an_own_score_that_is_no_finite_number(tmp_path, label):
     path = write(tmp_path / "a.csv", f"text,label\na,1.5\nb,{label}\n")
-    assert message(read_file, path, ["text"], "label", None, True) == (
+    assert message(read_own, path, ["text"], "label", Regression()) == (
         f"{path}:3: expected a finite number as label, found '{label}'"
     )
 
 
 def test_json_nested_without_end(tmp_path):
     path = write(tmp_path / "a.jsonl", "[" * 100_000)
-    assert message(read_file, path, ["text"], "label", None, False).startswith(f"{path}:1: broken JSON (")
+    assert message(read_own, path).startswith(f"{path}:1: broken JSON (")
 
 
 def test_a_validation_label_has_to_be_known(tmp_path):
     path = write(tmp_path / "a.csv", "text,label\na,yes\nb,yess\n")
-    assert message(read_file, path, ["text"], "label", ("no", "yes"), False) == (
+    assert message(read_own, path, ["text"], "label", Classification(("no", "yes"))) == (
         f"{path}:3: label 'yess' is not one of no, yes; did you mean 'yes'?"
     )
-    assert read_file(write(path, "text,label\na,yes\n"), ["text"], "label", ("no", "yes"), False)[
-        0
-    ].labels.tolist() == [1]
+    split, _ = read_own(write(path, "text,label\na,yes\n"), objective=Classification(("no", "yes")))
+    assert split.labels.tolist() == [1]
 
 
 @pytest.mark.parametrize(
@@ -447,28 +458,24 @@ def test_a_validation_label_has_to_be_known(tmp_path):
 )
 def test_a_parquet_file_that_is_wrong_names_the_row(tmp_path, rows, expected):
     path = own_file(tmp_path, ".parquet", rows)
-    assert message(read_file, path, ["text"], "label", None, False) == f"{path}{expected}"
+    assert message(read_own, path) == f"{path}{expected}"
 
 
 def test_a_parquet_file_without_the_column_or_without_sense(tmp_path):
     path = own_file(tmp_path, ".parquet")
-    assert message(read_file, path, ["txt"], "label", None, False) == (
+    assert message(read_own, path, ["txt"]) == (
         f"{path}: no column 'txt'; it has to be one of text, label; did you mean 'text'?"
     )
     whole = path.read_bytes()
     for content in (b"", b"PAR1", whole[:-20], b"\0" * 4 + b"\xff" * 60 + whole[64:]):
-        line = message(read_file, write(path, content), ["text"], "label", None, False)
+        line = message(read_own, write(path, content))
         assert line.startswith(f"{path}: broken Parquet file near row 0 (")
 
 
 def test_a_path_that_is_no_file(tmp_path):
-    assert message(read_file, tmp_path, ["text"], "label", None, False) == (
-        f"{tmp_path}: expected a file, found a folder; give the file itself"
-    )
+    assert message(read_own, tmp_path) == (f"{tmp_path}: expected a file, found a folder; give the file itself")
     path = tmp_path / "no.csv"
-    assert message(read_file, path, ["text"], "label", None, False) == (
-        f"{path}: expected a file, found nothing there; check the path"
-    )
+    assert message(read_own, path) == (f"{path}: expected a file, found nothing there; check the path")
     assert message(read_glue_tsv, path, get_task("rte"), "test") == (
         f"{path}: expected a file, found nothing there; check the path"
     )
@@ -478,7 +485,7 @@ def test_a_path_that_is_no_file(tmp_path):
     ("text_columns", "label_column"), [([], "y"), (["a", "b", "c"], "y"), (["a", "a"], "y"), (["a", "y"], "y")]
 )
 def test_the_columns_asked_for_have_to_make_sense(tmp_path, text_columns, label_column):
-    line = message(read_file, tmp_path / "a.csv", text_columns, label_column, None, False)
+    line = message(read_own, tmp_path / "a.csv", text_columns, label_column)
     assert line == (
         f"--text_columns takes one or two columns, apart from --label_column; found {[*text_columns, label_column]}"
     )
@@ -499,11 +506,11 @@ def test_real_glue(name, split, examples, shares):
         assert found.labels is None
         return
     assert found.labels.shape == (examples,)
-    if task.regression:
-        assert found.labels.dtype == np.float32
+    assert found.labels.dtype == task.objective.label_dtype
+    if name == "stsb":
         assert (found.labels.min(), found.labels.max()) == (0, 5)
     else:
-        assert np.bincount(found.labels, minlength=len(task.labels)) / examples * 100 == pytest.approx(shares, abs=3)
+        assert np.bincount(found.labels, minlength=len(shares)) / examples * 100 == pytest.approx(shares, abs=3)
 
 
 @needs_glue

@@ -12,11 +12,12 @@ import pytest
 
 from jaxfreeze.data import tables
 from jaxfreeze.data.streams import format_of, read_chunks
-from jaxfreeze.data.tasks import get_task, own_task
+from jaxfreeze.data.tasks import OWN_FILES, Task, get_task
 from jaxfreeze.errors import InputError
+from jaxfreeze.objectives import Classification
 
 RTE, MRPC, COLA, QQP = map(get_task, ("rte", "mrpc", "cola", "qqp"))
-OWN = own_task(("question", "answer"), ("no", "yes"), False)
+OWN = Task(OWN_FILES, ("question", "answer"), Classification(("no", "yes")))
 PAIRS = (("a b", "d"), ("c", "e f"))
 
 

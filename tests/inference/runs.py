@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxfreeze import finetune
 from jaxfreeze.data.tasks import TASKS, Task
+from jaxfreeze.objectives import Classification
 
 WORDS = ("tools", "clothes", "money", "the", "bowl", "crate", "picture", "from", "holds", "owner", "town", "made")
 
@@ -29,12 +30,12 @@ def write_glue(folder: Path, name: str, rows: int = 24, test_rows: int | None = 
 
 
 def _row(task: Task, number: int, random: np.random.Generator, labelled: bool) -> str:
-    kind = number % max(2, len(task.labels))
+    classes = task.objective.spellings if isinstance(task.objective, Classification) else ("0.0", "2.5")
+    kind = number % len(classes)
     texts = [" ".join([WORDS[kind], *random.choice(WORDS, random.integers(2, 9))]) for _ in task.tsv_columns]
-    label = f"{2.5 * kind:.1f}" if task.regression else task.tsv_codes[kind]
     if task.name == "cola" and labelled:
-        return "\t".join(["source", label, "", *texts])
-    return "\t".join([str(number), *texts, *([label] if labelled else [])])
+        return "\t".join(["source", classes[kind], "", *texts])
+    return "\t".join([str(number), *texts, *([classes[kind]] if labelled else [])])
 
 
 def train(folder: Path, model: Path, task: str, name: str | None = None, **settings: object) -> Path:

@@ -13,8 +13,8 @@ import pytest
 
 from jaxfreeze.data.split import Split
 from jaxfreeze.inference.batcher import Batcher
-from jaxfreeze.inference.predictions import checked_rows
 from jaxfreeze.inference.shared_trunk import SharedTrunk
+from jaxfreeze.inference.texts import checked_rows
 
 JSON = {"Content-Type": "application/json"}
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"  # the length is to follow

@@ -96,7 +96,7 @@ def test_pytorch_has_the_score_of_the_run(exported: Exported) -> None:
 
 def test_jaxfreeze_loads_it(exported: Exported) -> None:
     run = FinishedRun(exported.run)
-    params, fresh = weights.load(exported.whole, read_config(exported.whole), run.task.num_outputs, seed=0)
+    params, fresh = weights.load(exported.whole, read_config(exported.whole), run.task.objective.num_outputs, seed=0)
     assert fresh == ()
     for path, leaf in run.params.items():
         np.testing.assert_array_equal(params[path], leaf, err_msg=path)

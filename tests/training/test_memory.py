@@ -13,6 +13,7 @@ from jaxfreeze.data.batch import Batch, Shape, Tokens
 from jaxfreeze.freezing import cut_of, label_layers
 from jaxfreeze.model.encoder import EncoderConfig, Precision
 from jaxfreeze.model.weights import bind, structure
+from jaxfreeze.objectives import Classification
 from jaxfreeze.training import cost, trunk_cache
 from jaxfreeze.training.inspection import abstract_step
 from jaxfreeze.training.run import Run
@@ -129,11 +130,12 @@ def test_the_cache_shared_out(layers: int, folder: Path, data: Path, monkeypatch
 def test_a_device_sends_its_gradients_and_nothing_else() -> None:
     """BERT-base, by the compiled program: with k = 3 under a fifth of what full fine-tuning sends."""
     encoder = EncoderConfig("bert", 30522, 768, 12, 12, 3072, 512, 2, 1e-12, 0)
-    shapes = structure(encoder, 2, Precision())[1]
+    objective = Classification(("no", "yes"))
+    shapes = structure(encoder, objective.num_outputs, Precision())[1]
     shape, sent, trained = Shape(8, 32, 2), {}, {}
     for depth in (3, "all"):
         labels = label_layers(list(shapes), depth, 12)
-        step = abstract_step(encoder, 2, Policy(labels, cut_of(labels, 12)), shape, "float32", cached=True)
+        step = abstract_step(encoder, objective, Policy(labels, cut_of(labels, 12)), shape, "float32", cached=True)
         sent[depth] = cost.sent_bytes(*step, shape, devices.data_mesh())
         trained[depth] = sum(4 * leaf.size for path, leaf in shapes.items() if labels[path] == "trained")
     assert {*sent[3], *sent["all"]} == {"all-reduce"}

@@ -14,6 +14,7 @@ from jaxfreeze.data.dispatch import shape_of, stack
 from jaxfreeze.model import weights
 from jaxfreeze.model.encoder import Precision
 from jaxfreeze.model.hub import read_config
+from jaxfreeze.objectives import Classification, Regression
 from jaxfreeze.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
 from jaxfreeze.training.step import Data, Program, compiled_train_steps
 from tests import reference
@@ -54,7 +55,8 @@ class Setting:
         self.frozen = devices.replicate(frozen, self.mesh)
         self.optimizer = make_optimizer(SETTINGS, self.labels)
         cut = freezing.cut_of(self.labels, config.num_hidden_layers)
-        self.program = Program(graph, config.num_hidden_layers, cut, regression=num_labels == 1)
+        objective = Regression() if num_labels == 1 else Classification(tuple(map(str, range(num_labels))))
+        self.program = Program(graph, config.num_hidden_layers, cut, objective)
         self.store = reference.random_store(family, num_examples=16, num_labels=num_labels)
         self.data = devices.replicate(
             Data(Tokens(self.store.token_id, self.store.token_type, self.store.position), self.store.label), self.mesh

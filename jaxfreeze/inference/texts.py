@@ -1,46 +1,14 @@
-"""Texts in, predictions out: how both look in Python."""
+"""Texts to predict for, as Python values: their form, checked, and as a split."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
-from scipy.special import softmax
+from typing import Any
 
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.tables import checked_text
-from jaxfreeze.data.tasks import Task
 from jaxfreeze.errors import InputError
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 """One text an example, or a pair of them."""
-
-
-class Prediction(NamedTuple):
-    """What a run says of one example."""
-
-    prediction: str | float
-    """The class of the largest logit, or the number that a regression predicts."""
-    probabilities: dict[str, float]
-    """Softmax of the logits by class, in id order; empty for a regression."""
-    logits: np.ndarray
-    """float32 [C], in id order; [1] for a regression."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The same as JSON has it; no probabilities for a regression."""
-        fields = {"prediction": self.prediction, "probabilities": self.probabilities, "logits": self.logits.tolist()}
-        return {name: value for name, value in fields.items() if value != {}}
-
-
-def predictions(task: Task, logits: np.ndarray) -> list[Prediction]:
-    """Of logits [E, C], one for each example."""
-    if task.regression:
-        return [Prediction(float(row[0]), {}, row) for row in logits]
-    shares = softmax(logits.astype(np.float64), axis=-1).tolist()
-    classes = logits.argmax(axis=-1).tolist()
-    return [
-        Prediction(task.labels[best], dict(zip(task.labels, share, strict=True)), row)
-        for best, share, row in zip(classes, shares, logits, strict=True)
-    ]
 
 
 def split_of(rows: Sequence[tuple[str, ...]]) -> Split:
