@@ -21,7 +21,7 @@ FLOORS = (  # from the top; a module may import from its own floor's folder and 
     {"data"},
     {"freezing"},
     {"run_folder"},
-    {"cache_folder", "console", "metrics", "devices", "processes", "config", "errors", "arrays"},
+    {"atomic", "cache_folder", "console", "metrics", "devices", "processes", "config", "errors", "arrays"},
 )
 FILES = sorted(ROOT.rglob("*.py"))
 

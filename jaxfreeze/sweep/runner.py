@@ -14,10 +14,11 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from jaxfreeze import console, devices, freezing, processes
+from jaxfreeze.atomic import check_writable
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.errors import InputError
 from jaxfreeze.model.hub import model_folder, read_config
-from jaxfreeze.run_folder import NOT_COMPARED, check_writable
+from jaxfreeze.run_folder import NOT_COMPARED
 from jaxfreeze.sweep import results
 from jaxfreeze.sweep.grid import Grid, Group, check_depths
 from jaxfreeze.training.run import Run
@@ -62,7 +63,7 @@ class ResultsFile:
         files = list(folder.glob(results.RESULTS_FILES)) if folder.is_dir() else []
         if folder.is_dir() and any(folder.iterdir()) and not files:
             raise InputError(f"--output_dir {folder}: the folder is not empty and holds no sweep; give another name")
-        check_writable(folder)
+        check_writable(folder, "--output_dir")
         self.notes: list[str] = []
         self.done: dict[tuple[Any, ...], dict[str, Any]] = {}
         if any(b"\n" in file.read_bytes() for file in files):
