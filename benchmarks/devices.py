@@ -51,12 +51,13 @@ def time_of_step(model: str, layers: int, batch_size: int, rounds: int, shard_op
 
 def bytes_by_depth() -> dict[str, dict[str, int]]:
     """By number of trained layers: bytes for each kind of collective."""
+    from collectives import sent_bytes
+
     from jaxfreeze import devices
     from jaxfreeze.data.batches import Shape
     from jaxfreeze.freezing import cut_of, label_layers
     from jaxfreeze.model.encoder import EncoderConfig, Precision
     from jaxfreeze.model.weights import structure
-    from jaxfreeze.training import cost
     from jaxfreeze.training.inspection import abstract_step
     from jaxfreeze.training.setup import Policy
 
@@ -68,7 +69,7 @@ def bytes_by_depth() -> dict[str, dict[str, int]]:
     for depth in DEPTHS:
         labels = label_layers(paths, depth, 12)
         step = abstract_step(encoder, 2, Policy(labels, cut_of(labels, 12)), shape, "float32", cached=True)
-        found[str(depth)] = cost.sent_bytes(*step, shape, devices.data_mesh())
+        found[str(depth)] = sent_bytes(*step, shape, devices.data_mesh())
     return found
 
 

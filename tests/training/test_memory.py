@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks import collectives
 from jaxfreeze import devices
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.batches import Batch, Shape, Tokens
@@ -134,7 +135,7 @@ def test_a_device_sends_its_gradients_and_nothing_else() -> None:
     for depth in (3, "all"):
         labels = label_layers(list(shapes), depth, 12)
         step = abstract_step(encoder, 2, Policy(labels, cut_of(labels, 12)), shape, "float32", cached=True)
-        sent[depth] = cost.sent_bytes(*step, shape, devices.data_mesh())
+        sent[depth] = collectives.sent_bytes(*step, shape, devices.data_mesh())
         trained[depth] = sum(4 * leaf.size for path, leaf in shapes.items() if labels[path] == "trained")
     assert {*sent[3], *sent["all"]} == {"all-reduce"}
     for depth, size in trained.items():
@@ -149,4 +150,4 @@ def test_collectives_are_counted() -> None:
       %n = pred[] all-reduce(%d)
       %sum = f32[9]{0} add(%r, %all-reduce.3)
     """
-    assert cost.collectives(text) == {"all-reduce": 4 * 768 * 2 + 2 * 3, "all-gather": 32}
+    assert collectives.collectives(text) == {"all-reduce": 4 * 768 * 2 + 2 * 3, "all-gather": 32}
