@@ -27,6 +27,11 @@ def did_you_mean(allowed: Iterable[str], found: str) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
+def shorten(text: str) -> str:
+    """A text as an error line quotes it: its first 60 characters."""
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
 class Stopped(Exception):  # noqa: N818  # not an error: somebody asked for it
     """A signal ended the work: printed as one line, exit code 128 + its number."""
 
