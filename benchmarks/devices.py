@@ -27,9 +27,9 @@ STEPS = 5
 def time_of_step(model: str, layers: int, batch_size: int, rounds: int, shard_optimizer: bool) -> float:
     """Milliseconds of a step on all devices, median of the rounds."""
     import numpy as np
+    from jaxfreeze.training.run import Run
 
     from jaxfreeze.config import TrainConfig
-    from jaxfreeze.training.run import Run
 
     config = TrainConfig(
         "demo", model=model, trainable_layers=layers, batch_size=batch_size, log_every=STEPS,
@@ -51,26 +51,24 @@ def time_of_step(model: str, layers: int, batch_size: int, rounds: int, shard_op
 
 def bytes_by_depth() -> dict[str, dict[str, int]]:
     """By number of trained layers: bytes for each kind of collective."""
+    from collectives import sent_bytes
+
     from jaxfreeze import devices
-    from jaxfreeze.data.batches import Shape
+    from jaxfreeze.data.batch import Shape
     from jaxfreeze.freezing import cut_of, label_layers
-    from jaxfreeze.model.encoder import EncoderConfig, Precision
-    from jaxfreeze.model.weights import structure
+    from jaxfreeze.model.encoder import EncoderConfig
+    from jaxfreeze.model.weights import Column
     from jaxfreeze.objectives import Classification
-    from jaxfreeze.training import cost
-    from jaxfreeze.training.inspection import abstract_step
-    from jaxfreeze.training.setup import Policy
 
     encoder = EncoderConfig(
         model_type="bert", vocab_size=30522, hidden_size=768, num_hidden_layers=12, num_attention_heads=12,
         intermediate_size=3072, max_position_embeddings=512, type_vocab_size=2, layer_norm_eps=1e-12, pad_token_id=0,
     )  # fmt: skip
     objective, shape, found = Classification(("0", "1")), Shape(8, 128, 4), {}
-    paths = list(structure(encoder, objective.num_outputs, Precision())[1])
     for depth in DEPTHS:
-        labels = label_layers(paths, depth, 12)
-        step = abstract_step(encoder, objective, Policy(labels, cut_of(labels, 12)), shape, "float32", cached=True)
-        found[str(depth)] = cost.sent_bytes(*step, shape, devices.data_mesh())
+        labels = label_layers(Column(encoder, 2, "float32", 0).shapes, depth, 12)
+        column = Column(encoder, 2, "float32", cut_of(labels, 12))
+        found[str(depth)] = sent_bytes(column, objective, labels, shape, devices.data_mesh())
     return found
 
 

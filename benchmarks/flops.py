@@ -9,13 +9,14 @@ Prints a JSON list of {"trainable_layers", "cached", "flops", "temp_bytes", "opt
 import argparse
 import json
 
+from jaxfreeze.training.setup import Policy
+
 from jaxfreeze.data.batch import Shape
 from jaxfreeze.freezing import cut_of, label_layers
 from jaxfreeze.model.encoder import EncoderConfig, Precision
 from jaxfreeze.model.weights import structure
 from jaxfreeze.objectives import Classification
 from jaxfreeze.training.inspection import plan_cost
-from jaxfreeze.training.setup import Policy
 
 LAYERS = 12
 DEPTHS = (0, 1, 3, 6, 12, "all")

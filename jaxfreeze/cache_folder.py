@@ -3,23 +3,22 @@
     <cache root>/tokens/<digest>/   token stores        <cache root>/trunk/<digest>/   hidden states at the cut
     <cache root>/xla/               compiled programs
 
-An entry is written in a folder `.writing-*` beside the others and gets its name when it is whole. The writer holds a
-lock on that folder; one that nobody holds was left by a process that died, and goes.
+An entry is written in a temporary folder beside the others (see atomic.py), which the writer keeps locked. A temporary
+folder without a lock was left by a process that died, and is deleted.
 """
 
 import contextlib
-import fcntl
 import itertools
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-WRITING = ".writing-"
+from jaxfreeze import atomic
+
 NOTE = "done.json"  # written last: what the entry is, for `cache list`
 
 
@@ -40,13 +39,12 @@ def cache_root() -> Path:
 
 @contextlib.contextmanager
 def new_entry(folder: Path, note: dict[str, str]) -> Iterator[Path]:
-    """A temporary folder to write into; at the end of the block it becomes `folder`, after an exception it is gone."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(folder.parent)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=WRITING))
-    lock = os.open(temporary, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
+    """A temporary folder to write into; at the end of the block it becomes `folder`, after an exception it is gone.
+
+    If another process has finished the same entry in the meantime, that one stays.
+    """
+    atomic.remove_abandoned(folder.parent)
+    with atomic.temporary_folder(folder.parent) as temporary:
         yield temporary
         (temporary / NOTE).write_text(json.dumps(note))
         if not (folder / NOTE).is_file():
@@ -54,11 +52,8 @@ def new_entry(folder: Path, note: dict[str, str]) -> Iterator[Path]:
         try:
             temporary.rename(folder)
         except OSError:
-            if not (folder / NOTE).is_file():  # not another process that finished the same entry first
+            if not (folder / NOTE).is_file():
                 raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        os.close(lock)
 
 
 def is_whole(folder: Path) -> bool:
@@ -73,17 +68,6 @@ def is_whole(folder: Path) -> bool:
 def remove(folder: Path) -> None:
     """Remove an entry, if it is there."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_abandoned(parent: Path) -> None:
-    for folder in parent.glob(f"{WRITING}*"):
-        with contextlib.suppress(OSError):
-            lock = os.open(folder, os.O_RDONLY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(lock)
 
 
 class Room(NamedTuple):
@@ -117,7 +101,7 @@ def room(budget: int, wanted: Collection[Path] = ()) -> Room:
     """The room for new trunk caches if all but those of `wanted` may be removed."""
     parent = cache_root() / "trunk"
     parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(parent)
+    atomic.remove_abandoned(parent)
     kept = [entry for entry in entries() if entry.kind == "trunk"]
     sizes = [entry.size for entry in _removable(kept, wanted)]
     return Room(budget, sum(entry.size for entry in kept), sizes, shutil.disk_usage(parent).free, str(parent))

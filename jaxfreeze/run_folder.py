@@ -1,16 +1,15 @@
-"""The folder of one run: what is in it, when it may be written to, and files that are whole or not there."""
+"""The folder of one run: what is in it, and when it may be written to."""
 
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from jaxfreeze.atomic import check_writable, is_temporary, new_file, write_errors
 from jaxfreeze.config import FOLDER_FLAGS, TrainConfig, from_yaml, to_yaml
 from jaxfreeze.errors import InputError
 
-WRITING = ".writing"  # the end of the name of a file that is being written
 NOT_COMPARED = (*FOLDER_FLAGS, "log_every", "cache", "cache_budget")  # flags that do not change a run's result
 
 
@@ -52,8 +51,8 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--output_dir {self.path}: expected a folder, found a file; give another name")
-        if not self.path.is_dir() or all(path.name.endswith(WRITING) for path in self.path.iterdir()):
-            check_writable(self.path)
+        if not self.path.is_dir() or all(map(is_temporary, self.path.iterdir())):
+            check_writable(self.path, "--output_dir")
             return False
         if not self.config.is_file():
             raise InputError(f"--output_dir {self.path}: the folder is not empty and holds no run; give another name")
@@ -80,15 +79,14 @@ class RunFolder:
 
     def create(self, config: TrainConfig) -> None:
         """Have config.yaml in it; with --overwrite, nothing else."""
-        try:
+        with write_errors(f"--output_dir {self.path}"):
             if config.overwrite and self.config.is_file():
                 shutil.rmtree(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self.config.is_file():
-                told = dataclasses.replace(config, overwrite=False, resume=True, output_dir=str(self.path))
-                write_text(self.config, to_yaml(told))
-        except OSError as error:
-            raise InputError(f"--output_dir {self.path}: cannot be written to ({error.strerror})") from error
+        if not self.config.is_file():
+            told = dataclasses.replace(config, overwrite=False, resume=True, output_dir=str(self.path))
+            with new_file(self.config, "--output_dir") as file:
+                file.write(to_yaml(told))
 
     def read(self, file: Path) -> Any:
         """A JSON file of a finished run."""
@@ -98,20 +96,7 @@ class RunFolder:
             raise InputError(f"{file}: not a file of a finished run ({error})") from error
 
 
-def check_writable(folder: Path, flag: str = "--output_dir") -> None:
-    """Raise InputError if this folder of a flag, or the one it would be made in, cannot be written to."""
-    parent = next(p for p in (folder, *folder.absolute().parents) if p.exists() or p.is_symlink())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"{flag} {folder}: {parent} is not a folder that can be written to")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under another name, then give it its own: it is whole or not there."""
-    temporary = path.with_name(f".{path.name}{WRITING}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, indented, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Write a JSON file of a run folder, indented, atomically."""
+    with new_file(path, "--output_dir") as file:
+        file.write(json.dumps(value, indent=2) + "\n")

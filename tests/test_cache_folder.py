@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxfreeze import cache_folder
+from jaxfreeze import atomic, cache_folder
 from jaxfreeze.cache_folder import cache_root
 from jaxfreeze.cli import main
 
@@ -46,7 +46,7 @@ def test_an_entry_is_whole_or_not_there() -> None:
 
 def test_what_a_dead_process_left_goes_and_what_a_living_one_writes_stays() -> None:
     parent = cache_root() / "trunk"
-    dead = parent / f"{cache_folder.WRITING}dead"
+    dead = parent / f"{atomic.WRITING}-dead"
     dead.mkdir(parents=True)
     with cache_folder.new_entry(parent / "a", {}) as alive:
         assert not dead.exists()

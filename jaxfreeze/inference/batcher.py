@@ -29,8 +29,8 @@ class _Waiting:
     answered: int = 0  # rows of which the logits are there
 
 
-class _Part(NamedTuple):
-    """What a pass takes of a request."""
+class _Share(NamedTuple):
+    """The rows of a request that one pass takes."""
 
     request: _Waiting
     rows: list[Row]
@@ -73,56 +73,56 @@ class Batcher:
         self._thread.join()
 
     def _work(self) -> None:
-        while parts := self._next_pass():
-            self._answer(parts)
+        while shares := self._next_pass():
+            self._answer(shares)
 
-    def _next_pass(self) -> list[_Part]:
+    def _next_pass(self) -> list[_Share]:
         """The longest wait first, with those behind it that have as many text columns; nothing once it is closed."""
-        parts: list[_Part] = []
+        shares: list[_Share] = []
         others: list[_Waiting] = []
         room = TEXTS_PER_PASS
         with self._changed:
-            while not parts:
+            while not shares:
                 self._changed.wait_for(lambda: self._queue or self._closed)
                 if not self._queue:
                     return []
                 while self._queue and room:
                     request = self._queue.popleft()
-                    if parts and len(request.rows[0]) != len(parts[0].rows[0]):
+                    if shares and len(request.rows[0]) != len(shares[0].rows[0]):
                         others.append(request)
                     elif not request.answer.done():  # cancelled, or failed
                         rows = request.rows[request.begun : request.begun + room]
                         request.begun += len(rows)
                         room -= len(rows)
-                        parts.append(_Part(request, rows))
+                        shares.append(_Share(request, rows))
                 self._queue.extendleft(reversed(others))
-            last = parts[-1].request
+            last = shares[-1].request
             if last.begun < len(last.rows):  # behind the others: one large request does not hold them all up
                 self._queue.append(last)
-        return parts
+        return shares
 
-    def _answer(self, parts: list[_Part]) -> None:
+    def _answer(self, shares: list[_Share]) -> None:
         try:
-            self._pass(parts)
+            self._pass(shares)
             return
         except BaseException as error:  # noqa: BLE001  # panics of the tokenizer's library are no Exception
             reason = error
-        if len(parts) > 1:  # whichever caused it, the others get their answers
-            for part in parts:
-                self._answer([part])
+        if len(shares) > 1:  # whichever caused it, the others get their answers
+            for share in shares:
+                self._answer([share])
             return
         traceback.print_exception(reason, file=sys.stderr)
-        request = parts[0].request
+        request = shares[0].request
         if request.answer.set_running_or_notify_cancel():
             request.answer.set_exception(reason)
 
-    def _pass(self, parts: list[_Part]) -> None:
-        texts = [row for part in parts for row in part.rows]
+    def _pass(self, shares: list[_Share]) -> None:
+        texts = [row for share in shares for row in share.rows]
         logits = self.trunk.logits(split_of(texts))
         self.passes += 1
         self.texts += len(texts)
         begin = 0
-        for request, rows in parts:
+        for request, rows in shares:
             request.found.append({name: found[begin : begin + len(rows)] for name, found in logits.items()})
             begin += len(rows)
             request.answered += len(rows)

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from jaxfreeze import console, freezing
+from jaxfreeze.atomic import check_new, new_folder
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.data.token_store import TOKENIZER_FILES
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference import model_card
 from jaxfreeze.inference.finished_run import FinishedRun
-from jaxfreeze.inference.new_folder import check_new, new_folder
 from jaxfreeze.inference.stablehlo import serialized
 from jaxfreeze.model import weights
 from jaxfreeze.model.hub import model_folder, read_config, read_json
@@ -186,7 +187,10 @@ def _tokenizer_config(run: FinishedRun) -> dict[str, Any]:
 
 
 def _save(tensors: Tensors, file: Path) -> None:
-    save_file(tensors, file, metadata={"format": "pt"})  # as transformers marks its own files
+    try:
+        save_file(tensors, file, metadata={"format": "pt"})  # as transformers marks its own files
+    except SafetensorError as error:  # its own name for a full disk, among others
+        raise OSError(str(error)) from error
     file.chmod(file.parent.stat().st_mode & 0o666)  # safetensors lets nobody but the owner read it
 
 

@@ -1,9 +1,8 @@
-"""The README.md of an exported folder: what the model is, how it was made, what was frozen, how to load it."""
+"""The model card, README.md of an exported folder: scores, training, what was frozen, how to load it."""
 
 from pathlib import Path
-from typing import Any
 
-import yaml
+from huggingface_hub import ModelCardData
 
 from jaxfreeze import freezing
 from jaxfreeze.config import TrainConfig, command
@@ -46,7 +45,7 @@ apply_top("path/to/this/folder", base={base!r}, output="path/to/the/whole/model"
 
 
 def text(run: FinishedRun, top_only: bool, with_stablehlo: bool) -> str:
-    """The whole page, Markdown with YAML in front."""
+    """The page in Markdown, with the metadata that the hub reads in front."""
     pair = '{"text": "...", "text_pair": "..."}' if len(run.task.text_columns) == 2 else '"..."'
     sections = {
         "Scores": _scores(run),
@@ -56,7 +55,7 @@ def text(run: FinishedRun, top_only: bool, with_stablehlo: bool) -> str:
         USE_SECTION: USE.format(example=pair) + (STABLEHLO if with_stablehlo else ""),
     }
     body = "".join(f"\n## {title}\n\n{content}" for title, content in sections.items())
-    return f"---\n{_front_matter(run.config, run.task.hub_config)}---\n\n{_introduction(run)}{body}"
+    return f"---\n{metadata(run.config, run.task.hub_config).to_yaml()}\n---\n\n{_introduction(run)}{body}"
 
 
 def of_whole(card: str) -> str:
@@ -66,13 +65,16 @@ def of_whole(card: str) -> str:
     return before + heading + use
 
 
-def _front_matter(config: TrainConfig, hub_config: str) -> str:
-    about: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-classification"}
-    if config.model != "demo" and not Path(config.model).expanduser().is_dir():
-        about["base_model"] = config.model  # a hub name: the hub links it
-    if hub_config:
-        about["datasets"] = ["nyu-mll/glue"]
-    return yaml.safe_dump(about | {"tags": ["jaxfreeze"]}, sort_keys=False)
+def metadata(config: TrainConfig, hub_config: str) -> ModelCardData:
+    """What the hub shows and searches by; hub_config: of GLUE, empty for other tasks."""
+    on_hub = config.model != "demo" and not Path(config.model).expanduser().is_dir()
+    return ModelCardData(
+        base_model=config.model if on_hub else None,
+        datasets=["nyu-mll/glue"] if hub_config else None,
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        tags=["jaxfreeze"],
+    )
 
 
 def _introduction(run: FinishedRun) -> str:

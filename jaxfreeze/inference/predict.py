@@ -4,17 +4,17 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from jaxfreeze import console
+from jaxfreeze.atomic import new_file
 from jaxfreeze.data.streams import format_of, read_chunks
 from jaxfreeze.data.tables import STANDARD_INPUT
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
-from jaxfreeze.run_folder import WRITING
 from jaxfreeze.training import evaluation
 from jaxfreeze.training.dataset import read_task
 
@@ -63,7 +63,8 @@ def _predict(trunk: SharedTrunk, input_file: Path, format_: str | None, output_f
     tasks = list(trunk.tasks.values())
     chunks = read_chunks(input_file, format_of(input_file, format_, tasks[0]), tasks)
     count, began, said = 0, time.monotonic(), time.monotonic()
-    with _written(output_file) as output:
+    to_stdout = output_file == STANDARD_OUTPUT
+    with nullcontext(sys.stdout) if to_stdout else new_file(output_file, "--output") as output:
         for logits in trunk.stream(chunks):
             for fields in _rows(trunk, logits):
                 output.write(json.dumps({"index": count, **fields}) + "\n")
@@ -72,7 +73,7 @@ def _predict(trunk: SharedTrunk, input_file: Path, format_: str | None, output_f
             if time.monotonic() - said > SAY_EVERY:
                 said = time.monotonic()
                 console.say(f"{count:,} predictions, {count / (said - began):,.0f} a second")
-    where = "standard output" if output_file == STANDARD_OUTPUT else output_file
+    where = "standard output" if to_stdout else output_file
     console.say(f"{count:,} predictions in {where}, {count / (time.monotonic() - began):,.0f} a second")
     return count
 
@@ -83,20 +84,3 @@ def _rows(trunk: SharedTrunk, logits: Logits) -> Iterator[dict[str, Any]]:
     for row in zip(*by_run.values(), strict=True):
         fields = {name: one.as_json() for name, one in zip(by_run, row, strict=True)}
         yield next(iter(fields.values())) if len(fields) == 1 else fields
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[TextIO]:
-    """A text file under another name, which gets its own once all is written; or standard output."""
-    if path == STANDARD_OUTPUT:
-        yield sys.stdout
-        return
-    temporary = path.with_name(f".{path.name}{WRITING}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            yield file
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"--output {path}: cannot be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -8,16 +8,16 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxfreeze import console
+from jaxfreeze.atomic import check_new, new_folder
 from jaxfreeze.data.readers import read_split
 from jaxfreeze.data.tasks import TASKS, Task
 from jaxfreeze.errors import InputError
-from jaxfreeze.inference.new_folder import check_new, new_folder
 from jaxfreeze.inference.shared_trunk import SharedTrunk
 
 ZIP = "submission.zip"
 
 
-class Part(NamedTuple):
+class SubmissionFile(NamedTuple):
     """One of the eleven files."""
 
     name: str
@@ -26,18 +26,18 @@ class Part(NamedTuple):
     rows: int  # of GLUE's test set
 
 
-PARTS = (
-    Part("AX", "mnli", "ax", 1104),
-    Part("CoLA", "cola", "test", 1063),
-    Part("MNLI-m", "mnli", "test_matched", 9796),
-    Part("MNLI-mm", "mnli", "test_mismatched", 9847),
-    Part("MRPC", "mrpc", "test", 1725),
-    Part("QNLI", "qnli", "test", 5463),
-    Part("QQP", "qqp", "test", 390965),
-    Part("RTE", "rte", "test", 3000),
-    Part("SST-2", "sst2", "test", 1821),
-    Part("STS-B", "stsb", "test", 1379),
-    Part("WNLI", "wnli", "test", 146),
+FILES = (
+    SubmissionFile("AX", "mnli", "ax", 1104),
+    SubmissionFile("CoLA", "cola", "test", 1063),
+    SubmissionFile("MNLI-m", "mnli", "test_matched", 9796),
+    SubmissionFile("MNLI-mm", "mnli", "test_mismatched", 9847),
+    SubmissionFile("MRPC", "mrpc", "test", 1725),
+    SubmissionFile("QNLI", "qnli", "test", 5463),
+    SubmissionFile("QQP", "qqp", "test", 390965),
+    SubmissionFile("RTE", "rte", "test", 3000),
+    SubmissionFile("SST-2", "sst2", "test", 1821),
+    SubmissionFile("STS-B", "stsb", "test", 1379),
+    SubmissionFile("WNLI", "wnli", "test", 146),
 )
 """gluebenchmark.com, "FAQ" 1 and the sample submission; rows by the test files."""
 
@@ -52,24 +52,24 @@ def glue_submission(paths: Sequence[Path], output: Path, data_dir: Path | None, 
     check_new(output, "--glue_submission")
     trunks = _by_task(paths, best)
     files, missing = {}, []
-    for part in PARTS:
-        if part.task not in trunks:
-            missing.append(f"{part.name}: no run; give one by --run; train: `run.py --task {part.task}`")
+    for file in FILES:
+        if file.task not in trunks:
+            missing.append(f"{file.name}: no run; give one by --run; train: `run.py --task {file.task}`")
             continue
-        trunk = trunks[part.task]
+        trunk = trunks[file.task]
         own = next(iter(trunk.runs.values())).config.data_dir
         folder = data_dir or (Path(own) if own else None)
         try:
-            split = read_split(TASKS[part.task], part.split, folder)
+            split = read_split(TASKS[file.task], file.split, folder)
         except InputError as error:
-            missing.append(f"{part.name}: {error}")
+            missing.append(f"{file.name}: {error}")
             continue
-        if len(split.texts[0]) != part.rows:
+        if len(split.texts[0]) != file.rows:
             raise InputError(
-                f"--data_dir {folder}: {part.name} has {len(split.texts[0]):,} rows; GLUE's test set has {part.rows:,}"
+                f"--data_dir {folder}: {file.name} has {len(split.texts[0]):,} rows; GLUE's test set has {file.rows:,}"
             )
-        console.say(f"{part.name}: {part.rows:,} rows")
-        files[part.name] = as_tsv(TASKS[part.task], next(iter(trunk.logits(split).values())))
+        console.say(f"{file.name}: {file.rows:,} rows")
+        files[file.name] = as_tsv(TASKS[file.task], next(iter(trunk.logits(split).values())))
     for line in missing:
         console.say(f"missing: {line}")
     if not files:
@@ -82,7 +82,7 @@ def _by_task(paths: Sequence[Path], best: bool) -> dict[str, SharedTrunk]:
     for path in paths:
         trunk = SharedTrunk([path], best)
         (task,) = trunk.tasks
-        if task in trunks or task not in {part.task for part in PARTS}:
+        if task in trunks or task not in {file.task for file in FILES}:
             what = "a second run of" if task in trunks else "of no task of GLUE's:"
             raise InputError(f"--run {path}: {what} {task}; --glue_submission takes one run a task")
         trunks[task] = trunk
@@ -102,6 +102,6 @@ def _write(output: Path, files: dict[str, str]) -> Path:
         with zipfile.ZipFile(folder / ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in files:
                 archive.write(folder / f"{name}.tsv", f"{name}.tsv")
-    whole = "complete" if len(files) == len(PARTS) else f"{len(files)} of the {len(PARTS)} files; the server wants all"
+    whole = "complete" if len(files) == len(FILES) else f"{len(files)} of the {len(FILES)} files; the server wants all"
     console.say(f"{output / ZIP}: {whole}")
     return output / ZIP

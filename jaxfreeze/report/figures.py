@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from jaxfreeze.freezing import ALL, Layers
 from jaxfreeze.report.reference import Figures, authors_figures
-from jaxfreeze.sweep.statistics import ONE_ANSWER, Curve, Interval, interval_of
+from jaxfreeze.sweep.curves import CONSTANT_ANSWER, Curve
+from jaxfreeze.sweep.statistics import Interval, interval_of
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -233,8 +234,8 @@ def _levels(axes: Axes, curve: Curve) -> None:
     """The full model's mean, 90% of it, and what one answer for all rows scores, where they are in the frame."""
     low, high = axes.get_ylim()
     levels = [] if curve.full is None else [(curve.full.mean, "full"), (0.9 * curve.full.mean, "90% of full")]
-    if curve.task in ONE_ANSWER:
-        levels.append((ONE_ANSWER[curve.task], "one answer\nfor all rows"))
+    if curve.task in CONSTANT_ANSWER:
+        levels.append((CONSTANT_ANSWER[curve.task], "one answer\nfor all rows"))
     lowest = -np.inf  # of the next text: none may cover another
     for level, text in sorted((100 * value, text) for value, text in levels):
         if low < level < high:

@@ -7,8 +7,8 @@ from jaxfreeze.config import FOLDER_FLAGS
 from jaxfreeze.data.tasks import OWN_FILES
 from jaxfreeze.report.document import Table, Value
 from jaxfreeze.report.reference import LEARNING_RATES, authors_model
-from jaxfreeze.report.words import TASKS, listed, runs
-from jaxfreeze.sweep.results import FinishedRun
+from jaxfreeze.report.words import TASKS, listed
+from jaxfreeze.sweep.results import RunResult, counted_runs
 
 PAPER: dict[str, Any] = {
     "weight_decay": 0.0,
@@ -23,7 +23,7 @@ PAPER: dict[str, Any] = {
 SHOWN_VALUES = 12
 
 
-def settings(found: Sequence[FinishedRun]) -> Table:
+def settings(found: Sequence[RunResult]) -> Table:
     """Every setting: one value if all runs share it, else all of them."""
     names = dict.fromkeys(name for run in found for name in run.config)
     rows = []
@@ -37,7 +37,7 @@ def settings(found: Sequence[FinishedRun]) -> Table:
     return Table("Settings of the runs. What is not here was not set.", ["setting", "value", "shared"], rows)
 
 
-def versions(found: Sequence[FinishedRun]) -> list[tuple[str, str]]:
+def versions(found: Sequence[RunResult]) -> list[tuple[str, str]]:
     """Devices, versions and dates, with the number of runs of each if there are several."""
     devices = _distinct(run.devices for run in found)
     items = [("Devices", "; ".join(_counted(device, [run.devices for run in found], devices) for device in devices))]
@@ -50,10 +50,10 @@ def versions(found: Sequence[FinishedRun]) -> list[tuple[str, str]]:
     return items
 
 
-def sources(found: Sequence[FinishedRun]) -> list[tuple[str, str]]:
+def sources(found: Sequence[RunResult]) -> list[tuple[str, str]]:
     """Where results and data came from."""
     files = _distinct(run.place.split(", line ")[0] for run in found)
-    counts = [f"{name} ({runs(sum(run.place.split(', line ')[0] == name for run in found))})" for name in files]
+    counts = [f"{name} ({counted_runs(sum(run.place.split(', line ')[0] == name for run in found))})" for name in files]
     items = [("Results", ", ".join(counts))]
     by_task = {run.task_name: run for run in reversed(found)}
     for task in _distinct(run.task_name for run in found):
@@ -62,7 +62,7 @@ def sources(found: Sequence[FinishedRun]) -> list[tuple[str, str]]:
     return items
 
 
-def _source(run: FinishedRun) -> str:
+def _source(run: RunResult) -> str:
     config = run.config
     if run.task == OWN_FILES:
         return f"own files: {config.get('train_file')} to train, {config.get('validation_file')} to score"
@@ -72,7 +72,7 @@ def _source(run: FinishedRun) -> str:
     return f"GLUE, its train split to train and its dev split to score, from {where}"
 
 
-def departures(found: Sequence[FinishedRun]) -> list[tuple[str, str]]:
+def departures(found: Sequence[RunResult]) -> list[tuple[str, str]]:
     """What differs from the paper's protocol."""
     dropout = _distinct(run.config.get("frozen_dropout") for run in found)
     items = [
@@ -104,7 +104,7 @@ def departures(found: Sequence[FinishedRun]) -> list[tuple[str, str]]:
     return items + _epochs(found) + _rates(found)
 
 
-def _epochs(found: Sequence[FinishedRun]) -> list[tuple[str, str]]:
+def _epochs(found: Sequence[RunResult]) -> list[tuple[str, str]]:
     items = []
     for model in _distinct(run.model for run in found):
         own = [run.config for run in found if run.model == model]
@@ -119,7 +119,7 @@ def _epochs(found: Sequence[FinishedRun]) -> list[tuple[str, str]]:
     return items
 
 
-def _rates(found: Sequence[FinishedRun]) -> list[tuple[str, str]]:
+def _rates(found: Sequence[RunResult]) -> list[tuple[str, str]]:
     items = []
     for model, task in _distinct((run.model, run.task) for run in found):
         own = [run for run in found if (run.model, run.task) == (model, task)]
@@ -144,7 +144,7 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
 
 
 def _counted(value: str, all_values: Sequence[str], distinct: Sequence[str]) -> str:
-    return value if len(distinct) == 1 else f"{value} ({runs(all_values.count(value))})"
+    return value if len(distinct) == 1 else f"{value} ({counted_runs(all_values.count(value))})"
 
 
 def _text(value: Any) -> str:

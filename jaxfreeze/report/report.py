@@ -1,19 +1,19 @@
 """`python run.py report`: finished runs to report.md, report.html and figures."""
 
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxfreeze.atomic import is_temporary, remove_abandoned, temporary_folder
 from jaxfreeze.console import say
 from jaxfreeze.errors import InputError
 from jaxfreeze.report import document, page
 from jaxfreeze.report.sections import compose
 from jaxfreeze.sweep import results
 
-PAGE, TEXT, FIGURES, STAGING = "report.html", "report.md", "figures", ".report.writing"
+PAGE, TEXT, FIGURES = "report.html", "report.md", "figures"
 MARKS = {PAGE: page.MARK, TEXT: document.MARK}
-"""By which an earlier report is known."""
+"""Text by which a file of an earlier report is recognised."""
 
 
 def report(folders: Sequence[Path], output: Path) -> None:
@@ -42,7 +42,7 @@ def check_output(output: Path) -> None:
     """Raise InputError unless `output` is new, empty, or holds an earlier report."""
     if output.exists() and not output.is_dir():
         raise InputError(f"--output {output}: expected a folder, found a file; give another name")
-    if not output.is_dir() or {entry.name for entry in output.iterdir()} <= {STAGING}:
+    if not output.is_dir() or all(map(is_temporary, output.iterdir())):
         return
     earlier = [name for name in MARKS if (output / name).exists()]
     strange = [name for name in earlier if not _is_ours(output / name)]
@@ -62,17 +62,16 @@ def _is_ours(file: Path) -> bool:
 
 
 def _write(output: Path, files: dict[str, bytes]) -> None:
-    """All files under another name first, then each to its place; figures of the earlier report that are gone, go."""
-    staging = output / STAGING
-    shutil.rmtree(staging, ignore_errors=True)
-    for name, content in files.items():
-        (staging / name).parent.mkdir(parents=True, exist_ok=True)
-        (staging / name).write_bytes(content)
-    old = _figures(output / TEXT)
-    (output / FIGURES).mkdir(exist_ok=True)
-    for name in files:
-        (staging / name).replace(output / name)
-    shutil.rmtree(staging)
+    """Write all files under temporary names, then rename each; delete figures that only the earlier report had."""
+    remove_abandoned(output)
+    with temporary_folder(output) as temporary:
+        (temporary / FIGURES).mkdir()
+        for name, content in files.items():
+            (temporary / name).write_bytes(content)
+        old = _figures(output / TEXT)
+        (output / FIGURES).mkdir(exist_ok=True)
+        for name in files:
+            (temporary / name).replace(output / name)
     for name in old - set(files):
         (output / name).unlink(missing_ok=True)
 

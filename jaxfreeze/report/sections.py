@@ -4,13 +4,14 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 
-from jaxfreeze.report import protocol, tables, words
+from jaxfreeze.report import cost_tables, protocol, tables, words
 from jaxfreeze.report.document import Block, Document, Heading, Items, Notice, Paragraph, Picture
 from jaxfreeze.report.figures import difference_figure, score_figure
 from jaxfreeze.report.reference import LATER, authors_figures, authors_model
 from jaxfreeze.report.words import listed
-from jaxfreeze.sweep.results import FinishedRun, Results
-from jaxfreeze.sweep.statistics import RESAMPLES, Curve, curves, unlike
+from jaxfreeze.sweep.curves import Curve, curves, differing_settings
+from jaxfreeze.sweep.results import Results, RunResult, counted_runs
+from jaxfreeze.sweep.statistics import RESAMPLES
 
 Title = Callable[[Curve], str]
 
@@ -86,12 +87,12 @@ def _title(own: Sequence[Curve]) -> Title:
     return lambda curve: words.title(curve, curve.task in several)
 
 
-def _subtitle(found: Sequence[FinishedRun], by_model: dict[str, list[Curve]]) -> str:
+def _subtitle(found: Sequence[RunResult], by_model: dict[str, list[Curve]]) -> str:
     names = dict.fromkeys(words.task(curve) for own in by_model.values() for curve in own)
     dates = dict(protocol.versions(found)).get("Dates")
     when = f", {dates}" if dates else ""
     return (
-        f"{words.runs(len(found))} of {listed(list(by_model))} on {listed(list(names))}{when}. "
+        f"{counted_runs(len(found))} of {listed(list(by_model))} on {listed(list(names))}{when}. "
         f"Scores are {words.TIMES} 100. k is how many of the last layers train, beside the head; all is the full "
         "model, embeddings included."
     )
@@ -108,7 +109,7 @@ def _notices(results: Results, models: Iterable[Sequence[Curve]]) -> list[Block]
                 "compared with the full model at the same rate."
             )
         for curve in own:
-            if others := unlike(curve):
+            if others := differing_settings(curve):
                 lines.append(
                     f"{curve.model}, {title(curve)}: runs of this curve differ in more than k and seed "
                     f"({'; '.join(others)}); its comparisons mix the two."
@@ -131,8 +132,8 @@ def _model(model: str, own: Sequence[Curve], names: Names) -> list[Block]:
         blocks += _task(of_task, title, names)
     suffix = f", {model}" if several else ""
     blocks += [Heading(3, f"Collapsed runs{suffix}"), *_collapsed(own, title)]
-    blocks += [Heading(3, f"Cost{suffix}"), tables.costs(own, title)]
-    return [*blocks, Heading(3, f"Parameters{suffix}"), tables.parameters(own)]
+    blocks += [Heading(3, f"Cost{suffix}"), cost_tables.costs(own, title)]
+    return [*blocks, Heading(3, f"Parameters{suffix}"), cost_tables.parameters(own)]
 
 
 def _short(model: str) -> str:
@@ -198,7 +199,7 @@ def _collapsed(own: Sequence[Curve], title: Title) -> list[Block]:
     items = [
         (
             f"{title(curve)}, k = {cell.layers}",
-            f"{len(cell.collapsed)} of {words.runs(cell.n)}: "
+            f"{len(cell.collapsed)} of {counted_runs(cell.n)}: "
             + ", ".join(f"seed {seed} ({words.hundred(score)})" for seed, score in cell.collapsed),
         )
         for curve in own
@@ -214,7 +215,7 @@ def _collapsed(own: Sequence[Curve], title: Title) -> list[Block]:
     return [Paragraph(text), *([Items(items)] if items else []), tables.filtered(own, title)]
 
 
-def _method(found: Sequence[FinishedRun]) -> list[Block]:
+def _method(found: Sequence[RunResult]) -> list[Block]:
     return [
         Heading(2, "How it was run"),
         Items(protocol.versions(found)),

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 
 from jaxfreeze.freezing import ALL, Layers
 from jaxfreeze.report.document import Value
-from jaxfreeze.sweep.statistics import MISMATCHED, Cell, Curve, Interval, Smallest, cost, nothing_learned
+from jaxfreeze.sweep.curves import MISMATCHED, Curve, cost
+from jaxfreeze.sweep.results import counted_runs
+from jaxfreeze.sweep.statistics import Cell, Interval, Smallest
+from jaxfreeze.sweep.wording import constant_answer_warning
 
-NONE = "\N{EN DASH}"
-"""Where there is nothing to show."""
+NOTHING = Value("\N{EN DASH}")
+"""A cell of a table without a value."""
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -96,12 +99,7 @@ def share(value: float) -> str:
 
 def of_full(value: float | None, full: float | None) -> Value:
     """A cost as a share of the full model's."""
-    return Value(f"{100 * value / full:.1f}%", value / full) if value and full else Value(NONE)
-
-
-def runs(count: int) -> str:
-    """'1 run', '3 runs'."""
-    return f"{count} run{'s' * (count != 1)}"
+    return Value(f"{100 * value / full:.1f}%", value / full) if value and full else NOTHING
 
 
 def listed(values: Sequence[object], joint: str = "and") -> str:
@@ -119,7 +117,7 @@ def answer(curve: Curve) -> str:
             "so there is no relative quality to tell."
         )
     if not curve.partial:
-        return f"only the full model was run: {with_sd(full.mean, full.sd)} ({runs(full.n)})."
+        return f"only the full model was run: {with_sd(full.mean, full.sd)} ({counted_runs(full.n)})."
     if not curve.smallest:
         return f"the full model's mean is {hundred(full.mean)}, of which no share can be taken."
     smallest = curve.smallest[0]
@@ -139,13 +137,13 @@ def _so_many(curve: Curve, full: Cell, smallest: Smallest) -> str:
     if quality.interval is None:
         text += f"; {_no_interval(cell, full)}, so the seeds do not decide."
     elif not smallest.decided:
-        text += f". The interval contains 90%: the seeds do not decide. {_sure(smallest)}"
-    elif smallest.perhaps:
-        fewer = "the head alone" if smallest.perhaps == [0] else f"k = {listed(smallest.perhaps, 'or')}"
+        text += f". The interval contains 90%: the seeds do not decide. {_reliable(smallest)}"
+    elif smallest.undecided_below:
+        fewer = "the head alone" if smallest.undecided_below == [0] else f"k = {listed(smallest.undecided_below, 'or')}"
         text += f". Whether {fewer} would keep 90% too, the seeds do not decide."
     else:
         text += "."
-    return text + nothing_learned(curve, cell)
+    return f"{text} {constant_answer_warning(curve, cell)}".rstrip()
 
 
 def _nothing_less(curve: Curve, full: Cell, smallest: Smallest) -> str:
@@ -160,13 +158,13 @@ def _nothing_less(curve: Curve, full: Cell, smallest: Smallest) -> str:
         without = [cell for cell in curve.partial if cell.layers in smallest.unknown]
         which = listed([cell.layers for cell in without])
         return f"{text} At k = {which} {_no_interval(without[0], full)}, so the seeds do not decide."
-    return f"{text} Of k = {listed(smallest.perhaps)} the seeds do not decide. {_sure(smallest)}"
+    return f"{text} Of k = {listed(smallest.undecided_below)} the seeds do not decide. {_reliable(smallest)}"
 
 
-def _sure(smallest: Smallest) -> str:
-    if smallest.sure == ALL:
+def _reliable(smallest: Smallest) -> str:
+    if smallest.reliable_from == ALL:
         return f"No k tried has its whole interval above {smallest.threshold:.0%}."
-    return f"From k = {smallest.sure} on, the whole interval lies above {smallest.threshold:.0%}."
+    return f"From k = {smallest.reliable_from} on, the whole interval lies above {smallest.threshold:.0%}."
 
 
 def _no_interval(cell: Cell, full: Cell) -> str:
@@ -178,7 +176,7 @@ def _no_interval(cell: Cell, full: Cell) -> str:
 def verdict(smallest: Smallest) -> str:
     """What the intervals carry about one threshold, for a table."""
     if smallest.decided:
-        fewer = smallest.layers != ALL and smallest.perhaps
+        fewer = smallest.layers != ALL and smallest.undecided_below
         return f"kept; k = {listed(fewer, 'or')} not decided" if fewer else "decided"
     if smallest.unknown:
         return "not decided: some k have no interval"

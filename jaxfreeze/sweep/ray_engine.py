@@ -8,7 +8,8 @@ from typing import Any
 from jaxfreeze.errors import InputError
 from jaxfreeze.sweep import runner
 from jaxfreeze.sweep.grid import Group
-from jaxfreeze.sweep.runner import Outcome, SweepProgress
+from jaxfreeze.sweep.progress import SweepProgress
+from jaxfreeze.sweep.runner import Outcome
 
 RETRIES = 5  # of a group whose node or process is lost
 PASSED_ON = ("JAXFREEZE_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "JAX_PLATFORMS")  # settings; tokens stay where they are

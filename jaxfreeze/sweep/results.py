@@ -1,4 +1,4 @@
-"""Finished runs, read from the results.jsonl of sweeps and from the folders of single runs."""
+"""Results of finished runs, read from the results.jsonl of sweeps and from the folders of single runs."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from jaxfreeze.config import from_yaml
 from jaxfreeze.data.tasks import OWN_FILES
-from jaxfreeze.errors import InputError
+from jaxfreeze.errors import InputError, shorten
 from jaxfreeze.freezing import ALL, Layers
 from jaxfreeze.run_folder import NOT_COMPARED, RunFolder
 
@@ -17,12 +17,12 @@ RESULTS_FILE = "results.jsonl"
 RESULTS_FILES = "results*.jsonl"  # those of `sweep --part` too
 
 FREE = (*NOT_COMPARED, "task", "model", "trainable_layers", "trainable", "seed", "learning_rate", "eval_every")
-"""Settings in which runs of one curve may differ: the axes of a study, and what does not change a score."""
+"""Settings in which runs of one curve may differ: the axes of a sweep, and what does not change a score."""
 
 
 @dataclasses.dataclass(frozen=True)
-class FinishedRun:
-    """One line of results.jsonl."""
+class RunResult:
+    """The result of a finished run: one line of results.jsonl."""
 
     model: str
     task: str
@@ -46,11 +46,11 @@ class FinishedRun:
     date: str
     """ISO date and time, or nothing."""
     place: str
-    """File and line."""
+    """File and line that it was read from."""
 
     @property
     def key(self) -> tuple[str, str, Layers, int, float]:
-        """What no two runs of a sweep have in common."""
+        """Distinguishes the runs of a sweep."""
         return self.model, self.task, self.trainable_layers, self.seed, self.learning_rate
 
     @property
@@ -58,7 +58,7 @@ class FinishedRun:
         """The task; for own files with the training file, since two sets of files are two tasks."""
         return f"{self.task} ({self.config.get('train_file')})" if self.task == OWN_FILES else self.task
 
-    def differences(self, other: "FinishedRun") -> list[str]:
+    def differences(self, other: "RunResult") -> list[str]:
         """The settings in which two runs of one curve differ and should not."""
         return [
             f"{name} {self.config[name]} and {other.config[name]}"
@@ -68,11 +68,11 @@ class FinishedRun:
 
 
 class Results(NamedTuple):
-    """What was found."""
+    """All results in some folders."""
 
-    runs: list[FinishedRun]
+    runs: list[RunResult]
     notes: list[str]
-    """What was left out, and why."""
+    """What was left out, and why; a sentence each."""
 
 
 def read(folders: Sequence[Path]) -> Results:
@@ -84,21 +84,21 @@ def read(folders: Sequence[Path]) -> Results:
     found = Results([], [])
     for folder in folders:
         _read_folder(folder, found)
-    by_key: dict[tuple[Any, ...], FinishedRun] = {}
+    by_key: dict[tuple[Any, ...], RunResult] = {}
     for run in found.runs:
         first = by_key.setdefault((run.task_name, *run.key), run)
         if first.metrics != run.metrics:
             raise InputError(_two_results(first, run))
     if len(by_key) < len(found.runs):
         found.notes.append(
-            f"{_runs(len(found.runs) - len(by_key))} stood there twice, with the same scores: kept once."
+            f"{counted_runs(len(found.runs) - len(by_key))} stood there twice, with the same scores: kept once."
         )
     if not by_key:
         raise InputError(f"{', '.join(map(str, folders))}: no finished run to report on. {' '.join(found.notes)}")
     return Results(list(by_key.values()), found.notes)
 
 
-def _two_results(first: FinishedRun, second: FinishedRun) -> str:
+def _two_results(first: RunResult, second: RunResult) -> str:
     others = first.differences(second)
     mend = f"they differ in {', '.join(others)}: report on them one by one" if others else "remove one of the two"
     return (
@@ -121,7 +121,7 @@ def _read_folder(folder: Path, found: Results) -> None:
     elif files.metrics.is_file() and files.config.is_file():
         record = files.read(files.metrics)
         if not isinstance(record, dict):
-            raise InputError(f"{files.metrics}: expected a JSON object, found {_cut(record)}")
+            raise InputError(f"{files.metrics}: expected a JSON object, found {shorten(repr(record))}")
         config = json.loads(json.dumps(dataclasses.asdict(from_yaml(files.config))))  # lists, as in results.jsonl
         _add({"learning_rate": config["learning_rate"], **record, "config": config}, str(files.metrics), found)
     elif files.config.is_file():
@@ -147,31 +147,34 @@ def _read_lines(file: Path, found: Results) -> None:
                 found.notes.append(f"{file}, line {number}: cut off while it was written; left out.")
                 continue
             raise InputError(
-                f"{file}, line {number}: expected one JSON object, found {_cut(line.decode('utf-8', 'replace'))} "
-                f"({error}); remove the line, and the run is done again by the same sweep command"
+                f"{file}, line {number}: expected one JSON object, found "
+                f"{shorten(repr(line.decode('utf-8', 'replace')))} ({error}); remove the line, and the run is done "
+                "again by the same sweep command"
             ) from error
         _add(record, f"{file}, line {number}", found)
 
 
 def _add(record: Any, place: str, found: Results) -> None:
     if not isinstance(record, dict):
-        raise InputError(f"{place}: expected a JSON object with the result of a run, found {_cut(record)}")
+        raise InputError(f"{place}: expected a JSON object with the result of a run, found {shorten(repr(record))}")
     if record.get("trainable_layers") is None and record.get("trainable"):
         found.notes.append(f"{place}: trained by --trainable patterns, so it has no number of layers; left out.")
         return
     for name, (fits, expected) in _FIELDS.items():
         if not fits(record.get(name)):
-            what = _cut(record[name]) if name in record else "none"
+            what = shorten(repr(record[name])) if name in record else "none"
             raise InputError(f"{place}: {name}: expected {expected}, found {what}; remove the line or mend it")
     layers, num_layers = record["trainable_layers"], record["num_layers"]
     if layers != ALL and layers > num_layers:
         raise InputError(f"{place}: trainable_layers: expected 0 to {num_layers} or all, found {layers}")
     if record["primary_metric"] not in record["metrics"]:
         names = ", ".join(record["metrics"])
-        raise InputError(f"{place}: primary_metric: expected one of {names}, found {_cut(record['primary_metric'])}")
-    fields: dict[str, Any] = {field.name: record.get(field.name) for field in dataclasses.fields(FinishedRun)}
+        raise InputError(
+            f"{place}: primary_metric: expected one of {names}, found {shorten(repr(record['primary_metric']))}"
+        )
+    fields: dict[str, Any] = {field.name: record.get(field.name) for field in dataclasses.fields(RunResult)}
     fields |= {"date": record.get("date") or "", "side_by_side": record.get("side_by_side") or 1, "place": place}
-    found.runs.append(FinishedRun(**fields))
+    found.runs.append(RunResult(**fields))
 
 
 def _whole(value: Any) -> bool:
@@ -210,10 +213,6 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def _runs(count: int) -> str:
+def counted_runs(count: int) -> str:
+    """'1 run', '3 runs'."""
     return f"{count} run{'s' * (count != 1)}"
-
-
-def _cut(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."

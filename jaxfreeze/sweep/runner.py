@@ -1,34 +1,29 @@
-"""Runs a sweep: groups of runs over one trunk, side by side where that is faster; a line in results.jsonl for each."""
+"""Makes the runs of a sweep: in groups that share a trunk, side by side where that is faster."""
 
 import datetime
-import json
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from jaxfreeze import console, devices, freezing, processes
 from jaxfreeze.config import TrainConfig, as_json
 from jaxfreeze.errors import InputError
 from jaxfreeze.model.hub import model_folder, read_config
-from jaxfreeze.run_folder import NOT_COMPARED, check_writable
-from jaxfreeze.sweep import results
 from jaxfreeze.sweep.grid import Grid, Group, check_depths
+from jaxfreeze.sweep.progress import SweepProgress
+from jaxfreeze.sweep.results import RESULTS_FILE
+from jaxfreeze.sweep.results_file import ResultsFile
 from jaxfreeze.training.experiment import Experiment, alike, begin, compile_steps, evaluate, get_ready, prepare
 from jaxfreeze.training.hooks import LogHook
 from jaxfreeze.training.loop import fit
 from jaxfreeze.training.stopwatch import Stopwatch
 from jaxfreeze.training.summary import result_of
 
-IDENTITY = ("model", "task", "train_file", "trainable_layers", "seed", "learning_rate")
 MEMORY_SHARE = 0.5  # of the free device memory: what runs side by side may take
 BYTES_OF_A_PARAMETER = 16  # of a trained one: itself, its gradient, and Adam's two moments, float32
-BLOCK = 1 << 16  # bytes of results read at a time, from their end
 ACTIVATIONS = 40  # values of width D that one trained layer keeps for each token until its gradient is computed
 
 
@@ -42,8 +37,13 @@ class Part(NamedTuple):
     number: int
     whole: int
 
+    @property
+    def file_name(self) -> str:
+        """The results file of this part."""
+        return f"results.{self.number}-of-{self.whole}.jsonl"
+
     def of(self, groups: Sequence[Group]) -> list[Group]:
-        """Neighbouring groups, so that most of them share a trunk; as many runs in each part as can be."""
+        """The groups of this part: neighbours, most of which share a trunk; parts have about as many runs each."""
         if not groups:
             return []
         runs = np.array([len(group.runs) for group in groups])
@@ -51,80 +51,13 @@ class Part(NamedTuple):
         return [group for group, number in zip(groups, part, strict=True) if number == self.number - 1]
 
 
-class ResultsFile:
-    """The results of one sweep: what is there already, and appending a line that is whole or not there.
-
-    A part of a sweep has a file of its own.
-    """
-
-    def __init__(self, folder: Path, part: Part | None = None) -> None:
-        name = results.RESULTS_FILE if part is None else f"results.{part.number}-of-{part.whole}.jsonl"
-        self.path = folder / name
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"--output_dir {folder}: expected a folder, found a file; give another name")
-        files = list(folder.glob(results.RESULTS_FILES)) if folder.is_dir() else []
-        if folder.is_dir() and any(folder.iterdir()) and not files:
-            raise InputError(f"--output_dir {folder}: the folder is not empty and holds no sweep; give another name")
-        check_writable(folder)
-        self.notes: list[str] = []
-        self.done: dict[tuple[Any, ...], dict[str, Any]] = {}
-        if any(b"\n" in file.read_bytes() for file in files):
-            found = results.read([folder])
-            self.notes = found.notes
-            self.done = {_identity(run.config): run.config for run in found.runs}
-
-    def has(self, config: TrainConfig) -> bool:
-        """Whether this run is there. Raises InputError if it is there with other settings."""
-        asked = as_json(config)
-        before = self.done.get(_identity(asked))
-        if before is None:
-            return False
-        differing = [
-            f"{name} was {before.get(name)}, is {value}"
-            for name, value in asked.items()
-            if name not in NOT_COMPARED and before.get(name) != value
-        ]
-        if differing:
-            raise InputError(f"{self.path}: holds other runs ({'; '.join(differing)}); give another --output_dir")
-        return True
-
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Add a line and have it on disk; a torn last line, of a process that was killed, is removed first."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab+") as file:
-                file.truncate(_end_of_lines(file))
-                file.write((json.dumps(record) + "\n").encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be written to ({error.strerror}); the lines before stay") from error
-
-
-def _end_of_lines(file: BinaryIO) -> int:
-    """Where the last whole line of a file ends; read from the end, since a long sweep asks for it often."""
-    place = file.seek(0, os.SEEK_END)
-    while place:
-        begin = max(0, place - BLOCK)
-        file.seek(begin)
-        found = file.read(place - begin).rfind(b"\n")
-        if found >= 0:
-            return begin + found + 1
-        place = begin
-    return 0
-
-
-def _identity(config: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells the runs of a sweep apart."""
-    return tuple(config.get(name) for name in IDENTITY)
-
-
 def sweep(
     grid: Grid, folder: Path, dry_run: bool = False, part: Part | None = None, engine: "Engine | None" = None
 ) -> None:
     """Make every run of the grid, or of a part of it, that is not in the folder's results yet.
 
-    Raises InputError for a grid or a folder that cannot be, DivergedError when all others are done.
+    Raises InputError for a grid that no model fits or a folder that is in use, and DivergedError once all others are
+    done.
     """
     check_depths(grid, {model: read_config(model_folder(model)).num_hidden_layers for model in grid.models})
     if part is None and processes.in_slurm_step():
@@ -146,7 +79,7 @@ def run_groups(
     engine: "Engine | None" = None,
 ) -> None:
     """Make the runs of these groups that are not in the folder's results yet."""
-    file = ResultsFile(folder, part)
+    file = ResultsFile(folder, RESULTS_FILE if part is None else part.file_name)
     for note in file.notes:
         console.say(note)
     missing = [group._replace(runs=tuple(run for run in group.runs if not file.has(run))) for group in groups]
@@ -170,19 +103,19 @@ def run_groups(
 
 
 class Outcome(NamedTuple):
-    """What became of some runs."""
+    """The outcome of some runs."""
 
     records: list[dict[str, Any]]
     """A line of results.jsonl each."""
     diverged: list[str]
-    """Those whose loss was not finite, in words."""
+    """The runs whose loss was not finite, described."""
 
 
-Engine = Callable[[Sequence[Group], "SweepProgress"], Iterator[Outcome]]
-"""Makes the runs of groups, somewhere, and says what became of them."""
+Engine = Callable[[Sequence[Group], SweepProgress], Iterator[Outcome]]
+"""Makes the runs of groups, here or elsewhere, and yields their outcomes as they end."""
 
 
-def make_groups(groups: Sequence[Group], progress: "SweepProgress") -> Iterator[Outcome]:
+def make_groups(groups: Sequence[Group], progress: SweepProgress) -> Iterator[Outcome]:
     """Make the runs of these groups here, one program after the other."""
     for group in groups:
         experiment = None
@@ -219,7 +152,7 @@ def side_by_side(group: Group) -> int:
     return max(1, min(len(group.runs), int(room // (BYTES_OF_A_PARAMETER * parameters + activations))))
 
 
-def train_together(experiment: Experiment, watch: Stopwatch, progress: "SweepProgress") -> tuple[Experiment, Outcome]:
+def train_together(experiment: Experiment, watch: Stopwatch, progress: SweepProgress) -> tuple[Experiment, Outcome]:
     """Train runs side by side, or a single one -> the experiment with its cache filled, and what became of the runs."""
     progress.steps_of(experiment.total_steps)
     before = freezing.digests(experiment.model.frozen)
@@ -257,62 +190,3 @@ def train_together(experiment: Experiment, watch: Stopwatch, progress: "SweepPro
         if number in log.diverged
     ]
     return experiment, Outcome(records, diverged)
-
-
-class SweepProgress:
-    """One view for a whole sweep: a moving line on a terminal, a plain line for each finished run elsewhere."""
-
-    def __init__(self, groups: Sequence[Group]) -> None:
-        """groups: what is to be made."""
-        self.runs, self.done, self._start = sum(len(group.runs) for group in groups), 0, time.perf_counter()
-        self._now, self._together, self._steps = "", 1, 1
-        layers = {model: read_config(model_folder(model)).num_hidden_layers for model in {g.model for g in groups}}
-        self._work = sum(len(group.runs) * work_of(group.trainable_layers, layers[group.model]) for group in groups)
-        self._work_done = 0.0
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[now]}"))
-        self._bar = Progress(*columns, console=console.console, disable=not console.console.is_terminal)
-        self._task = self._bar.add_task("sweep", total=self.runs, now="")
-
-    def __enter__(self) -> "SweepProgress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def begin(self, group: Group, together: int) -> None:
-        """These runs are next."""
-        self._together = together
-        self._now = f"{group.task} on {Path(group.model).name}, k = {group.trainable_layers}"
-        self._bar.update(self._task, now=self._now)
-
-    def steps_of(self, total_steps: int) -> None:
-        """The runs have this many steps."""
-        self._steps = total_steps
-
-    def step(self, step: int, figures: Mapping[str, float]) -> None:
-        """After `step` optimizer steps."""
-        part = self._together * step / self._steps
-        self._bar.update(self._task, completed=self.done + part, now=f"{self._now}  loss {figures['loss']:.4f}")
-
-    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Not asked for within a sweep."""
-
-    def finished(self, record: Mapping[str, Any]) -> None:
-        """One run is in the file."""
-        metric = record["primary_metric"]
-        self.done += 1
-        self._bar.update(self._task, completed=self.done)
-        self._work_done += work_of(record["trainable_layers"], record["num_layers"])
-        left = (time.perf_counter() - self._start) * (self._work / self._work_done - 1)
-        console.say(
-            f"{self.done}/{self.runs}  {record['task']} on {Path(record['model']).name}, "
-            f"k = {record['trainable_layers']}, seed {record['seed']}, learning rate {record['learning_rate']:g}: "
-            f"{metric} {record['metrics'][metric]:.4f}  "
-            f"(about {datetime.timedelta(seconds=round(max(0.0, left)))} left)"
-        )
-
-
-def work_of(trainable_layers: freezing.Layers, num_layers: int) -> float:
-    """About how long a run takes, in units of a trained layer: to say how much of a sweep is left."""
-    return 0.5 + (num_layers + 1 if trainable_layers == freezing.ALL else trainable_layers)

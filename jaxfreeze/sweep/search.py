@@ -1,4 +1,7 @@
-"""`--find_layers`: how many layers does this task need? The full model first, then k from the cheap end, with seeds."""
+"""`--find_layers`: the smallest k that retains a share of full fine-tuning's score.
+
+The full model is run first, then k = 0, 1, 2, ..., each with several seeds, until one of them retains the share.
+"""
 
 import dataclasses
 import math
@@ -14,22 +17,29 @@ from jaxfreeze.errors import InputError
 from jaxfreeze.freezing import Layers
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.sweep import results
+from jaxfreeze.sweep.curves import Curve, cost, curves
 from jaxfreeze.sweep.grid import Group
 from jaxfreeze.sweep.runner import run_groups
-from jaxfreeze.sweep.statistics import TAILS, Cell, Curve, curves, nothing_learned, resampled_means
+from jaxfreeze.sweep.statistics import TAILS, resampled_means
+from jaxfreeze.sweep.wording import constant_answer_warning
 
 
 class Verdict(NamedTuple):
-    """A number of layers against the full model."""
+    """A number of layers compared with the full model."""
 
     layers: Layers
-    score: float  # mean over the seeds, a fraction
+    score: float
+    """Mean over the seeds, a fraction."""
     full_score: float
-    share: float  # score / full_score
-    low: float  # 95% interval of the share; NaN with one seed
+    quality: float
+    """score / full_score."""
+    low: float
+    """Lower end of the quality's 95% interval; NaN for one seed."""
     high: float
-    sure: float  # of the resamples, those that keep the target; NaN with one seed
-    time: float  # share of the full model's seconds
+    confidence: float
+    """Fraction of the resamples that retain the target; NaN for one seed."""
+    time: float
+    """Share of the full model's seconds."""
 
 
 def find_layers(
@@ -40,58 +50,57 @@ def find_layers(
     folder: Path,
     budget: float = 2.0,
 ) -> Verdict | None:
-    """Find the smallest k that keeps `target` of the full model's score in `confidence` of the resamples over seeds.
+    """Find the smallest k that retains `target` of the full model's score in `confidence` of the resamples over seeds.
 
-    The runs stay in folder/results.jsonl; called again, also with more seeds, the search goes on with them. It ends
-    before it would cost more than `budget` times the full runs in it, in seconds. Returns None if no k up to there is
-    sure to keep the target. Raises InputError for what no run could have.
+    The runs are kept in folder/results.jsonl, and a later call, with more seeds too, continues from them. The search
+    ends before it would cost more than `budget` times its full runs, in seconds. Returns None if no k up to that point
+    retains the target with this confidence. Raises InputError for settings that no run could have.
     """
     layers = read_config(model_folder(config.model)).num_hidden_layers
     run_groups([_group(config, "all", seeds)], folder)
-    doubtful: list[Verdict] = []
-    curve = on_record(folder, config, seeds)
+    undecided: list[Verdict] = []
+    curve = recorded_curve(folder, config, seeds)
     for k in range(layers + 1):
-        cost = cost_with(curve, k, layers, len(seeds))
-        if cost > budget:
+        times = search_cost(curve, k, layers, len(seeds))
+        if times > budget:
             console.say(
                 f"no k below {k} is sure to keep {target:.0%} of the whole model's score, and with k = {k} the search "
-                f"would cost about {cost:.1f} times its full runs; to go on: --budget {math.ceil(10 * cost) / 10:g}"
+                f"would cost about {times:.1f} times its full runs; to go on: --budget {math.ceil(10 * times) / 10:g}"
             )
             break
         run_groups([_group(config, k, seeds)], folder)
-        curve = on_record(folder, config, seeds)
+        curve = recorded_curve(folder, config, seeds)
         verdict = judge(curve, k, target)
         console.say(_describe(verdict, layers))
-        if verdict.sure >= confidence:
-            _conclude(config, verdict, doubtful, layers, target, confidence, seeds)
-            if warning := judged_nothing(curve, k):
-                console.say(warning)
+        if verdict.confidence >= confidence:
+            _say_undecided(undecided, target, confidence, seeds)
+            _say_answer(config, curve, verdict, layers, seeds[0])
             return verdict
-        if verdict.share >= target or verdict.sure > 1 - confidence:
-            doubtful.append(verdict)
+        if verdict.quality >= target or verdict.confidence > 1 - confidence:
+            undecided.append(verdict)
     else:
         console.say(f"no number of layers below the whole model is sure to keep {target:.0%} of its score")
-    _say_doubts(doubtful, target, confidence, seeds)
+    _say_undecided(undecided, target, confidence, seeds)
     return None
 
 
-def cost_with(curve: Curve, k: int, layers: int, seeds: int) -> float:
-    """Seconds of the runs up to k and of the full ones, as a multiple of the full ones; of `k`, an estimate.
+def search_cost(curve: Curve, k: int, layers: int, seeds: int) -> float:
+    """Seconds of the runs up to k and of the full ones, as a times of the full ones; those of k are estimated.
 
-    A run with one layer more is taken to cost an equal step on the way from the last one measured to the full model's.
-    What is on record already, such as in the folder of a sweep, costs nothing: then 0 is returned.
+    The estimate assumes that each further layer adds the same time, from the last k measured to the full model. Returns
+    0 if the runs of k are on record already, such as in the folder of a sweep.
     """
     cell, full = curve.cell(k), curve.full
     assert full is not None  # was run before
     if cell is not None and cell.n == seeds:
         return 0.0
-    below = [_seconds(cell) for cell in curve.partial if isinstance(cell.layers, int) and cell.layers < k]
-    last, whole = below[-1] if below else 0.0, _seconds(full)
+    below = [cost(cell).total_seconds for cell in curve.partial if isinstance(cell.layers, int) and cell.layers < k]
+    last, whole = below[-1] if below else 0.0, cost(full).total_seconds
     return (sum(below) + last + (whole - last) / (layers + 1 - k) + whole) / whole
 
 
 def judge(curve: Curve, k: int, target: float) -> Verdict:
-    """What the runs with k layers say. Raises InputError if the whole model scores 0."""
+    """Compare the runs with k layers to those of the full model. Raises InputError if the full model scores 0."""
     cell, full = curve.cell(k), curve.full
     assert cell is not None  # both were run before
     assert full is not None
@@ -103,19 +112,13 @@ def judge(curve: Curve, k: int, target: float) -> Verdict:
     means = resampled_means([cell, full])
     ratios = means[:, 0] / means[:, 1]
     low, high = np.quantile(ratios, TAILS)
-    sure = np.mean(means[:, 0] >= target * means[:, 1]) if cell.n > 1 else np.nan
-    time = _seconds(cell) / _seconds(full)
-    return Verdict(k, cell.mean, full.mean, cell.mean / full.mean, float(low), float(high), float(sure), time)
+    confidence = np.mean(means[:, 0] >= target * means[:, 1]) if cell.n > 1 else np.nan
+    time = cost(cell).total_seconds / cost(full).total_seconds
+    return Verdict(k, cell.mean, full.mean, cell.mean / full.mean, float(low), float(high), float(confidence), time)
 
 
-def judged_nothing(curve: Curve, k: int) -> str:
-    """A warning where the score at k is not clear of what the same answer for every row would have, or nothing."""
-    cell = curve.cell(k)
-    return nothing_learned(curve, cell).strip() if cell is not None else ""
-
-
-def on_record(folder: Path, config: TrainConfig, seeds: Sequence[int]) -> Curve:
-    """Of all the runs in folder/results.jsonl those of this config and these seeds, whatever their k."""
+def recorded_curve(folder: Path, config: TrainConfig, seeds: Sequence[int]) -> Curve:
+    """The runs in folder/results.jsonl of this config, at any k, and of these seeds."""
     asked = (config.task, config.train_file, config.model, config.learning_rate)
     runs = [
         run
@@ -123,10 +126,6 @@ def on_record(folder: Path, config: TrainConfig, seeds: Sequence[int]) -> Curve:
         if (run.task, run.config.get("train_file"), run.model, run.learning_rate) == asked and run.seed in seeds
     ]
     return curves(runs)[0]
-
-
-def _seconds(cell: Cell) -> float:
-    return float(np.mean([run.seconds["total"] for run in cell.runs]))
 
 
 def _group(config: TrainConfig, layers: Layers, seeds: Sequence[int]) -> Group:
@@ -138,32 +137,26 @@ def _describe(verdict: Verdict, layers: int) -> str:
     interval = "" if np.isnan(verdict.low) else f" ({100 * verdict.low:.1f} to {100 * verdict.high:.1f})"
     what = "the head alone keeps" if verdict.layers == 0 else f"{verdict.layers} of {layers} layers keep"
     return (
-        f"{what} {100 * verdict.share:.1f}%{interval} of full fine-tuning "
+        f"{what} {100 * verdict.quality:.1f}%{interval} of full fine-tuning "
         f"({100 * verdict.score:.1f} against {100 * verdict.full_score:.1f}), at {verdict.time:.0%} of its time"
     )
 
 
-def _conclude(
-    config: TrainConfig,
-    verdict: Verdict,
-    doubtful: Sequence[Verdict],
-    layers: int,
-    target: float,
-    confidence: float,
-    seeds: Sequence[int],
-) -> None:
-    _say_doubts(doubtful, target, confidence, seeds)
-    chosen = dataclasses.replace(config, trainable_layers=verdict.layers, seed=seeds[0])
+def _say_answer(config: TrainConfig, curve: Curve, verdict: Verdict, layers: int, seed: int) -> None:
+    chosen = dataclasses.replace(config, trainable_layers=verdict.layers, seed=seed)
     console.say(f"answer: {_describe(verdict, layers)}; command to train it:")
     console.say(command(chosen))
+    cell = curve.cell(verdict.layers)
+    if cell is not None and (warning := constant_answer_warning(curve, cell)):
+        console.say(warning)
 
 
-def _say_doubts(doubtful: Sequence[Verdict], target: float, confidence: float, seeds: Sequence[int]) -> None:
+def _say_undecided(undecided: Sequence[Verdict], target: float, confidence: float, seeds: Sequence[int]) -> None:
     if len(seeds) < 2:
         console.say("one seed decides nothing: give --seeds two or more")
-    for verdict in doubtful:
-        if not np.isnan(verdict.sure):
+    for verdict in undecided:
+        if not np.isnan(verdict.confidence):
             console.say(
                 f"the {len(seeds)} seeds do not decide whether k = {verdict.layers} keeps {target:.0%}: it does in "
-                f"{verdict.sure:.0%} of the resamples, {confidence:.0%} are asked for; more --seeds may tell"
+                f"{verdict.confidence:.0%} of the resamples, {confidence:.0%} are asked for; more --seeds may tell"
             )

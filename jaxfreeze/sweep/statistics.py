@@ -1,59 +1,45 @@
-"""From finished runs to what they say about k: means, intervals, differences, relative quality, the smallest k.
+"""The statistics of a sweep: means over seeds, intervals, differences, relative quality, the smallest k.
 
-Pure functions over NumPy. Every interval is for 95% and is None where there is a single run: one run has no spread.
+Pure functions over NumPy. Every interval covers 95% and is None for a single run, which has no spread.
 
-Resampling: plain resampling of a few seeds gives intervals that are far too narrow (of three seeds it cannot leave the
-range of the three, which covers the mean in 75% of all cases, not 95%; Hesterberg, "What Teachers Should Know About the
-Bootstrap", 2015, section 4). So the means are resampled by the multiplier bootstrap (Wu 1986): each seed's residual is
-given a random normal weight, the same one at every k where the seed was run, so runs are paired by seed; and the result
-is divided by a random chi as in Student's t, so that the interval of a mean is exactly Student's.
+Why not plain resampling: with a few seeds its intervals are far too narrow. Resampled means of three seeds never leave
+the range of the three, which covers the true mean in 75% of all cases, not 95% (Hesterberg, "What Teachers Should Know
+About the Bootstrap", 2015, section 4). The means are therefore resampled by the multiplier bootstrap (Wu 1986): each
+seed's residual is multiplied by a random normal weight, the same one at every k where that seed was run, so that runs
+stay paired by seed. The result is divided by a random chi, as in Student's t, so that the interval of a single mean is
+exactly Student's.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from jaxfreeze.freezing import ALL, Layers, order
-from jaxfreeze.sweep.results import FinishedRun
+from jaxfreeze.sweep.results import RunResult
 
 TAILS = (0.025, 0.975)
-"""Of every interval: 95%."""
-THRESHOLDS = (0.90, 0.95, 0.99)
+"""Quantiles at the ends of every interval."""
 RESAMPLES = 20_000
-MISMATCHED = "_mismatched"
-
-ONE_ANSWER: dict[str, float] = {
-    "cola": 0.0,
-    "sst2": 444 / 872,
-    "mrpc": 2 * 279 / (408 + 279),  # F1 of 279 right positives in 408
-    "stsb": 0.0,
-    "qqp": 2 * 14885 / (40430 + 14885),
-    "mnli": 3479 / 9815,
-    "mnli_mismatched": 3463 / 9832,
-    "qnli": 2761 / 5463,
-    "rte": 146 / 277,
-}
-"""Score on GLUE's whole dev sets of the best answer that is the same for every row: 0 for the correlations."""
 
 
 class Interval(NamedTuple):
-    """From low to high."""
+    """A 95% interval."""
 
     low: float
     high: float
 
     def holds(self, value: float) -> bool:
-        """Whether a value is inside."""
+        """Whether the value lies in the interval."""
         return self.low <= value <= self.high
 
 
 def kept_by_authors(scores: np.ndarray) -> np.ndarray:
-    """The authors' filter over the runs of one cell [n] -> bool [n]: drops zeros and what is at most 0.9 x the best.
+    """The authors' filter over the scores of one cell [n] -> bool [n]: drops 0, and at most 0.9 x the best.
 
-    A zero needs no rule of its own: it is never above 0.9 x a best that is 0 or more.
+    A score of 0 needs no rule of its own: it is never above 0.9 x a best score that is 0 or more.
     """
     return scores > 0.9 * scores.max()
 
@@ -76,7 +62,7 @@ class Cell:
     """The runs of one (model, task, learning rate) and k, by seed."""
 
     layers: Layers
-    runs: tuple[FinishedRun, ...]
+    runs: tuple[RunResult, ...]
     scores: np.ndarray
     """float64 [n], fractions."""
 
@@ -137,105 +123,32 @@ class Quality(NamedTuple):
 
 
 class Smallest(NamedTuple):
-    """The smallest of the k tried whose mean keeps a share of the full model's."""
+    """The smallest of the k tried whose mean retains a share of the full model's."""
 
     threshold: float
     layers: Layers
-    """By the means; all: no smaller k does."""
+    """By the means; all: no smaller k retains the share."""
     share: float | None
-    """Of the resamples, those that give this k; None where some k is `unknown`."""
+    """The fraction of resamples that give this k; None where some k is `unknown`."""
     interval: tuple[Layers, Layers] | None
-    """The k of 95% of the resamples; None as for `share`."""
+    """The range of k in 95% of the resamples; None where `share` is."""
     undecided: tuple[Layers, ...]
-    """The k whose relative quality has the threshold inside its interval."""
+    """The k with the threshold inside the interval of their relative quality."""
     unknown: tuple[Layers, ...]
-    """The k whose relative quality has no interval."""
-    sure: Layers
+    """The k without an interval of the relative quality."""
+    reliable_from: Layers
     """The smallest k from which on every interval lies above the threshold; all: there is none."""
 
     @property
     def decided(self) -> bool:
-        """Whether the intervals carry that `layers` keeps the share; where it is `all`, that nothing less does."""
-        doubtful = self.undecided + self.unknown
-        return not doubtful if self.layers == ALL else self.layers not in doubtful
+        """Whether the intervals confirm that `layers` retains the share; for `all`, that no smaller k does."""
+        unconfirmed = self.undecided + self.unknown
+        return not unconfirmed if self.layers == ALL else self.layers not in unconfirmed
 
     @property
-    def perhaps(self) -> list[Layers]:
-        """The k below `layers` that may keep the share as well, by their intervals."""
+    def undecided_below(self) -> list[Layers]:
+        """The k below `layers` of which the intervals do not exclude that they retain the share too."""
         return sorted((k for k in self.undecided + self.unknown if order(k) < order(self.layers)), key=order)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Curve:
-    """Score against k: one model, task and learning rate."""
-
-    model: str
-    task: str
-    learning_rate: float
-    metric: str
-    num_layers: int
-    cells: tuple[Cell, ...]
-    """By k; the full model, if it was run, last."""
-    differences: dict[Layers, Difference]
-    """For the k that have seeds in common with the full model."""
-    qualities: dict[Layers, Quality]
-    """Relative quality by k; empty without the full model, or where its mean is not above 0."""
-    smallest: tuple[Smallest, ...]
-    """For each threshold; empty where there is no relative quality."""
-
-    @property
-    def full(self) -> Cell | None:
-        """The full model's cell."""
-        return self.cells[-1] if self.cells[-1].layers == ALL else None
-
-    @property
-    def partial(self) -> tuple[Cell, ...]:
-        """The cells below the full model."""
-        return tuple(cell for cell in self.cells if cell.layers != ALL)
-
-    @property
-    def runs(self) -> tuple[FinishedRun, ...]:
-        """All runs."""
-        return tuple(run for cell in self.cells for run in cell.runs)
-
-    def cell(self, layers: Layers) -> Cell | None:
-        """The cell of a k."""
-        return next((cell for cell in self.cells if cell.layers == layers), None)
-
-
-def curves(runs: Iterable[FinishedRun]) -> list[Curve]:
-    """All curves, in the order in which their first runs come; MNLI's second dev set is a curve of its own."""
-    groups: dict[tuple[str, str, float, int, str], list[FinishedRun]] = {}
-    for run in runs:
-        for metric in (run.primary_metric, f"{run.primary_metric}{MISMATCHED}"):
-            if metric in run.metrics:
-                task = run.task_name + (MISMATCHED if metric.endswith(MISMATCHED) else "")
-                groups.setdefault((run.model, task, run.learning_rate, run.num_layers, metric), []).append(run)
-    return [
-        _curve(model, task, rate, num_layers, metric, group)
-        for (model, task, rate, num_layers, metric), group in groups.items()
-    ]
-
-
-def _curve(model: str, task: str, rate: float, num_layers: int, metric: str, runs: Sequence[FinishedRun]) -> Curve:
-    by_layers: dict[Layers, list[FinishedRun]] = {}
-    for run in sorted(runs, key=lambda run: run.seed):
-        by_layers.setdefault(run.trainable_layers, []).append(run)
-    cells = tuple(
-        Cell(layers, tuple(by_layers[layers]), np.array([run.metrics[metric] for run in by_layers[layers]], np.float64))
-        for layers in sorted(by_layers, key=order)
-    )
-    curve = Curve(model, task, rate, metric, num_layers, cells, {}, {}, ())
-    full = curve.full
-    if full is None:
-        return curve
-    differences = {cell.layers: paired for cell in curve.partial if (paired := difference(cell, full)) is not None}
-    if full.mean <= 0:
-        return dataclasses.replace(curve, differences=differences)
-    means = resampled_means(cells)
-    qualities = relative_qualities(cells, means)
-    smallest = tuple(smallest_layers(cells, means, qualities, threshold) for threshold in THRESHOLDS)
-    return dataclasses.replace(curve, differences=differences, qualities=qualities, smallest=smallest)
 
 
 def difference(cell: Cell, full: Cell) -> Difference | None:
@@ -246,7 +159,10 @@ def difference(cell: Cell, full: Cell) -> Difference | None:
 
 
 def resampled_means(cells: Sequence[Cell], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Means that other seeds could have given [resamples, cells]; NaN for a cell with a single run. See the module."""
+    """Means that other seeds could have given [resamples, cells]; NaN for a cell with a single run.
+
+    By the multiplier bootstrap that the module's docstring describes.
+    """
     seeds = sorted({seed for cell in cells for seed in cell.seeds})
     residual, means = np.zeros((len(seeds), len(cells))), np.array([cell.mean for cell in cells])
     n = np.array([cell.n for cell in cells])
@@ -263,15 +179,15 @@ def resampled_means(cells: Sequence[Cell], resamples: int = RESAMPLES, seed: int
 
 
 def relative_qualities(cells: Sequence[Cell], means: np.ndarray) -> dict[Layers, Quality]:
-    """Relative quality of every cell; the last is the full model, with a mean above 0. `means` are the resampled ones.
+    """Relative quality of every cell below the full model, which comes last and has a mean above 0.
 
-    There is no interval where a cell or the full model has a single run, nor where the full model's mean is not above 0
-    in more than 2.5% of the resamples: the ratio could then be anything.
+    means: the resampled ones [resamples, cells]. There is no interval where the cell or the full model has a single
+    run, nor where the full model's mean is 0 or less in over 2.5% of the resamples: the ratio is then unbounded.
     """
     *partial, full = cells
     result = {}
     for column, cell in enumerate(partial):
-        above = means[:, -1] > 0  # beyond 0 the ratio has passed infinity
+        above = means[:, -1] > 0  # at 0 and below, the ratio counts as infinite
         ratios = np.where(above, means[:, column] / np.where(above, means[:, -1], 1.0), np.inf)
         low, high = np.quantile(ratios, TAILS, method="inverted_cdf")
         interval = Interval(float(low), float(high)) if np.isfinite(high) else None  # NaN: a single run
@@ -282,57 +198,24 @@ def relative_qualities(cells: Sequence[Cell], means: np.ndarray) -> dict[Layers,
 def smallest_layers(
     cells: Sequence[Cell], means: np.ndarray, qualities: dict[Layers, Quality], threshold: float
 ) -> Smallest:
-    """The smallest k that keeps `threshold` of the full model's mean, and how sure that is."""
+    """The smallest k that retains `threshold` of the full model's mean, and how far the seeds confirm it.
+
+    means: the resampled ones [resamples, cells]; the last cell is the full model's.
+    """
     found = next((k for k, quality in qualities.items() if quality.value >= threshold), ALL)
     unknown = tuple(k for k, quality in qualities.items() if quality.interval is None)
     undecided = tuple(k for k, quality in qualities.items() if quality.interval and quality.interval.holds(threshold))
-    sure: Layers = ALL
+    reliable_from: Layers = ALL
     for k, quality in reversed(qualities.items()):
         if quality.interval is None or quality.interval.low <= threshold:
             break
-        sure = k
+        reliable_from = k
     if unknown:
-        return Smallest(threshold, found, None, None, undecided, unknown, sure)
+        return Smallest(threshold, found, None, None, undecided, unknown, reliable_from)
     ladder: list[Layers] = [cell.layers for cell in cells]
-    keeps = np.ones(means.shape, bool)  # the full model keeps itself
+    keeps = np.ones(means.shape, bool)  # the full model retains all of itself
     keeps[:, :-1] = means[:, :-1] >= threshold * means[:, -1:]
     first = keeps.argmax(axis=1)
     low, high = np.quantile(first, TAILS, method="inverted_cdf")
     share = float((first == ladder.index(found)).mean())
-    return Smallest(threshold, found, share, (ladder[int(low)], ladder[int(high)]), undecided, unknown, sure)
-
-
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """What a run of a cell takes, in the mean over its runs."""
-
-    train_seconds: float
-    total_seconds: float
-    flops_per_step: float | None
-
-
-def cost(cell: Cell) -> Cost:
-    """Seconds as the runs recorded them, and FLOPs of one training step where all of them have it."""
-    flops = [run.flops_per_step for run in cell.runs if run.flops_per_step is not None]
-    return Cost(
-        float(np.mean([run.seconds["train"] for run in cell.runs])),
-        float(np.mean([run.seconds["total"] for run in cell.runs])),
-        float(np.mean(flops)) if len(flops) == cell.n else None,
-    )
-
-
-def unlike(curve: Curve) -> list[str]:
-    """Settings in which runs of a curve differ though they should not."""
-    first = curve.runs[0]
-    return list(dict.fromkeys(text for run in curve.runs for text in first.differences(run)))
-
-
-def nothing_learned(curve: Curve, cell: Cell) -> str:
-    """A warning where a score is not clear of what the same answer for every row would have."""
-    least = ONE_ANSWER.get(curve.task)
-    if least is None or (cell.interval.low if cell.interval else cell.mean) > least:
-        return ""
-    return (
-        f" But the same answer for every row scores {100 * least:.1f} on GLUE's dev set: that anything was learned "
-        f"at k = {cell.layers} is not shown."
-    )
+    return Smallest(threshold, found, share, (ladder[int(low)], ladder[int(high)]), undecided, unknown, reliable_from)

@@ -209,7 +209,7 @@ def test_the_model_card(bert: Exported, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_hub_name_is_the_base_model_of_the_card() -> None:
     config = TrainConfig(task="rte", model="bert-base-uncased")
-    about = yaml.safe_load(model_card._front_matter(config, "rte"))
+    about = model_card.metadata(config, "rte").to_dict()
     assert about["base_model"] == "bert-base-uncased"
     assert about["datasets"] == ["nyu-mll/glue"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from jaxfreeze import atomic
 from jaxfreeze.errors import InputError
 from jaxfreeze.report import page, words
-from jaxfreeze.report import report as report_module
 from jaxfreeze.report.document import Document, Heading, Items, Paragraph, Table, Value, to_markdown
 from jaxfreeze.report.report import report
 from tests.sweep.lines import line, lines, write
@@ -147,10 +147,10 @@ def test_nothing_is_written_when_something_fails(
     with pytest.raises(InputError, match=r"cannot be written to \(\[Errno 28\] No space left on device"):
         make(lines(DEMO, task="cola"))
     monkeypatch.undo()
-    left = {file: file.read_bytes() for file in out.rglob("*.*") if report_module.STAGING not in str(file)}
-    assert left == before
-    make(lines(DEMO, task="cola"))  # what was left half-written is in nobody's way
-    assert not (out / report_module.STAGING).exists()
+    assert {file: file.read_bytes() for file in out.rglob("*.*")} == before
+    (out / f"{atomic.WRITING}-dead" / "figures").mkdir(parents=True)
+    make(lines(DEMO, task="cola"))  # what a killed process left half-written is in nobody's way
+    assert not list(out.glob(f"{atomic.WRITING}*"))
 
 
 # The page

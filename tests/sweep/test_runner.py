@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jaxfreeze.training.run import Run
 
 from jaxfreeze.cli import main
-from jaxfreeze.sweep import runner
-from jaxfreeze.training.run import Run
+from jaxfreeze.sweep import results_file, runner
 from tests.folders import make_folder, tiny_rte
 
 ROOT = Path(__file__).parents[2]
@@ -139,8 +139,8 @@ def test_stopped_and_gone_on(file: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("block", [1, 7, 1 << 16])
 def test_a_torn_line_goes_when_the_next_one_comes(block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "BLOCK", block)
-    file = runner.ResultsFile(tmp_path)
+    monkeypatch.setattr(results_file, "BLOCK", block)
+    file = results_file.ResultsFile(tmp_path)
     file.append({"run": 1})
     file.append({"run": 2})
     with file.path.open("ab") as torn:

@@ -58,9 +58,9 @@ def test_the_cheapest_that_is_sure(bert: Path, tmp_path: Path, monkeypatch, caps
     verdict = find(bert, tmp_path / "found")
     assert verdict is not None
     assert verdict.layers == 1
-    assert verdict.share == pytest.approx(0.852 / 0.902)
+    assert verdict.quality == pytest.approx(0.852 / 0.902)
     assert verdict.time == pytest.approx(0.2)
-    assert verdict.low < verdict.share < verdict.high
+    assert verdict.low < verdict.quality < verdict.high
     assert asked == [(k, seed) for k in ("all", 0, 1) for seed in (1, 2, 3)]  # and no more than that
     out = capsys.readouterr().out
     assert "answer: 1 of 2 layers keep 94.5%" in out
@@ -142,9 +142,9 @@ def test_what_is_on_record_costs_nothing(bert: Path, tmp_path: Path, monkeypatch
     invented(monkeypatch, lambda k, seed: (0.9 if k in ("all", 2) else 0.5) + 0.001 * seed)
     find(bert, tmp_path / "found", budget=3)  # every run, as a sweep leaves them
     config = TrainConfig("rte", model=str(bert), epochs=2)
-    curve = search.on_record(tmp_path / "found", config, (1, 2, 3))
-    assert search.cost_with(curve, 2, 2, 3) == 0
-    assert search.cost_with(curve, 2, 2, 4) == pytest.approx(2.3)
+    curve = search.recorded_curve(tmp_path / "found", config, (1, 2, 3))
+    assert search.search_cost(curve, 2, 2, 3) == 0
+    assert search.search_cost(curve, 2, 2, 4) == pytest.approx(2.3)
     found = find(bert, tmp_path / "found", budget=1.001)
     assert found is not None
     assert found.layers == 2
@@ -160,9 +160,9 @@ def test_more_seeds_leave_the_others_out(bert: Path, tmp_path: Path, monkeypatch
     """Lines of other seeds in the same file are not part of the verdict."""
     invented(monkeypatch, lambda k, seed: 0.1 if seed == 9 else 0.9 + 0.001 * seed)
     find(bert, tmp_path / "found", seeds=(9, 8))
-    verdict = search.judge(search.on_record(tmp_path / "found", TrainConfig("rte", model=str(bert)), (8,)), 0, 0.9)
+    verdict = search.judge(search.recorded_curve(tmp_path / "found", TrainConfig("rte", model=str(bert)), (8,)), 0, 0.9)
     assert verdict.score == pytest.approx(0.908)
-    assert np.isnan(verdict.sure)
+    assert np.isnan(verdict.confidence)
 
 
 def test_for_real(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,8 @@ from jaxfreeze.errors import InputError
 from jaxfreeze.report import reference, words
 from jaxfreeze.sweep import results
 from jaxfreeze.sweep import statistics as analysis
-from jaxfreeze.sweep.statistics import Cell, Curve, Interval, Quality, curves
+from jaxfreeze.sweep.curves import CONSTANT_ANSWER, Cost, Curve, cost, curves, differing_settings
+from jaxfreeze.sweep.statistics import Cell, Interval, Quality
 from tests.sweep.lines import line, lines, write
 
 
@@ -97,7 +98,7 @@ def test_the_filter_gives_the_authors_figures_for_bert_base_on_rte(tmp_path: Pat
     ],
 )
 def test_the_filter(scores: list[float], kept: list[bool]) -> None:
-    assert reference.kept_by_authors(np.array(scores)).tolist() == kept
+    assert analysis.kept_by_authors(np.array(scores)).tolist() == kept
 
 
 def test_a_cell_whose_runs_all_collapsed_has_no_filtered_mean(tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ def test_the_smallest_k_of_means_made_by_hand(tmp_path: Path) -> None:
     assert found == (0.90, 1, 0.6, (0, "all"), (1,), (), 2)
     assert not found.decided
     found = analysis.smallest_layers(cells, np.hstack([below, full]), qualities, 0.88)
-    assert (found.layers, found.undecided, found.perhaps, found.decided) == (1, (0,), [0], True)
+    assert (found.layers, found.undecided, found.undecided_below, found.decided) == (1, (0,), [0], True)
     assert words.verdict(found) == "kept; k = 0 not decided"
 
 
@@ -244,7 +245,7 @@ def test_the_seeds_decide_or_they_do_not(tmp_path: Path, spread: float, decided:
 def test_nothing_less_than_all(tmp_path: Path) -> None:
     curve = curve_of(tmp_path / "sure", {0: [0.1, 0.11], 3: [0.5, 0.501], "all": [0.9, 0.901]}, task="stsb")
     smallest = curve.smallest[0]
-    assert (smallest.layers, smallest.decided, smallest.sure) == ("all", True, "all")
+    assert (smallest.layers, smallest.decided, smallest.reliable_from) == ("all", True, "all")
     assert words.answer(curve).startswith(
         "k = 0 or 3 keeps less than 90% of full fine-tuning in the mean; the most is 55.6%"
     )
@@ -257,7 +258,7 @@ def test_a_score_that_one_answer_for_all_rows_would_have_shows_nothing_learned(t
     curve = curve_of(tmp_path, {0: [0.8110, 0.8115, 0.8125], "all": [0.87, 0.871, 0.872]})
     assert curve.smallest[0].layers == 0
     assert "the same answer for every row scores 81.2" in words.answer(curve)
-    assert reference.ONE_ANSWER["mrpc"] == pytest.approx(0.8122, abs=1e-4)
+    assert CONSTANT_ANSWER["mrpc"] == pytest.approx(0.8122, abs=1e-4)
 
 
 def test_without_the_full_model_there_is_no_relative_quality(tmp_path: Path) -> None:
@@ -301,16 +302,16 @@ def test_curves_are_by_model_task_and_learning_rate(tmp_path: Path) -> None:
 def test_cost_is_the_mean_over_runs(tmp_path: Path) -> None:
     runs = [line(0.5, 1, seed, seconds={"total": 10.0 * seed, "train": 4.0 * seed}) for seed in (1, 2)]
     curve = curves(results.read([write(tmp_path, runs)]).runs)[0]
-    assert analysis.cost(curve.cells[0]) == analysis.Cost(6.0, 15.0, 5e9)
+    assert cost(curve.cells[0]) == Cost(6.0, 15.0, 5e9)
     del runs[0]["flops_per_step"]
     curve = curves(results.read([write(tmp_path, runs)]).runs)[0]
-    assert analysis.cost(curve.cells[0]).flops_per_step is None
+    assert cost(curve.cells[0]).flops_per_step is None
 
 
 def test_runs_of_a_curve_that_are_not_alike_are_named(tmp_path: Path) -> None:
     runs = [line(0.5, 1, 1), line(0.6, "all", 1, epochs=3), line(0.6, "all", 2, dtype="bfloat16", output_dir="there")]
     curve = curves(results.read([write(tmp_path, runs)]).runs)[0]
-    assert analysis.unlike(curve) == ["dtype float32 and bfloat16"]
+    assert differing_settings(curve) == ["dtype float32 and bfloat16"]
 
 
 # Reading

@@ -6,7 +6,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
+from jaxfreeze.training.run import Run
+from jaxfreeze.training.setup import Policy
 
+from benchmarks import collectives
 from jaxfreeze import devices
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.batch import Batch, Shape, Tokens
@@ -16,8 +19,6 @@ from jaxfreeze.model.weights import bind, structure
 from jaxfreeze.objectives import Classification
 from jaxfreeze.training import cost, trunk_cache
 from jaxfreeze.training.inspection import abstract_step
-from jaxfreeze.training.run import Run
-from jaxfreeze.training.setup import Policy
 from tests.folders import make_folder, tiny_rte
 from tests.training.test_side_by_side import Losses
 
@@ -135,8 +136,8 @@ def test_a_device_sends_its_gradients_and_nothing_else() -> None:
     shape, sent, trained = Shape(8, 32, 2), {}, {}
     for depth in (3, "all"):
         labels = label_layers(list(shapes), depth, 12)
-        step = abstract_step(encoder, objective, Policy(labels, cut_of(labels, 12)), shape, "float32", cached=True)
-        sent[depth] = cost.sent_bytes(*step, shape, devices.data_mesh())
+        step = abstract_step(encoder, 2, Policy(labels, cut_of(labels, 12)), shape, "float32", cached=True)
+        sent[depth] = collectives.sent_bytes(*step, shape, devices.data_mesh())
         trained[depth] = sum(4 * leaf.size for path, leaf in shapes.items() if labels[path] == "trained")
     assert {*sent[3], *sent["all"]} == {"all-reduce"}
     for depth, size in trained.items():
@@ -151,4 +152,4 @@ def test_collectives_are_counted() -> None:
       %n = pred[] all-reduce(%d)
       %sum = f32[9]{0} add(%r, %all-reduce.3)
     """
-    assert cost.collectives(text) == {"all-reduce": 4 * 768 * 2 + 2 * 3, "all-gather": 32}
+    assert collectives.collectives(text) == {"all-reduce": 4 * 768 * 2 + 2 * 3, "all-gather": 32}

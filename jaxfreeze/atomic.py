@@ -1,0 +1,108 @@
+"""Files and folders written atomically: made under a temporary name, then renamed once they are complete.
+
+Whoever reads a name therefore finds what was there before or all of the new content, and never half of it. After an
+exception the temporary file or folder is deleted; after a killed process it stays, and `is_temporary` recognises it.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from jaxfreeze.errors import InputError
+
+WRITING = ".writing"
+"""Part of every temporary name: .NAME.writing for the file NAME, .writing-RANDOM for a folder."""
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a name is that of a file or folder that is not complete."""
+    return path.name.startswith(".") and WRITING in path.name
+
+
+def check_writable(folder: Path, flag: str) -> None:
+    """Raise InputError if this folder of a flag, or the one it would be made in, cannot be written to."""
+    parent = next(p for p in (folder, *folder.absolute().parents) if p.exists() or p.is_symlink())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"{flag} {folder}: {parent} is not a folder that can be written to")
+
+
+def check_new(folder: Path, flag: str) -> None:
+    """Raise InputError unless `new_folder` can make this folder of a flag: nothing, or an empty folder, is there."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{flag} {folder}: expected a folder, found a file; give another name")
+    check_writable(folder, flag)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{flag} {folder}: the folder is not empty; give another name")
+
+
+@contextlib.contextmanager
+def write_errors(place: str, then: str = "") -> Iterator[None]:
+    """Raise an OSError of this block as InputError: `place` cannot be written, the reason, and `then`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{place}: cannot be written ({error.strerror or error}){then}") from error
+
+
+@contextlib.contextmanager
+def new_file(path: Path, flag: str) -> Iterator[TextIO]:
+    """A text file (UTF-8) that gets the name `path` at the end of the block, in place of what had that name.
+
+    Its content is on disk before it is renamed. Raises InputError that names the flag if it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}{WRITING}")
+    with write_errors(f"{flag} {path}"):
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, flag: str) -> Iterator[Path]:
+    """A folder to write into that gets the name `path` at the end of the block; only an empty folder is replaced.
+
+    Raises InputError that names the flag if it cannot be written.
+    """
+    path = path.absolute()
+    with write_errors(f"{flag} {path}"), temporary_folder(path.parent) as temporary:
+        folder = temporary / path.name
+        folder.mkdir()  # with the permissions that the user's umask gives; the outer one is private
+        yield folder
+        folder.rename(path)
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A private folder in `parent`, locked by this process; at the end of the block it is deleted unless renamed."""
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=f"{WRITING}-"))
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks: then it is never taken for abandoned either
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Delete the temporary folders in `parent` that no living process has locked."""
+    for folder in parent.glob(f"{WRITING}-*"):
+        with contextlib.suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
