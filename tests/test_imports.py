@@ -25,15 +25,6 @@ FLOORS = (  # from the top; a module may import from its own floor's folder and 
         *("atomic", "cache_folder", "console", "label_cells", "metrics"),
         *("devices", "processes", "config", "errors", "arrays"),
     },
-        "console",
-        "label_cells",
-        "metrics",
-        "devices",
-        "processes",
-        "config",
-        "errors",
-        "arrays",
-    },  # fmt: skip
 )
 FILES = sorted(ROOT.rglob("*.py"))
 
