@@ -54,8 +54,8 @@ def bytes_by_depth() -> dict[str, dict[str, int]]:
     from jaxfreeze import devices
     from jaxfreeze.data.batches import Shape
     from jaxfreeze.freezing import cut_of, label_layers
-    from jaxfreeze.model.encoder import EncoderConfig, Precision
-    from jaxfreeze.model.weights import structure
+    from jaxfreeze.model.classifier import Column
+    from jaxfreeze.model.encoder import EncoderConfig
     from jaxfreeze.training import cost
     from jaxfreeze.training.inspection import abstract_step
     from jaxfreeze.training.setup import Policy
@@ -64,7 +64,7 @@ def bytes_by_depth() -> dict[str, dict[str, int]]:
         model_type="bert", vocab_size=30522, hidden_size=768, num_hidden_layers=12, num_attention_heads=12,
         intermediate_size=3072, max_position_embeddings=512, type_vocab_size=2, layer_norm_eps=1e-12, pad_token_id=0,
     )  # fmt: skip
-    paths, shape, found = list(structure(encoder, 2, Precision())[1]), Shape(8, 128, 4), {}
+    paths, shape, found = list(Column(encoder, 2).shapes()), Shape(8, 128, 4), {}
     for depth in DEPTHS:
         labels = label_layers(paths, depth, 12)
         step = abstract_step(encoder, 2, Policy(labels, cut_of(labels, 12)), shape, "float32", cached=True)

@@ -11,8 +11,8 @@ import json
 
 from jaxfreeze.data.batches import Shape
 from jaxfreeze.freezing import cut_of, label_layers
-from jaxfreeze.model.encoder import EncoderConfig, Precision
-from jaxfreeze.model.weights import structure
+from jaxfreeze.model.classifier import Column
+from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.training.inspection import plan_cost
 from jaxfreeze.training.setup import Policy
 
@@ -30,7 +30,7 @@ def measure(hidden_size: int, shape: Shape, depths: tuple[int | str, ...], cache
         num_attention_heads=hidden_size // 64, intermediate_size=4 * hidden_size, max_position_embeddings=512,
         type_vocab_size=2, layer_norm_eps=1e-12, pad_token_id=0,
     )  # fmt: skip
-    paths = list(structure(encoder, 2, Precision())[1])
+    paths = list(Column(encoder, 2).shapes())
     records = []
     for depth in depths:
         labels = label_layers(paths, depth, LAYERS)

@@ -24,12 +24,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxfreeze import devices, freezing
-from jaxfreeze.data.batches import BatchPlan
+from jaxfreeze.data.batches import BatchPlan, Tokens
 from jaxfreeze.data.dispatch import stack
 from jaxfreeze.data.token_store import TokenStore
-from jaxfreeze.model import weights
-from jaxfreeze.model.classifier import Tokens
-from jaxfreeze.model.encoder import EncoderConfig, Precision
+from jaxfreeze.model.classifier import Column
+from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.training.cost import abstract_group, step_cost
 from jaxfreeze.training.optimizer import OptimizerConfig, make_optimizer
 from jaxfreeze.training.step import Data, Program, compiled_train_steps
@@ -62,11 +61,12 @@ class Ours:
         self, encoder: EncoderConfig, store: TokenStore, depth: int | str, batch_size: int, steps: int
     ) -> None:
         self.mesh = devices.data_mesh(1)
-        graph, shapes = weights.structure(encoder, CLASSES, Precision(compute="bfloat16"))
+        column = Column(encoder, CLASSES, "bfloat16")
+        shapes = column.shapes()
         labels = freezing.label_layers(list(shapes), depth, encoder.num_hidden_layers)
         plan = BatchPlan.make(store, batch_size, seed=0, epochs=1)
         cut = freezing.cut_of(labels, encoder.num_hidden_layers)
-        self.program = Program(graph, encoder.num_hidden_layers, cut, regression=False, shapes=plan.shapes)
+        self.program = Program(column, encoder.num_hidden_layers, cut, regression=False, shapes=plan.shapes)
         self.optimizer = make_optimizer(SETTINGS, labels)
         self.trained, self.frozen = freezing.split(
             {path: _random(path, leaf.shape) for path, leaf in shapes.items()}, labels

@@ -33,6 +33,18 @@ class Batch(NamedTuple):
     hidden: Array | None = None  # the state at the cut, if the host read it: [R, W, D], or [R, S, D] below the head
 
 
+class Tokens(NamedTuple):
+    """A token store's columns as the embeddings read them: [T] each, or gathered for a batch, [R, W]."""
+
+    token_id: Array
+    token_type: Array
+    position: Array
+
+    def of(self, batch: Batch) -> "Tokens":
+        """[T] -> [R, W]: one gather (an empty slot, -1, reads some token that nothing looks at)."""
+        return Tokens(*(column[batch.index].astype(np.int32) for column in self))
+
+
 @dataclasses.dataclass(frozen=True, order=True)
 class Shape:
     """The shape of a batch, and so of one compiled step."""

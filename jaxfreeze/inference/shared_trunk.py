@@ -9,15 +9,13 @@ import jax
 import numpy as np
 
 from jaxfreeze import devices, freezing
-from jaxfreeze.data.batches import Batch, fill
+from jaxfreeze.data.batches import Batch, Tokens, fill
 from jaxfreeze.data.request_batches import request_batches, request_shapes
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.finished_run import FinishedRun
-from jaxfreeze.model.classifier import Tokens
-from jaxfreeze.model.weights import bind
 from jaxfreeze.training.setup import text_encoder
 from jaxfreeze.training.step import Program
 
@@ -36,7 +34,7 @@ def shared_step(
     params: whole trees; below the lowest cut they are alike, and those of the first are used. tokens: gathered, [R, W].
     """
     lowest = min(program.cut for program in programs)
-    models = [bind(program.graph, leaves) for program, leaves in zip(programs, params, strict=True)]
+    models = [program.column.bind(leaves) for program, leaves in zip(programs, params, strict=True)]
     state = models[0].trunk(tokens, batch, lowest)
     return tuple(model.top(state, batch, lowest) for model in models)
 

@@ -6,10 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxfreeze import freezing
-from jaxfreeze.data.batches import Batch
+from jaxfreeze.data.batches import Batch, Tokens
 from jaxfreeze.data.tasks import Task
-from jaxfreeze.model.classifier import Tokens
-from jaxfreeze.model.weights import bind
 from jaxfreeze.training.setup import Model
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -21,7 +19,7 @@ def serialized(model: Model, task: Task, params: freezing.Params) -> bytes:
     Returns logits, float32 [B, C]. B and W are free; a row begins with its text, and attention_mask is 0 behind it. The
     weights are in it.
     """
-    classifier = bind(model.program(task).graph, {path: np.asarray(leaf) for path, leaf in params.items()})
+    classifier = model.column.bind({path: np.asarray(leaf) for path, leaf in params.items()})
 
     def logits(input_ids: jax.Array, token_type_ids: jax.Array, attention_mask: jax.Array) -> jax.Array:
         place = jnp.broadcast_to(jnp.arange(input_ids.shape[1]), input_ids.shape)  # [B, W]

@@ -11,9 +11,8 @@ import optax
 from jax.sharding import Mesh
 
 from jaxfreeze import devices, freezing
-from jaxfreeze.data.batches import Batch, Shape
+from jaxfreeze.data.batches import Batch, Shape, Tokens
 from jaxfreeze.data.dispatch import Group
-from jaxfreeze.model.classifier import Tokens
 from jaxfreeze.training.step import Data, Program, compiled_train_steps
 
 

@@ -10,8 +10,8 @@ from jaxfreeze import console, devices, freezing
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.batches import Shape
 from jaxfreeze.data.tasks import OWN_FILES, get_task
-from jaxfreeze.model import weights
-from jaxfreeze.model.encoder import EncoderConfig, Precision
+from jaxfreeze.model.classifier import Column
+from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.training import cost
 from jaxfreeze.training.optimizer import OptimizerConfig, make_optimizer
@@ -25,7 +25,7 @@ def inspect(config: TrainConfig) -> None:
     devices.configure(config.dtype)
     encoder = read_config(model_folder(config.model))
     num_outputs = 2 if config.task == OWN_FILES else get_task(config.task).num_outputs
-    _, shapes = weights.structure(encoder, num_outputs, Precision())
+    shapes = Column(encoder, num_outputs).shapes()
     policy = Policy.of(config, list(shapes), encoder.num_hidden_layers)
     for path, leaf in shapes.items():
         console.say(f"{policy.labels[path]:8} {path} {list(leaf.shape)}")
@@ -56,11 +56,11 @@ def abstract_step(
     encoder: EncoderConfig, num_outputs: int, policy: Policy, shape: Shape, dtype: str, cached: bool = False
 ) -> tuple[Program, optax.GradientTransformation, freezing.Params, freezing.Params, Data]:
     """Program, optimizer, trained and frozen leaves and data of a training step, as shapes without values."""
-    graph, shapes = weights.structure(encoder, num_outputs, Precision(compute=dtype))
-    trained, frozen = freezing.split(shapes, policy.labels)
+    column = Column(encoder, num_outputs, dtype, policy.cut)
+    trained, frozen = freezing.split(column.shapes(), policy.labels)
     frozen = {path: jax.ShapeDtypeStruct(leaf.shape, dtype) for path, leaf in frozen.items()}
     optimizer = make_optimizer(OptimizerConfig(5e-5, 0.01, 0.1, 1.0, 1000), policy.labels)
-    program = Program(graph, encoder.num_hidden_layers, policy.cut, num_outputs == 1, shapes=(shape,))
+    program = Program(column, encoder.num_hidden_layers, policy.cut, num_outputs == 1, shapes=(shape,))
     hidden = (encoder.hidden_size, dtype) if cached and policy.cut else None
     data = cost.abstract_data(shape.slots, shape.rows * shape.segments, num_outputs == 1, hidden)
     return program, optimizer, trained, frozen, data

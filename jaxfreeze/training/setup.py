@@ -5,12 +5,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh
 
 from jaxfreeze import console, devices, freezing
 from jaxfreeze.config import TrainConfig
-from jaxfreeze.data.batches import Batch
+from jaxfreeze.data.batches import Batch, Tokens
 from jaxfreeze.data.hidden_store import HiddenStore
 from jaxfreeze.data.readers import read_file, read_split, splits_for_evaluation
 from jaxfreeze.data.split import Split
@@ -18,8 +17,8 @@ from jaxfreeze.data.tasks import OWN_FILES, Task, get_task, own_task
 from jaxfreeze.data.token_store import TextEncoder, TokenStore, tokenize
 from jaxfreeze.errors import InputError
 from jaxfreeze.model import weights
-from jaxfreeze.model.classifier import Tokens
-from jaxfreeze.model.encoder import EncoderConfig, Precision
+from jaxfreeze.model.classifier import Column
+from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.training.step import Data, Program
 
@@ -48,7 +47,7 @@ class Model:
 
     folder: Path
     encoder: EncoderConfig
-    graph: nnx.GraphDef
+    column: Column
     policy: Policy
     trained: freezing.Params  # float32
     frozen: freezing.Params  # in the compute type
@@ -71,7 +70,7 @@ class Model:
 
     def program(self, task: Task) -> Program:
         """What a compiled pass of this model is made of; training adds to it."""
-        return Program(self.graph, self.encoder.num_hidden_layers, self.policy.cut, task.regression)
+        return Program(self.column, self.encoder.num_hidden_layers, self.policy.cut, task.regression)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,15 +113,15 @@ def load_model(config: TrainConfig, task: Task, mesh: Mesh) -> Model:
     encoder = read_config(folder)
     if config.max_length > encoder.max_tokens:
         raise InputError(f"--max_length {config.max_length}: {config.model} holds at most {encoder.max_tokens} tokens")
-    graph, shapes = weights.structure(encoder, task.num_outputs, Precision(compute=config.dtype))
-    policy = Policy.of(config, list(shapes), encoder.num_hidden_layers)
+    column = Column(encoder, task.num_outputs, config.dtype)
+    policy = Policy.of(config, list(column.shapes()), encoder.num_hidden_layers)
     pretrained = weights.load(folder, encoder, task.num_outputs, config.seed)
     trained, frozen = freezing.split(pretrained.params, policy.labels)
     frozen = {path: leaf.astype(config.dtype) for path, leaf in frozen.items()}
     return Model(
         folder,
         encoder,
-        graph,
+        dataclasses.replace(column, cut=policy.cut),
         policy,
         devices.replicate(trained, mesh),
         devices.replicate(frozen, mesh),

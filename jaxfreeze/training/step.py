@@ -8,15 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 
 from jaxfreeze import devices, freezing
 from jaxfreeze.arrays import Array
-from jaxfreeze.data.batches import Batch, Shape
+from jaxfreeze.data.batches import Batch, Shape, Tokens
 from jaxfreeze.data.dispatch import Group, unstack
-from jaxfreeze.model.classifier import SequenceClassifier, State, Tokens
+from jaxfreeze.model.classifier import Column, SequenceClassifier, State
 from jaxfreeze.model.dropout import dropout_seeds
-from jaxfreeze.model.weights import bind
 from jaxfreeze.training.optimizer import apply_gradients
 
 
@@ -24,7 +22,7 @@ from jaxfreeze.training.optimizer import apply_gradients
 class Program:
     """What is fixed when a step is compiled."""
 
-    graph: nnx.GraphDef
+    column: Column
     num_layers: int
     cut: int
     regression: bool
@@ -77,7 +75,7 @@ def loss_and_gradients(
     count = jnp.sum(batch.example >= 0)
 
     def loss_of(trained: freezing.Params, part: Batch) -> jax.Array:
-        model = bind(program.graph, freezing.combine(trained, frozen))
+        model = program.column.bind(freezing.combine(trained, frozen))
         state = state_at_cut(program, model, data, part, seeds)
         logits = model.top(state, part, program.cut, seeds, program.remat)  # [R, S, C]
         losses = example_losses(logits, data.label[part.example], program.regression)  # [R, S]
@@ -156,7 +154,7 @@ def train_steps(
 
 def predict_step(program: Program, params: freezing.Params, data: Data, batch: Batch) -> jax.Array:
     """Logits of one packed batch, no dropout: float32 [R, S, C]."""
-    model = bind(program.graph, params)
+    model = program.column.bind(params)
     return model.top(state_at_cut(program, model, data, batch, None), batch, program.cut)
 
 
@@ -165,7 +163,7 @@ def trunk_step(program: Program, start: int, params: freezing.Params, data: Data
 
     start: the cut at which `data` or `batch` holds the state already; 0: from the tokens.
     """
-    model = bind(program.graph, params)
+    model = program.column.bind(params)
     state = state_at_cut(dataclasses.replace(program, cut=start), model, data, batch, None)
     return model.blocks(state, batch, start, program.cut, None)
 

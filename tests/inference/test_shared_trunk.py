@@ -9,13 +9,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jaxfreeze import devices
+from jaxfreeze.data.batches import Tokens
 from jaxfreeze.data.request_batches import request_batches
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.token_store import TextEncoder
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.shared_trunk import SharedTrunk, shared_step
-from jaxfreeze.model.classifier import Tokens
 from tests.folders import make_folder
 from tests.inference.runs import WORDS, train
 

@@ -11,8 +11,8 @@ from jaxfreeze import devices
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.batches import Batch, Shape, Tokens
 from jaxfreeze.freezing import cut_of, label_layers
-from jaxfreeze.model.encoder import EncoderConfig, Precision
-from jaxfreeze.model.weights import bind, structure
+from jaxfreeze.model.classifier import Column
+from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.training import cost, trunk_cache
 from jaxfreeze.training.inspection import abstract_step
 from jaxfreeze.training.run import Run
@@ -80,13 +80,14 @@ def test_remat(more: dict, folder: Path, data: Path) -> None:
 def test_remat_keeps_less_for_the_gradients() -> None:
     """By what JAX keeps, not by XLA's temporary memory: on a CPU XLA joins what is computed twice."""
     encoder = EncoderConfig("bert", 1000, 128, 8, 2, 512, 128, 2, 1e-12, 0)
-    graph, params = structure(encoder, 2, Precision())
+    column = Column(encoder, 2)
+    params = column.shapes()
     batch = Batch(*(jax.ShapeDtypeStruct((8, size), np.int32) for size in (128, 128, 2, 2)))
     tokens = Tokens(*(jax.ShapeDtypeStruct((8, 128), np.int32) for _ in range(3)))
 
     def kept(remat: bool) -> int:
         def backward(params, tokens, batch):
-            return jax.vjp(lambda params: bind(graph, params).top(tokens, batch, 0, None, remat), params)[1]
+            return jax.vjp(lambda params: column.bind(params).top(tokens, batch, 0, None, remat), params)[1]
 
         return cost.tree_bytes(jax.eval_shape(backward, params, tokens, batch))
 
@@ -129,7 +130,7 @@ def test_the_cache_shared_out(layers: int, folder: Path, data: Path, monkeypatch
 def test_a_device_sends_its_gradients_and_nothing_else() -> None:
     """BERT-base, by the compiled program: with k = 3 under a fifth of what full fine-tuning sends."""
     encoder = EncoderConfig("bert", 30522, 768, 12, 12, 3072, 512, 2, 1e-12, 0)
-    shapes = structure(encoder, 2, Precision())[1]
+    shapes = Column(encoder, 2).shapes()
     shape, sent, trained = Shape(8, 32, 2), {}, {}
     for depth in (3, "all"):
         labels = label_layers(list(shapes), depth, 12)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from jaxfreeze import devices, freezing
+from jaxfreeze.data.batches import Tokens
 from jaxfreeze.data.dispatch import shape_of, stack
 from jaxfreeze.model import weights
-from jaxfreeze.model.classifier import Tokens
-from jaxfreeze.model.encoder import Precision
+from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.hub import read_config
 from jaxfreeze.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
 from jaxfreeze.training.step import Data, Program, compiled_train_steps
@@ -40,7 +40,8 @@ class Setting:
     ) -> None:
         config = read_config(reference.write_folder(folder, family, num_labels, dropout))
         self.mesh = devices.data_mesh(num_devices)
-        graph, shapes = weights.structure(config, num_labels, Precision(compute=dtype))
+        column = Column(config, num_labels, dtype)
+        shapes = column.shapes()
         how = POLICIES[policy]
         self.labels = (
             freezing.label_patterns(list(shapes), how["patterns"])
@@ -54,7 +55,7 @@ class Setting:
         self.frozen = devices.replicate(frozen, self.mesh)
         self.optimizer = make_optimizer(SETTINGS, self.labels)
         cut = freezing.cut_of(self.labels, config.num_hidden_layers)
-        self.program = Program(graph, config.num_hidden_layers, cut, regression=num_labels == 1)
+        self.program = Program(column, config.num_hidden_layers, cut, regression=num_labels == 1)
         self.store = reference.random_store(family, num_examples=16, num_labels=num_labels)
         self.data = devices.replicate(
             Data(Tokens(self.store.token_id, self.store.token_type, self.store.position), self.store.label), self.mesh
@@ -101,7 +102,7 @@ class Setting:
 @pytest.mark.parametrize("policy", ("k0", "k1", "k2", "all", "biases"))
 def test_fifty_steps_are_pytorchs(family: str, policy: str, tmp_path: Path) -> None:
     torch, ours = reference.pytorch(), Setting(family, policy, tmp_path)
-    theirs = reference.load(tmp_path, family)
+    theirs = reference.load(tmp_path)
     named = dict(theirs.named_parameters())
     where = {path: weights.hugging_face_name(path, family) for path in ours.labels}
     for path, (name, _) in where.items():
@@ -140,7 +141,7 @@ def test_fifty_steps_are_pytorchs(family: str, policy: str, tmp_path: Path) -> N
 def test_regression_loss_is_pytorchs(tmp_path: Path) -> None:
     torch, ours = reference.pytorch(), Setting("bert", "k1", tmp_path, num_labels=1)
     inputs = reference.padded(ours.store, 0)
-    expected = reference.load(tmp_path, "bert")(**inputs, labels=torch.tensor(ours.store.label)).loss.item()
+    expected = reference.load(tmp_path)(**inputs, labels=torch.tensor(ours.store.label)).loss.item()
     assert ours.run(1)[0] == pytest.approx(expected, abs=1e-5)
 
 
@@ -220,7 +221,7 @@ def test_without_gradients_only_trained_matrices_move_by_weight_decay(
     family: str, trainable_layers: int | Literal["all"], tmp_path: Path
 ) -> None:
     config = read_config(reference.write_folder(tmp_path, family))
-    params = {p: np.ones(leaf.shape, np.float32) for p, leaf in weights.structure(config, 3, Precision())[1].items()}
+    params = {p: np.ones(leaf.shape, np.float32) for p, leaf in Column(config, 3).shapes().items()}
     labels = freezing.label_layers(params, trainable_layers, config.num_hidden_layers)
     optimizer = make_optimizer(SETTINGS._replace(warmup_ratio=0.0), labels)
     updates, _ = optimizer.update(jax.tree.map(np.zeros_like, params), optimizer.init(params), params)
