@@ -49,6 +49,8 @@ def test_equal_columns_are_built_and_traced_once(family: str, tmp_path: Path) ->
     np.testing.assert_allclose(logits(columns[1], params, tokens, batch), results[0], atol=1e-5, rtol=0)
     dataclasses.replace(columns[0], cut=2).shapes()
     assert classifier._structure.cache_info().misses == 1
+    changes = ({"num_outputs": 2}, {"cut": 1}, {"dtype": "bfloat16"})
+    assert len({*columns, *(dataclasses.replace(columns[0], **change) for change in changes)}) == 4
 
 
 @pytest.mark.parametrize("family", FAMILIES)
