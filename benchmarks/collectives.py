@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from jaxfreeze import devices, freezing
 from jaxfreeze.data.batch import Shape
-from jaxfreeze.model.weights import Column
+from jaxfreeze.model.classifier import Column
 from jaxfreeze.objectives import Objective
 from jaxfreeze.training.cost import SETTINGS, abstract_inputs
 from jaxfreeze.training.step import Program, compile_train_steps

@@ -56,8 +56,8 @@ def bytes_by_depth() -> dict[str, dict[str, int]]:
     from jaxfreeze import devices
     from jaxfreeze.data.batch import Shape
     from jaxfreeze.freezing import cut_of, label_layers
+    from jaxfreeze.model.classifier import Column
     from jaxfreeze.model.encoder import EncoderConfig
-    from jaxfreeze.model.weights import Column
     from jaxfreeze.objectives import Classification
 
     encoder = EncoderConfig(
@@ -66,7 +66,7 @@ def bytes_by_depth() -> dict[str, dict[str, int]]:
     )  # fmt: skip
     objective, shape, found = Classification(("0", "1")), Shape(8, 128, 4), {}
     for depth in DEPTHS:
-        labels = label_layers(Column(encoder, 2, "float32", 0).shapes, depth, 12)
+        labels = label_layers(Column(encoder, 2, "float32", 0).shapes(), depth, 12)
         column = Column(encoder, 2, "float32", cut_of(labels, 12))
         found[str(depth)] = sent_bytes(column, objective, labels, shape, devices.data_mesh())
     return found

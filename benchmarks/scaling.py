@@ -51,7 +51,7 @@ def write_random_model(folder: Path, source: Path, layers: int, width: int) -> P
     from safetensors.numpy import save_file
 
     from jaxfreeze.model import weights
-    from jaxfreeze.model.encoder import Precision
+    from jaxfreeze.model.classifier import Column
     from jaxfreeze.model.hub import read_config
 
     folder.mkdir()
@@ -64,8 +64,8 @@ def write_random_model(folder: Path, source: Path, layers: int, width: int) -> P
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     random = np.random.default_rng(0)
     tensors = {}
-    for path, leaf in weights.structure(read_config(folder), len(CLASSES), Precision())[1].items():
-        name, transposed = weights.hugging_face_name(path, "bert")
+    for path, leaf in Column(read_config(folder), len(CLASSES)).shapes().items():
+        name, transposed = weights.hugging_face_name(path, config["model_type"])
         shape = leaf.shape[::-1] if transposed else leaf.shape
         tensors[name] = np.ones(shape, np.float32) if path.endswith(".scale") else _normal(random, shape)
     save_file(tensors, folder / "model.safetensors")

@@ -11,21 +11,22 @@ from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from jaxfreeze.data.demo import demo_split
 from tests import reference
+from tests.families import FAMILIES
 
 VOCABULARY = 400
 GLUE_RTE = "index\tsentence1\tsentence2\tlabel\n"
 
 
 def make_folder(folder: Path, family: str, **changes: object) -> Path:
-    """config.json, model.safetensors and tokenizer files of a tiny random BERT or RoBERTa."""
+    """config.json, model.safetensors and tokenizer files of a tiny random model of a family."""
     texts = [text for column in demo_split("validation").texts for text in column]
-    fast = _bert_tokenizer(texts) if family == "bert" else _roberta_tokenizer(texts)
+    fast = TOKENIZERS[FAMILIES[family].tokenizer](texts)
     fast.save_pretrained(folder)
     sizes = {"vocab_size": len(fast), "max_position_embeddings": 70} | changes
     return reference.write_folder(folder, family, dropout=0.1, **sizes)
 
 
-def _bert_tokenizer(texts: list[str]) -> transformers.PreTrainedTokenizerFast:
+def _wordpiece(texts: list[str]) -> transformers.PreTrainedTokenizerFast:
     """Letters and words, frequent ones first; tokenizers' own trainer for WordPiece differs from process to process."""
     words = Counter(word for text in texts for word in re.findall(r"\w+|[^\w\s]", text.lower()))
     letters = sorted(set("".join(words)))
@@ -48,7 +49,8 @@ def _bert_tokenizer(texts: list[str]) -> transformers.PreTrainedTokenizerFast:
     return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=70, **names)
 
 
-def _roberta_tokenizer(texts: list[str]) -> transformers.PreTrainedTokenizerFast:
+def _bytes(texts: list[str]) -> transformers.PreTrainedTokenizerFast:
+    """Pairs of bytes, as GPT-2's and RoBERTa's."""
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     tokenizer = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -66,6 +68,9 @@ def _roberta_tokenizer(texts: list[str]) -> transformers.PreTrainedTokenizerFast
         "mask_token": "<mask>",
     }
     return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=68, **names)
+
+
+TOKENIZERS = {"wordpiece": _wordpiece, "bytes": _bytes}
 
 
 def tiny_rte(folder: Path, train: int = 40, validation: int = 11) -> Path:

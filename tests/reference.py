@@ -12,8 +12,9 @@ from jaxfreeze.data.batch import Batch, Shape
 from jaxfreeze.data.packing import fill, full_rows
 from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.model import weights
-from jaxfreeze.model.encoder import Precision
+from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.hub import read_config
+from tests.families import FAMILIES, config_of
 
 SIZES = {
     "vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40,
@@ -28,11 +29,8 @@ def pytorch() -> Any:
 
 def config_values(family: str, num_labels: int, dropout: float, **changes: object) -> dict[str, Any]:
     """The arguments of a Hugging Face config: tiny sizes, the family's own constants."""
-    own = {"type_vocab_size": 2, "pad_token_id": 0, "layer_norm_eps": 1e-12}
-    if family == "roberta":
-        own = {"type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5}
     dropouts = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-    return SIZES | own | dropouts | changes | {"num_labels": num_labels}
+    return SIZES | FAMILIES[family].values | dropouts | changes | {"num_labels": num_labels}
 
 
 def hugging_face_model(family: str, num_labels: int = 3, dropout: float = 0.0, seed: int = 0, **changes: object) -> Any:
@@ -41,11 +39,8 @@ def hugging_face_model(family: str, num_labels: int = 3, dropout: float = 0.0, s
     import transformers
 
     torch.manual_seed(seed)
-    values = config_values(family, num_labels, dropout, **changes)
-    if family == "bert":
-        model = transformers.BertForSequenceClassification(transformers.BertConfig(**values))
-    else:
-        model = transformers.RobertaForSequenceClassification(transformers.RobertaConfig(**values))
+    config = config_of(family, **config_values(family, num_labels, dropout, **changes))
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -61,7 +56,7 @@ def write_folder(
     (folder / "config.json").write_text(json.dumps({"model_type": family, "hidden_act": "gelu", **values}))
     random = np.random.default_rng(seed)
     tensors = {}
-    for path, leaf in weights.structure(read_config(folder), num_labels, Precision())[1].items():
+    for path, leaf in Column(read_config(folder), num_labels).shapes().items():
         name, transposed = weights.hugging_face_name(path, family)
         center = 1.0 if path.endswith(".scale") else 0.0
         tensors[name] = random.normal(center, 0.1, leaf.shape[::-1] if transposed else leaf.shape).astype(np.float32)
@@ -75,17 +70,12 @@ def save(model: Any, folder: Path) -> Path:
     return folder
 
 
-def load(folder: Path, family: str) -> Any:
+def load(folder: Path) -> Any:
     """The PyTorch classifier of a folder, without dropout."""
     pytorch()
     import transformers
 
-    kind = (
-        transformers.BertForSequenceClassification
-        if family == "bert"
-        else transformers.RobertaForSequenceClassification
-    )
-    return kind.from_pretrained(folder).eval()
+    return transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
 
 
 def random_store(
@@ -96,8 +86,8 @@ def random_store(
     lengths = random.integers(2, longest + 1, num_examples)
     start = np.concatenate([[0], np.cumsum(lengths)])
     within = np.arange(start[-1]) - np.repeat(start[:-1], lengths)
-    first_position = 2 if family == "roberta" else 0
-    token_type = within > np.repeat(lengths // 2, lengths) if family == "bert" else np.zeros(start[-1])
+    second = within > np.repeat(lengths // 2, lengths)
+    token_type = second if FAMILIES[family].token_types > 1 else np.zeros(start[-1])
     labels = (
         random.integers(0, num_labels, num_examples, np.int32)
         if num_labels > 1
@@ -106,7 +96,7 @@ def random_store(
     return TokenStore(
         random.integers(5, SIZES["vocab_size"], start[-1], np.int32),
         token_type.astype(np.int8),
-        (within + first_position).astype(np.int16),
+        (within + FAMILIES[family].first_position).astype(np.int16),
         start,
         labels,
     )
@@ -137,7 +127,7 @@ def padded(store: TokenStore, pad_token_id: int) -> dict[str, Any]:
 
 
 def by_example(values: np.ndarray, batch: Batch) -> np.ndarray:
-    """[R, S, ...] of a batch -> [E, ...] in the order of the store."""
+    """[R, G, ...] of a batch -> [E, ...] in the order of the store."""
     real = batch.example >= 0
     result = np.zeros((real.sum(), *values.shape[2:]), values.dtype)
     result[batch.example[real]] = np.asarray(values)[real]

@@ -61,7 +61,7 @@ def test_the_figures_would_show_gradients_of_the_frozen_tree(monkeypatch: pytest
         batch = unstack(group, 0, program.shapes[0])
 
         def loss_of(params):
-            model = step.bind(program.graph, params)
+            model = program.column.bind(params)
             logits = model(data.tokens.of(batch), batch, step.dropout_seeds(jax.random.key(seed), program.num_layers))
             return program.objective.loss(logits, data.label[batch.example]).sum()
 

@@ -8,16 +8,17 @@ import pytest
 
 from jaxfreeze import freezing
 from jaxfreeze.errors import InputError
-from jaxfreeze.model.encoder import EncoderConfig, Precision
-from jaxfreeze.model.weights import structure
+from jaxfreeze.model.classifier import Column
+from jaxfreeze.model.encoder import EncoderConfig
+from tests.families import FAMILIES
 
 L = 4
 
 
-@pytest.fixture(params=("bert", "roberta"))
+@pytest.fixture(params=FAMILIES)
 def paths(request: pytest.FixtureRequest) -> list[str]:
     config = EncoderConfig(request.param, 30, 8, L, 2, 16, 20, 2, 1e-12, 0)
-    return list(structure(config, 2, Precision())[1])
+    return list(Column(config, 2).shapes())
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class TokenStore:
 
     token_id: np.ndarray  # int32 [T]
     token_type: np.ndarray  # int8 [T]
-    position: np.ndarray  # int16 [T] position id: from 0 for BERT, from pad id + 1 for RoBERTa
+    position: np.ndarray  # int16 [T] position id, counted from the encoder's first one
     start: np.ndarray  # int64 [E + 1] where each example's tokens begin
     label: np.ndarray  # int32 [E] class, or float32 [E] score; -1 or NaN where the split has none
     digest: str = ""  # of what it was made of
@@ -74,7 +74,7 @@ class TextEncoder:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         from transformers import AutoTokenizer
 
-        expected = "expected tokenizer.json, or vocab.txt (BERT), or vocab.json and merges.txt (RoBERTa)"
+        expected = "expected tokenizer.json, or vocab.txt, or vocab.json and merges.txt"
         if not any((self.folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
             raise InputError(f"--model {self.folder}: no tokenizer in the folder; {expected}")
         try:
@@ -128,7 +128,7 @@ class TextEncoder:
                 "one split; give a part of the rows, or a smaller --max_length"
             )
         token_id = np.concatenate(ids)
-        token_type = np.minimum(np.concatenate(types), self.type_vocab_size - 1)  # RoBERTa has one type
+        token_type = np.minimum(np.concatenate(types), self.type_vocab_size - 1)  # an encoder may have one type
         position = np.arange(len(token_id)) - np.repeat(start[:-1], np.diff(start)) + self.first_position
         labels = np.full(len(start) - 1, -1, np.int32) if split.labels is None else split.labels
         return TokenStore(token_id, token_type, position.astype(np.int16), start, labels)

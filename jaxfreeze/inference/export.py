@@ -19,13 +19,13 @@ from jaxfreeze.inference import model_card
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.stablehlo import serialized
 from jaxfreeze.model import weights
+from jaxfreeze.model.families import family_of
 from jaxfreeze.model.hub import model_folder, read_config, read_json
 
 WHOLE, TOP, STABLEHLO = "model.safetensors", "top.safetensors", "model.stablehlo"
 CONFIG, TOKENIZER_CONFIG, CARD, ABOUT = "config.json", "tokenizer_config.json", "README.md", "jaxfreeze.json"
 FORMAT = 1  # of jaxfreeze.json
 PLACES = ("base", "top")  # where a tensor of the whole model comes from
-ARCHITECTURES = {"bert": "BertForSequenceClassification", "roberta": "RobertaForSequenceClassification"}
 NOT_KEPT = ("num_labels", "torch_dtype", "quantization_config", "auto_map")  # of the source's config.json: not so here
 NAMED = 3  # tensors named in one line of error, at most
 
@@ -171,7 +171,7 @@ def _some(names: list[str]) -> str:
 def _config(source: Mapping[str, Any], task: Task) -> dict[str, Any]:
     """The classifier's config.json, from its base's."""
     return {name: value for name, value in source.items() if name not in NOT_KEPT} | {
-        "architectures": [ARCHITECTURES[source["model_type"]]],
+        "architectures": [family_of(source["model_type"]).architecture],
         **task.objective.hugging_face_config(),
         "dtype": "float32",
     }

@@ -17,7 +17,7 @@ from jaxfreeze.data.tasks import Task
 from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.finished_run import FinishedRun
-from jaxfreeze.model.weights import Column
+from jaxfreeze.model.classifier import Column
 from jaxfreeze.training.pretrained import text_encoder
 
 EXAMPLES_PER_ROW = 4  # of some 30 tokens in a row of 128 slots: how a batch in examples becomes one in rows

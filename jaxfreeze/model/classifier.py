@@ -1,7 +1,9 @@
 """The column that is fine-tuned, and its one cut: trunk below (frozen), top above (trained)."""
 
+import dataclasses
 import functools
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -9,46 +11,10 @@ from flax import nnx
 
 from jaxfreeze.arrays import Array
 from jaxfreeze.data.batch import Batch, Tokens
-from jaxfreeze.model.dropout import dropout
-from jaxfreeze.model.encoder import Embeddings, EncoderConfig, EncoderLayer, Precision, linear
+from jaxfreeze.model.encoder import EncoderConfig
+from jaxfreeze.model.families import family_of
 
-State: TypeAlias = Array  # the state at a cut: Tokens at cut 0, else hidden [R, W, D], or [R, S, D] at cut L + 1
-
-
-class BertHead(nnx.Module):
-    """BERT's head: pooler (dense, tanh), dropout, classifier."""
-
-    def __init__(self, config: EncoderConfig, num_outputs: int, precision: Precision, rngs: nnx.Rngs) -> None:
-        self.pooler = linear(config.hidden_size, config.hidden_size, precision, rngs)
-        self.classifier = linear(config.hidden_size, num_outputs, precision, rngs)
-        self.dropout_rate = head_dropout(config)
-
-    def __call__(self, hidden: jax.Array, token: jax.Array, seeds: jax.Array | None) -> jax.Array:
-        """[R, S, D] -> [R, S, C] float32."""
-        pooled = jnp.tanh(self.pooler(hidden))
-        pooled = dropout(pooled, token, None if seeds is None else seeds[0], self.dropout_rate)
-        return self.classifier(pooled).astype(jnp.float32)
-
-
-class RobertaHead(nnx.Module):
-    """RoBERTa's head: dropout, dense, tanh, dropout, out_proj."""
-
-    def __init__(self, config: EncoderConfig, num_outputs: int, precision: Precision, rngs: nnx.Rngs) -> None:
-        self.dense = linear(config.hidden_size, config.hidden_size, precision, rngs)
-        self.out_proj = linear(config.hidden_size, num_outputs, precision, rngs)
-        self.dropout_rate = head_dropout(config)
-
-    def __call__(self, hidden: jax.Array, token: jax.Array, seeds: jax.Array | None) -> jax.Array:
-        """[R, S, D] -> [R, S, C] float32."""
-        below, above = (None, None) if seeds is None else (seeds[0], seeds[1])
-        hidden = dropout(hidden, token, below, self.dropout_rate)
-        hidden = dropout(jnp.tanh(self.dense(hidden)), token, above, self.dropout_rate)
-        return self.out_proj(hidden).astype(jnp.float32)
-
-
-def head_dropout(config: EncoderConfig) -> float:
-    """The head's dropout rate, by Hugging Face's rule."""
-    return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+State: TypeAlias = Array  # the state at a cut: Tokens at cut 0, else hidden [R, W, D], or [R, G, D] at cut L + 1
 
 
 class SequenceClassifier(nnx.Module):
@@ -58,31 +24,33 @@ class SequenceClassifier(nnx.Module):
     cut L + 1: only the head is above it.
     """
 
-    def __init__(self, config: EncoderConfig, num_outputs: int, precision: Precision, rngs: nnx.Rngs) -> None:
-        self.embeddings = Embeddings(config, precision, rngs)
-        self.layers = nnx.List([EncoderLayer(config, precision, rngs) for _ in range(config.num_hidden_layers)])
-        head = RobertaHead if config.model_type == "roberta" else BertHead
-        self.head = head(config, num_outputs, precision, rngs)
+    def __init__(self, config: EncoderConfig, num_outputs: int, dtype: str, rngs: nnx.Rngs) -> None:
+        family = family_of(config.model_type)
+        self.embeddings = family.embeddings(config, dtype, rngs)
+        self.layers = nnx.List(
+            [family.layer(config, number, self.embeddings, dtype, rngs) for number in range(config.num_hidden_layers)]
+        )
+        self.head = family.head(config, num_outputs, dtype, rngs)
 
     def trunk(self, tokens: Tokens, batch: Batch, cut: int, seeds: jax.Array | None = None) -> State:
         """What lies below the cut: gathered tokens [R, W] -> the state at the cut.
 
         The state is the tokens themselves at cut 0, hidden [R, W, D] up to cut L, and at cut L + 1, where the head
-        alone is left, hidden [R, S, D] of each example's first token. seeds: uint32 [L + 2, 3, 2], None for no dropout.
+        alone is left, [R, G, D], what it reads of each example. seeds: uint32 [L + 2, 3, 2], None for no dropout.
         """
         return self.blocks(tokens, batch, 0, cut, seeds)
 
     def top(
         self, state: State, batch: Batch, cut: int, seeds: jax.Array | None = None, remat: bool = False
     ) -> jax.Array:
-        """What lies above the cut: the state at the cut -> logits [R, S, C], float32, one per packed example.
+        """What lies above the cut: the state at the cut -> logits [R, G, C], float32, one per packed example.
 
         remat: for the gradients, compute what is within a layer a second time rather than keep it.
         """
         last = len(self.layers) + 1
-        hidden = self.blocks(state, batch, cut, last, seeds, remat)  # [R, S, D]
-        token = jnp.take_along_axis(batch.index, batch.first, axis=1)  # [R, S]
-        return self.head(hidden, token, None if seeds is None else seeds[last])
+        pooled = self.blocks(state, batch, cut, last, seeds, remat)  # [R, G, D]
+        token = jnp.take_along_axis(batch.index, batch.first, axis=1)  # [R, G]
+        return self.head(pooled, token, None if seeds is None else seeds[last])
 
     def blocks(
         self, state: State, batch: Batch, start: int, stop: int, seeds: jax.Array | None, remat: bool = False
@@ -91,12 +59,57 @@ class SequenceClassifier(nnx.Module):
         for block in range(start, stop):
             block_seeds = None if seeds is None else seeds[block]
             if block == 0:
-                state = self.embeddings(state, batch.index, block_seeds)
+                state = self.embeddings(state, batch, block_seeds)
             else:
-                layer = functools.partial(self.layers[block - 1], first_only=block == len(self.layers))
+                layer = functools.partial(self.layers[block - 1], pool=block == len(self.layers))
                 state = (jax.checkpoint(layer) if remat else layer)(state, batch, block_seeds)
         return state
 
     def __call__(self, tokens: Tokens, batch: Batch, seeds: jax.Array | None = None) -> jax.Array:
-        """The whole column: gathered tokens [R, W] -> logits [R, S, C]."""
+        """The whole column: gathered tokens [R, W] -> logits [R, G, C]."""
         return self.top(tokens, batch, 0, seeds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A classifier's architecture and its cut, without values: hashable by value, so static where a step is compiled.
+
+    Columns that differ in their cut alone share one graph, which is built once in a process.
+    """
+
+    encoder: EncoderConfig
+    num_outputs: int
+    """C, the outputs of the head."""
+    dtype: str = "float32"
+    """Of activations and products."""
+    cut: int = 0
+    """Blocks below the cut."""
+
+    @property
+    def num_layers(self) -> int:
+        """L."""
+        return self.encoder.num_hidden_layers
+
+    def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Every parameter by its path, in the order of the tree: its shape, and float32."""
+        return dict(_structure(self.encoder, self.num_outputs, self.dtype)[1])
+
+    def bind(self, params: Mapping[str, Array]) -> SequenceClassifier:
+        """The classifier with these values."""
+        graph, _ = _structure(self.encoder, self.num_outputs, self.dtype)
+        flat: Any = {_keys(path): leaf for path, leaf in params.items()}
+        return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+@functools.cache
+def _structure(
+    encoder: EncoderConfig, num_outputs: int, dtype: str
+) -> tuple[nnx.GraphDef, Mapping[str, jax.ShapeDtypeStruct]]:
+    model = nnx.eval_shape(lambda: SequenceClassifier(encoder, num_outputs, dtype, nnx.Rngs(0)))
+    graph, state = nnx.split(model)
+    return graph, {".".join(map(str, path)): variable.get_value() for path, variable in nnx.to_flat_state(state)}
+
+
+def _keys(path: str) -> tuple[str | int, ...]:
+    """ "layers.3.attention" -> ("layers", 3, "attention")."""
+    return tuple(int(part) if part.isdigit() else part for part in path.split("."))

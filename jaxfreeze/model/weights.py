@@ -1,53 +1,23 @@
-"""Hugging Face weights <-> parameter tree: one table of names, used in both directions, strict in both."""
+"""Hugging Face weights <-> parameter tree: the family's table of names, used in both directions, strict in both."""
 
-import dataclasses
-import functools
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from safetensors import SafetensorError, safe_open
 
-from jaxfreeze.arrays import Array
 from jaxfreeze.errors import InputError
-from jaxfreeze.model.classifier import SequenceClassifier
-from jaxfreeze.model.encoder import EncoderConfig, Precision
+from jaxfreeze.model.classifier import Column
+from jaxfreeze.model.encoder import EncoderConfig
+from jaxfreeze.model.families import family_of
+from jaxfreeze.model.family import Family
 from jaxfreeze.model.hub import read_json
 
-NAMES = (  # Hugging Face name in BertForSequenceClassification or RobertaForSequenceClassification, ours
-    ("{base}.embeddings.word_embeddings", "embeddings.word"),
-    ("{base}.embeddings.position_embeddings", "embeddings.position"),
-    ("{base}.embeddings.token_type_embeddings", "embeddings.token_type"),
-    ("{base}.embeddings.LayerNorm", "embeddings.layer_norm"),
-    ("{base}.encoder.layer.{layer}.attention.self.query", "layers.{layer}.attention.query"),
-    ("{base}.encoder.layer.{layer}.attention.self.key", "layers.{layer}.attention.key"),
-    ("{base}.encoder.layer.{layer}.attention.self.value", "layers.{layer}.attention.value"),
-    ("{base}.encoder.layer.{layer}.attention.output.dense", "layers.{layer}.attention.output"),
-    ("{base}.encoder.layer.{layer}.attention.output.LayerNorm", "layers.{layer}.attention.layer_norm"),
-    ("{base}.encoder.layer.{layer}.intermediate.dense", "layers.{layer}.feed_forward.intermediate"),
-    ("{base}.encoder.layer.{layer}.output.dense", "layers.{layer}.feed_forward.output"),
-    ("{base}.encoder.layer.{layer}.output.LayerNorm", "layers.{layer}.feed_forward.layer_norm"),
-    ("bert.pooler.dense", "head.pooler"),
-    ("classifier", "head.classifier"),
-    ("classifier.dense", "head.dense"),
-    ("classifier.out_proj", "head.out_proj"),
-)
 LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}  # a kernel is transposed
-OLD_NAMES = (
-    (re.compile(r"LayerNorm\.gamma$"), "LayerNorm.weight"),
-    (re.compile(r"LayerNorm\.beta$"), "LayerNorm.bias"),
-)
-SKIPPED = {  # what a file may hold beside the classifier
-    "bert": re.compile(r"(bert\.)?embeddings\.position_ids|cls\..*"),
-    # RoBERTa's classifier has a head of its own; the pooler that some files hold belongs to none of its outputs.
-    "roberta": re.compile(r"(roberta\.)?embeddings\.position_ids|lm_head\..*|roberta\.pooler\..*"),
-}
-OUTPUTS = ("head.classifier.", "head.out_proj.")  # the layer whose size is the number of classes
 FLOATS = {"F32", "F16", "BF16", "F64"}
 
 
@@ -58,57 +28,13 @@ class Pretrained(NamedTuple):
     fresh: tuple[str, ...]  # paths that were drawn at random: some or all of the head
 
 
-def structure(
-    config: EncoderConfig, num_outputs: int, precision: Precision
-) -> tuple[nnx.GraphDef, dict[str, jax.ShapeDtypeStruct]]:
-    """The classifier without values: its graph, and path -> shape and dtype of every parameter."""
-    model = nnx.eval_shape(lambda: SequenceClassifier(config, num_outputs, precision, nnx.Rngs(0)))
-    graph, state = nnx.split(model)
-    return graph, {".".join(map(str, path)): variable.get_value() for path, variable in nnx.to_flat_state(state)}
-
-
-def bind(graph: nnx.GraphDef, params: dict[str, Array]) -> SequenceClassifier:
-    """The classifier with these values."""
-    flat: Any = {tuple(int(p) if p.isdigit() else p for p in path.split(".")): leaf for path, leaf in params.items()}
-    return nnx.merge(graph, nnx.from_flat_state(flat))
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """The architecture and its cut."""
-
-    encoder: EncoderConfig
-    num_outputs: int
-    dtype: str
-    cut: int
-
-    @property
-    def num_layers(self) -> int:
-        """L."""
-        return self.encoder.num_hidden_layers
-
-    @property
-    def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shape and dtype of every parameter, by its path."""
-        return _structure(self.encoder, self.num_outputs, self.dtype)[1]
-
-    def bind(self, params: dict[str, Array]) -> SequenceClassifier:
-        """The classifier with these values."""
-        return bind(_structure(self.encoder, self.num_outputs, self.dtype)[0], params)
-
-
-@functools.cache
-def _structure(encoder: EncoderConfig, num_outputs: int, dtype: str) -> Any:
-    return structure(encoder, num_outputs, Precision(compute=dtype))
-
-
 def hugging_face_name(path: str, model_type: str) -> tuple[str, bool]:
     """Parameter path -> (name in the file of a classifier, whether the array lies transposed there)."""
     module, leaf = path.rsplit(".", 1)
-    for theirs, ours in NAMES:
-        match = re.fullmatch(re.escape(ours).replace(r"\{layer\}", r"(?P<layer>\d+)"), module)
+    for theirs, ours in family_of(model_type).names:
+        match = re.fullmatch(re.escape(ours).replace(r"\*", r"(\d+)"), module)
         if match:
-            return f"{theirs.format(base=model_type, **match.groupdict())}.{LEAVES[leaf]}", leaf == "kernel"
+            return f"{theirs.replace('*', ''.join(match.groups()))}.{LEAVES[leaf]}", leaf == "kernel"
     raise KeyError(path)
 
 
@@ -119,11 +45,11 @@ def load(folder: Path, config: EncoderConfig, num_outputs: int, seed: int) -> Pr
     missing, or shaped for another number of classes: those are drawn from N(0, 0.02), biases 0, as Hugging Face does.
     Raises InputError that lists every missing, surplus or misshapen name.
     """
-    shapes = structure(config, num_outputs, Precision())[1]
+    family, shapes = family_of(config.model_type), Column(config, num_outputs).shapes()
     names = {path: hugging_face_name(path, config.model_type) for path in shapes}
-    found = _places(folder, config.model_type)
+    found = _places(folder, family)
     _check_names(folder, config, {path: name for path, (name, _) in names.items()}, found)
-    present = dict(found)
+    present, output = dict(found), f"{family.output}."
     params: dict[str, np.ndarray] = {}
     misshapen: list[str] = []
     for path, (name, transposed) in names.items():
@@ -133,12 +59,12 @@ def load(folder: Path, config: EncoderConfig, num_outputs: int, seed: int) -> Pr
         wanted = shapes[path].shape[::-1] if transposed else shapes[path].shape
         if leaf.shape == wanted:
             params[path] = np.ascontiguousarray(leaf.T) if transposed else leaf
-        elif not path.startswith(OUTPUTS) or leaf.shape[1:] != wanted[1:]:  # one for other classes is drawn afresh
+        elif not path.startswith(output) or leaf.shape[1:] != wanted[1:]:  # one for other classes is drawn afresh
             misshapen.append(f"{name} is {list(leaf.shape)}, expected {list(wanted)}")
     if misshapen:
         raise InputError(f"{folder}: shapes do not agree with config.json: {'; '.join(misshapen)}")
-    if any(path.startswith(OUTPUTS) and path not in params for path in shapes):
-        params = {path: leaf for path, leaf in params.items() if not path.startswith(OUTPUTS)}
+    if any(path.startswith(output) and path not in params for path in shapes):
+        params = {path: leaf for path, leaf in params.items() if not path.startswith(output)}
     fresh = tuple(path for path in shapes if path not in params)
     params |= draw({path: shapes[path].shape for path in fresh}, seed)
     return Pretrained({path: params[path] for path in shapes}, fresh)
@@ -149,7 +75,7 @@ def read_as_filed(folder: Path, model_type: str, names: Collection[str]) -> dict
 
     names: as a classifier's file has them, in the argument and in the result; the folder may have other names for them.
     """
-    present = dict(_places(folder, model_type))
+    present = dict(_places(folder, family_of(model_type)))
     return {name: _read(*present[name]) for name in names if name in present}
 
 
@@ -162,7 +88,7 @@ def _check_names(
     folder: Path, config: EncoderConfig, names: dict[str, str], found: list[tuple[str, tuple[Path, str]]]
 ) -> None:
     """Fail on surplus names, two names of one parameter among them, and on missing ones outside the head."""
-    skipped, present = SKIPPED[config.model_type], dict(found)
+    skipped, present = family_of(config.model_type).skipped, dict(found)
     surplus = [
         place[1]
         for name, place in found
@@ -177,11 +103,12 @@ def _check_names(
         )
 
 
-def _canonical(name: str, model_type: str) -> str:
-    """A name as a classifier's file would have it: today's LayerNorm names, and the encoder's prefix."""
-    for pattern, today in OLD_NAMES:
+def _canonical(name: str, family: Family) -> str:
+    """A name as a classifier's file would have it: today's names, and the encoder's prefix."""
+    for pattern, today in family.old_names:
         name = pattern.sub(today, name)
-    return f"{model_type}.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
+    parts = {theirs.split(".")[1] for theirs, _ in family.names if theirs.startswith(f"{family.base}.")}
+    return f"{family.base}.{name}" if name.split(".")[0] in parts else name
 
 
 def draw(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
@@ -195,9 +122,9 @@ def draw(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]
     }
 
 
-def _places(folder: Path, model_type: str) -> list[tuple[str, tuple[Path, str]]]:
+def _places(folder: Path, family: Family) -> list[tuple[str, tuple[Path, str]]]:
     """(name as in a classifier's file, (file, name there)) of every tensor of a folder."""
-    return [(_canonical(name, model_type), (file, name)) for name, file in _index(folder)]
+    return [(_canonical(name, family), (file, name)) for name, file in _index(folder)]
 
 
 def _index(folder: Path) -> Iterator[tuple[str, Path]]:

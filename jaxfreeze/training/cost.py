@@ -9,7 +9,7 @@ import numpy as np
 from jaxfreeze import freezing
 from jaxfreeze.data.batch import AXES, Batch, Shape, Tokens
 from jaxfreeze.data.dispatch import Dispatch
-from jaxfreeze.model.weights import Column
+from jaxfreeze.model.classifier import Column
 from jaxfreeze.objectives import Objective
 from jaxfreeze.training.optimizer import OptimizerConfig, initial_optimizer_state
 from jaxfreeze.training.step import Data, Program, compile_train_steps
@@ -49,7 +49,7 @@ def abstract_inputs(
     column: Column, objective: Objective, labels: freezing.Labels, shape: Shape, cached: bool = False, parts: int = 1
 ) -> tuple[Any, ...]:
     """What `train_steps` takes after its program, without values; parts: devices that share the rows."""
-    trained, frozen = freezing.split(column.shapes, labels)
+    trained, frozen = freezing.split(column.shapes(), labels)
     frozen = {path: jax.ShapeDtypeStruct(leaf.shape, column.dtype) for path, leaf in frozen.items()}
     rate = jax.ShapeDtypeStruct((), jnp.float32)
     policy = tuple(sorted(labels.items()))

@@ -8,7 +8,7 @@ from jaxfreeze import devices, freezing
 from jaxfreeze.data.batch import Batch
 from jaxfreeze.data.batches import evaluation_batches
 from jaxfreeze.data.tasks import Task
-from jaxfreeze.model.weights import Column
+from jaxfreeze.model.classifier import Column
 from jaxfreeze.training.dataset import Dataset
 from jaxfreeze.training.step import compiled_predict_step
 

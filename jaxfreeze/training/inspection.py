@@ -8,8 +8,8 @@ from jaxfreeze import console, devices, freezing
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.batch import Shape
 from jaxfreeze.data.tasks import OWN_FILES, get_task, own_task
+from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.hub import model_folder, read_config
-from jaxfreeze.model.weights import Column
 from jaxfreeze.training.cost import step_cost
 from jaxfreeze.training.parameter_table import parameter_table
 from jaxfreeze.training.pretrained import make_labels
@@ -23,11 +23,11 @@ def inspect(config: TrainConfig) -> None:
     encoder = read_config(model_folder(config.model))
     task = own_task(config, config.label_names or TWO_CLASSES) if config.task == OWN_FILES else get_task(config.task)
     column = Column(encoder, task.objective.num_outputs, config.dtype, 0)
-    labels = make_labels(config, list(column.shapes), column.num_layers)
+    labels = make_labels(config, list(column.shapes()), column.num_layers)
     cut = freezing.cut_of(labels, column.num_layers)
-    for path, leaf in column.shapes.items():
+    for path, leaf in column.shapes().items():
         console.say(f"{labels[path]:8} {path} {list(leaf.shape)}")
-    sizes = {path: leaf.shape for path, leaf in column.shapes.items()}
+    sizes = {path: leaf.shape for path, leaf in column.shapes().items()}
     console.console.print(parameter_table(sizes, labels, column.num_layers))
     console.say(f"cut: {freezing.describe_cut(cut, column.num_layers)}")
     shape = Shape(config.batch_size, min(config.max_length, encoder.max_tokens), 1)

@@ -11,9 +11,9 @@ from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.token_store import TextEncoder
 from jaxfreeze.errors import InputError
 from jaxfreeze.model import weights
+from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.hub import model_folder, read_config
-from jaxfreeze.model.weights import Column
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Model:
 
     def start(self, seed: int) -> dict[str, np.ndarray]:
         """The trained leaves of a run with this seed, which draws the fresh ones: float32, on the host."""
-        fresh = weights.draw({path: self.column.shapes[path].shape for path in self.fresh}, seed)
+        fresh = weights.draw({path: self.column.shapes()[path].shape for path in self.fresh}, seed)
         return self.pretrained | {path: leaf for path, leaf in fresh.items() if path in self.pretrained}
 
     def params(self, trained: freezing.Params) -> freezing.Params:
@@ -62,7 +62,7 @@ def load_model(config: TrainConfig, num_outputs: int, mesh: Mesh) -> Model:
     if config.max_length > encoder.max_tokens:
         raise InputError(f"--max_length {config.max_length}: {config.model} holds at most {encoder.max_tokens} tokens")
     uncut = Column(encoder, num_outputs, config.dtype, 0)
-    labels = make_labels(config, list(uncut.shapes), encoder.num_hidden_layers)
+    labels = make_labels(config, list(uncut.shapes()), encoder.num_hidden_layers)
     column = dataclasses.replace(uncut, cut=freezing.cut_of(labels, encoder.num_hidden_layers))
     pretrained = weights.load(folder, encoder, num_outputs, config.seed)
     trained, frozen = freezing.split(pretrained.params, labels)

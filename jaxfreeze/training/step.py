@@ -17,9 +17,8 @@ from jaxfreeze import devices, freezing
 from jaxfreeze.arrays import Array
 from jaxfreeze.data.batch import Batch, Shape, Tokens
 from jaxfreeze.data.dispatch import Dispatch, in_its_shape
-from jaxfreeze.model.classifier import SequenceClassifier, State
+from jaxfreeze.model.classifier import Column, SequenceClassifier, State
 from jaxfreeze.model.dropout import dropout_seeds
-from jaxfreeze.model.weights import Column
 from jaxfreeze.objectives import Objective
 from jaxfreeze.training.optimizer import OptimizerConfig, apply_gradients
 

@@ -63,7 +63,7 @@ def result_of(
 def conclude(experiment: Experiment, result: dict[str, Any], folder: RunFolder) -> None:
     """Say what came out."""
     seconds, column = result["seconds"], experiment.model.column
-    shapes = {path: leaf.shape for path, leaf in column.shapes.items()}
+    shapes = {path: leaf.shape for path, leaf in column.shapes().items()}
     frozen = "frozen, bits unchanged"
     console.console.print(parameter_table(shapes, experiment.model.labels, column.num_layers, frozen))
     console.say(f"{experiment.config.task} validation: {console.metrics_line(result['metrics'])}")

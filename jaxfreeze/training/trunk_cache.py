@@ -19,7 +19,7 @@ from jaxfreeze.data.batch import Batch
 from jaxfreeze.data.batches import CHUNK, evaluation_batches
 from jaxfreeze.data.hidden_store import HiddenStore, Layout
 from jaxfreeze.errors import InputError
-from jaxfreeze.model.weights import Column
+from jaxfreeze.model.classifier import Column
 from jaxfreeze.training.dataset import Dataset
 from jaxfreeze.training.step import Data, compiled_trunk_step
 

@@ -15,9 +15,9 @@ from jaxfreeze.data.split import Split
 from jaxfreeze.data.token_store import COLUMNS, TextEncoder, tokenize
 from jaxfreeze.errors import InputError
 from jaxfreeze.model.hub import read_config
+from tests.families import FAMILIES
 from tests.folders import make_folder
 
-FAMILIES = ("bert", "roberta")
 DEMO = demo_split("validation")
 PAIRS = Split("train", tuple(column[:40] for column in DEMO.texts), DEMO.labels[:40])
 SINGLE = Split("test", (("He ran.", "a", "Zürich 東京 \u200b!", "the cat is in Rome " * 20),), None)
@@ -52,7 +52,7 @@ def test_every_example_is_as_the_tokenizer_gives_it(family, split, max_length, c
     assert [getattr(store, name).dtype for name in COLUMNS[:4]] == [np.int32, np.int8, np.int16, np.int64]
     assert store.start[0] == 0
     assert store.start[-1] == store.num_tokens == store.lengths.sum()
-    first = 2 if family == "roberta" else 0
+    first = FAMILIES[family].first_position
     for number, texts in enumerate(zip(*split.texts, strict=True)):
         alone = tokenizer(*texts, truncation="longest_first", max_length=max_length, return_token_type_ids=True)
         part = slice(store.start[number], store.start[number + 1])
@@ -60,7 +60,7 @@ def test_every_example_is_as_the_tokenizer_gives_it(family, split, max_length, c
         length = len(alone["input_ids"])
         assert length <= max_length
         assert store.position[part].tolist() == list(range(first, first + length))
-        types = alone["token_type_ids"] if family == "bert" else [0] * length
+        types = alone["token_type_ids"] if FAMILIES[family].token_types > 1 else [0] * length
         assert store.token_type[part].tolist() == types
     if split.labels is None:
         np.testing.assert_array_equal(store.label, np.full(store.num_examples, -1, np.int32))
@@ -74,7 +74,7 @@ def test_a_long_pair_is_cut_to_max_length_from_the_longer_text(family, folders):
     long, short = "the cat sat in Rome and ran to the sea " * 5, "He ran."
     tokenizer = transformers.AutoTokenizer.from_pretrained(folders[family])
     words = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (long, short)]
-    special = 3 if family == "bert" else 4
+    special = tokenizer.num_special_tokens_to_add(pair=True)
     store = tokenize(Split("train", ((long, short), (short, long)), None), encoder_of(folders[family], 24))
     assert store.lengths.tolist() == [24, 24]
     kept = words[0][: 24 - special - len(words[1])]
@@ -202,7 +202,7 @@ def test_a_store_that_another_process_finished_first_is_left_alone(folders, empt
     assert [path.name for path in empty_cache.iterdir()] == [folder.name]
 
 
-EXPECTED = "expected tokenizer.json, or vocab.txt (BERT), or vocab.json and merges.txt (RoBERTa)"
+EXPECTED = "expected tokenizer.json, or vocab.txt, or vocab.json and merges.txt"
 
 
 def error_of(folder: Path) -> str:

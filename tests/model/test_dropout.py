@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from jaxfreeze.data.batch import Tokens
-from jaxfreeze.model import encoder, weights
+from jaxfreeze.model import layers, weights
+from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.dropout import SITES_PER_BLOCK, dropout, dropout_seeds, mask_multiplier, mix
-from jaxfreeze.model.encoder import Precision
 from jaxfreeze.model.hub import read_config
+from jaxfreeze.model.layers import Queries
 from tests import reference
+from tests.families import FAMILIES
 
 RATES = (0.01, 0.1, 0.25, 0.5, 0.9)
 TOKENS, FEATURES, LAYERS = 1024, 128, 2
@@ -88,15 +90,15 @@ def test_a_tokens_mask_depends_on_its_number_alone():
     np.testing.assert_array_equal(compiled(jnp.asarray(rows)), whole[rows])
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_logits_with_dropout_are_the_same_in_every_packing(family, tmp_path: Path):
     theirs = reference.hugging_face_model(family, dropout=0.4)
     config = read_config(reference.save(theirs, tmp_path))
-    graph, _ = weights.structure(config, 3, Precision())
+    column = Column(config, 3)
     params = weights.load(tmp_path, config, 3, seed=0).params
     store = reference.random_store(family)
     tokens = Tokens(jnp.asarray(store.token_id), jnp.asarray(store.token_type), jnp.asarray(store.position))
-    model = jax.jit(lambda batch, seeds: weights.bind(graph, params)(tokens.of(batch), batch, seeds))
+    model = jax.jit(lambda batch, seeds: column.bind(params)(tokens.of(batch), batch, seeds))
 
     def logits(batch, key):
         seeds = dropout_seeds(jax.random.key(key), config.num_hidden_layers)
@@ -142,13 +144,12 @@ def test_attention_masks_of_heads_and_of_key_to_query_are_unrelated(rate, monkey
         seen.append(mask_multiplier(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(encoder, "mask_multiplier", spy)
+    monkeypatch.setattr(layers, "mask_multiplier", spy)
     theirs = reference.hugging_face_model("bert", num_hidden_layers=1, attention_probs_dropout_prob=rate)
     config = read_config(reference.save(theirs, tmp_path))
-    graph, _ = weights.structure(config, 3, Precision())
-    attention = weights.bind(graph, weights.load(tmp_path, config, 3, seed=0).params).layers[0].attention
+    attention = Column(config, 3).bind(weights.load(tmp_path, config, 3, seed=0).params).layers[0].attention
     hidden, token = jnp.ones((1, 64, config.hidden_size)), jnp.arange(100, 164)[None]
-    attention(hidden, hidden, jnp.ones((1, 64, 64), bool), token, token, jnp.asarray(SEEDS[1]))
+    attention(hidden, Queries(hidden, token, jnp.ones((1, 64, 64), bool)), token, jnp.asarray(SEEDS[1]))
     (multiplier,) = seen
     kept = np.asarray(multiplier)[0] > 0  # [N, Q, W]
     assert kept.shape == (config.num_attention_heads, 64, 64)

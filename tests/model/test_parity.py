@@ -9,11 +9,10 @@ import pytest
 
 from jaxfreeze.data.batch import Tokens
 from jaxfreeze.model import weights
-from jaxfreeze.model.encoder import Precision
+from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.hub import read_config
 from tests import reference
-
-FAMILIES = ("bert", "roberta")
+from tests.families import FAMILIES
 
 
 @pytest.fixture(params=FAMILIES)
@@ -21,10 +20,10 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path):
     """A Hugging Face model, ours with its weights, a store, its packed batch."""
     theirs = reference.hugging_face_model(request.param)
     config = read_config(reference.save(theirs, tmp_path))
-    graph, _ = weights.structure(config, 3, Precision())
+    column = Column(config, 3)
     params = {path: jnp.asarray(leaf) for path, leaf in weights.load(tmp_path, config, 3, seed=0).params.items()}
     store = reference.random_store(request.param)
-    return theirs, weights.bind(graph, params), store, params, graph
+    return theirs, column.bind(params), store, params, column
 
 
 def tokens_of(store) -> Tokens:
@@ -48,7 +47,7 @@ def test_each_block(pair):
     batch = reference.unpacked(store)
     padded = reference.padded(store, theirs.config.pad_token_id)
     with reference.pytorch().no_grad():
-        hidden_states = getattr(theirs, theirs.config.model_type)(**padded, output_hidden_states=True).hidden_states
+        hidden_states = theirs.base_model(**padded, output_hidden_states=True).hidden_states
     tokens = tokens_of(store).of(batch)
     width = padded["input_ids"].shape[1]
     for cut in range(1, len(ours.layers) + 1):
@@ -70,14 +69,14 @@ def test_every_cut_gives_the_same_logits(pair):
 
 
 def test_gradients(pair):
-    theirs, _, store, params, graph = pair
+    theirs, _, store, params, column = pair
     batch = reference.packed(store)
     theirs(
         **reference.padded(store, theirs.config.pad_token_id), labels=reference.pytorch().tensor(store.label).long()
     ).loss.backward()
 
     def loss(params):
-        logits = weights.bind(graph, params)(tokens_of(store).of(batch), batch)
+        logits = column.bind(params)(tokens_of(store).of(batch), batch)
         log_probs = jax.nn.log_softmax(logits)
         real = batch.example >= 0
         chosen = jnp.take_along_axis(log_probs, jnp.asarray(store.label)[batch.example][..., None], axis=-1)[..., 0]

@@ -13,15 +13,15 @@ import transformers
 
 from jaxfreeze.errors import InputError
 from jaxfreeze.model import weights
-from jaxfreeze.model.encoder import Precision
+from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.hub import read_config
 from tests import reference
+from tests.families import FAMILIES
 
 torch = reference.pytorch()
 save_file = pytest.importorskip("safetensors.torch").save_file
 
-FAMILIES = ("bert", "roberta")
-MODELS = {family: reference.hugging_face_model(family, num_labels=2 if family == "bert" else 5) for family in FAMILIES}
+MODELS = {family: reference.hugging_face_model(family, 2 + 3 * number) for number, family in enumerate(FAMILIES)}
 CLASSES = {family: model.config.num_labels for family, model in MODELS.items()}
 Tensors = dict[str, Any]
 
@@ -96,34 +96,25 @@ def test_classifier_file(family, tensors, tmp_path: Path):
     params, fresh = load(write(tmp_path, family, tensors(family)), CLASSES[family])
     assert fresh == ()
     assert_from_file(params, family)
-    graph, shapes = weights.structure(read_config(tmp_path), CLASSES[family], Precision())
-    assert list(params) == list(shapes)
-    weights.bind(graph, params)
+    column = Column(read_config(tmp_path), CLASSES[family])
+    assert list(params) == list(column.shapes())
+    column.bind(params)
 
 
 @pytest.mark.parametrize(
     "family, name, fresh",
-    [
-        ("bert", "BertModel", "head.classifier"),
-        ("bert", "BertForPreTraining", "head.classifier"),
-        ("bert", "BertForMaskedLM", "head"),
-        ("bert", "BertForSequenceClassification", None),
-        ("roberta", "RobertaModel", "head"),
-        ("roberta", "RobertaForMaskedLM", "head"),
-        ("roberta", "RobertaForSequenceClassification", None),
-    ],
+    [(family, name, fresh) for family, row in FAMILIES.items() for name, fresh in row.classes.items()],
 )
 @pytest.mark.parametrize("max_shard_size", ["1GB", "20KB"])
 def test_every_class_of_hugging_face(family, name, fresh, max_shard_size, tmp_path: Path):
     model = getattr(transformers, name)(MODELS[family].config)
-    bare = model if name in ("BertModel", "RobertaModel") else getattr(model, family)
-    bare.load_state_dict(getattr(MODELS[family], family).state_dict(), strict=False)
+    model.base_model.load_state_dict(MODELS[family].base_model.state_dict(), strict=False)
     if fresh is None:
         model.load_state_dict(MODELS[family].state_dict())
     model.save_pretrained(tmp_path, max_shard_size=max_shard_size)
     assert (tmp_path / "model.safetensors").is_file() == (max_shard_size == "1GB")
     loaded = load(tmp_path, CLASSES[family])
-    prefix = f"{fresh}." if fresh else "nothing"
+    prefix = fresh or "nothing"
     assert loaded.fresh == tuple(path for path in loaded.params if path.startswith(prefix))
     assert bool(loaded.fresh) == (fresh is not None)
     assert_from_file(loaded.params, family, ignore=prefix)
@@ -143,7 +134,7 @@ def test_other_floats_load_as_float32_exactly(dtype, tmp_path: Path):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_name_table_is_a_bijection(family, tmp_path: Path):
-    _, shapes = weights.structure(read_config(write(tmp_path, family, {})), CLASSES[family], Precision())
+    shapes = Column(read_config(write(tmp_path, family, {})), CLASSES[family]).shapes()
     theirs = {name: tuple(tensor.shape) for name, tensor in MODELS[family].state_dict().items()}
     named = {path: weights.hugging_face_name(path, family) for path in shapes}
     assert len({name for name, _ in named.values()}) == len(shapes)
@@ -159,7 +150,7 @@ def test_name_table_is_a_bijection(family, tmp_path: Path):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_head_for_other_classes_is_drawn_afresh(family, tmp_path: Path):
     folder, classes = write(tmp_path, family, tensors_of(family)), CLASSES[family] + 2
-    output = "head.classifier" if family == "bert" else "head.out_proj"
+    output = FAMILIES[family].output
     params, fresh = load(folder, classes, seed=3)
     assert sorted(fresh) == [f"{output}.bias", f"{output}.kernel"]
     assert_from_file({path: leaf for path, leaf in params.items() if path not in fresh}, family)

@@ -13,8 +13,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxfreeze import freezing
 from jaxfreeze.errors import InputError
-from jaxfreeze.model import weights
-from jaxfreeze.model.encoder import EncoderConfig, Precision
+from jaxfreeze.model.classifier import Column
+from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.training import checkpoint
 from jaxfreeze.training.checkpoint import CheckpointWriter
 
@@ -258,7 +258,7 @@ def test_a_flipped_bit_in_any_file_is_found(saved: Path, tmp_path: Path):
 
 def test_three_layers_of_bert_base_are_under_a_quarter_of_it(tmp_path: Path):
     config = EncoderConfig("bert", 30522, 768, 12, 12, 3072, 512, 2, 1e-12, 0)
-    shapes = weights.structure(config, 2, Precision())[1]
+    shapes = Column(config, 2).shapes()
     labels = freezing.label_layers(shapes, 3, 12)
     whole = sum(4 * math.prod(leaf.shape) for leaf in shapes.values())
     top = {

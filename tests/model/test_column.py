@@ -1,0 +1,84 @@
+"""A column is its values: equal ones share a graph and a compiled program; and what a family is asked for."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxfreeze.data.batch import Batch, Tokens
+from jaxfreeze.model import classifier, weights
+from jaxfreeze.model.classifier import Column
+from jaxfreeze.model.families import FAMILIES, family_of
+from jaxfreeze.model.hub import read_config
+from tests import families, reference
+
+
+def test_the_tests_know_every_family() -> None:
+    assert FAMILIES.keys() == families.FAMILIES.keys()
+    for model_type, family in FAMILIES.items():
+        assert family.model_type == model_type
+        assert family.architecture in families.FAMILIES[model_type].classes
+        assert family.output == families.FAMILIES[model_type].output
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_equal_columns_are_built_and_traced_once(family: str, tmp_path: Path) -> None:
+    """Also when the first to need the graph is a function that is traced, and the column was read a second time."""
+    columns = [Column(read_config(reference.write_folder(tmp_path, family)), 3) for _ in range(2)]
+    assert columns[0] == columns[1]
+    assert columns[0] is not columns[1]
+    assert hash(columns[0]) == hash(columns[1])
+    assert columns[0].num_layers == 2
+    traced = []
+
+    def logits(column: Column, params: dict, tokens: Tokens, batch: Batch) -> jax.Array:
+        traced.append(column)
+        return column.bind(params)(tokens, batch)
+
+    store = reference.random_store(family)
+    batch = reference.packed(store)
+    tokens = Tokens(*map(np.asarray, (store.token_id, store.token_type, store.position))).of(batch)
+    params = weights.load(tmp_path, columns[0].encoder, 3, seed=0).params
+    classifier._structure.cache_clear()
+    compiled = jax.jit(logits, static_argnums=0)
+    results = [compiled(column, params, tokens, batch) for column in columns]
+    assert len(traced) == 1
+    np.testing.assert_array_equal(*results)
+    np.testing.assert_allclose(logits(columns[1], params, tokens, batch), results[0], atol=1e-5, rtol=0)
+    dataclasses.replace(columns[0], cut=2).shapes()
+    assert classifier._structure.cache_info().misses == 1
+    changes = ({"num_outputs": 2}, {"cut": 1}, {"dtype": "bfloat16"})
+    assert len({*columns, *(dataclasses.replace(columns[0], **change) for change in changes)}) == 4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shapes_name_every_parameter_and_cannot_be_spoilt(family: str, tmp_path: Path) -> None:
+    column = Column(read_config(reference.write_folder(tmp_path, family)), 3, "bfloat16")
+    shapes = column.shapes()
+    assert shapes == Column(column.encoder, 3).shapes()  # parameters are described in float32 for every type
+    assert {leaf.dtype for leaf in shapes.values()} == {np.dtype(np.float32)}
+    assert {path.split(".")[0] for path in shapes} == {"embeddings", "layers", "head"}
+    shapes.clear()
+    assert column.shapes()
+
+
+def test_one_family_under_two_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As XLM-R is RoBERTa's architecture with another model_type and class: one entry, the same logits."""
+    alias = dataclasses.replace(family_of("roberta"), model_type="xlm-roberta", architecture="XLMRobertaForSequence...")
+    monkeypatch.setitem(FAMILIES, alias.model_type, alias)
+    folder = reference.write_folder(tmp_path / "roberta", "roberta")
+    theirs = reference.write_folder(tmp_path / "xlm", "roberta")
+    file = theirs / "config.json"
+    file.write_text(file.read_text().replace('"roberta"', '"xlm-roberta"'))
+    store = reference.random_store("roberta")
+    batch = reference.packed(store)
+    tokens = Tokens(*map(np.asarray, (store.token_id, store.token_type, store.position))).of(batch)
+    logits = []
+    for place in (folder, theirs):
+        config = read_config(place)
+        logits.append(Column(config, 3).bind(weights.load(place, config, 3, seed=0).params)(tokens, batch))
+    assert config.model_type == "xlm-roberta"
+    assert config.first_position == 2
+    np.testing.assert_array_equal(*logits)
