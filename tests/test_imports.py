@@ -9,6 +9,7 @@ import jaxfreeze
 
 ROOT = Path(jaxfreeze.__file__).parent
 FLOORS = (  # from the top; a module may import from its own floor's folder and from any floor below
+    {"__main__"},
     {"cli"},
     {"run_commands"},
     {"flags"},
@@ -21,7 +22,10 @@ FLOORS = (  # from the top; a module may import from its own floor's folder and 
     {"data"},
     {"freezing"},
     {"run_folder"},
-    {"cache_folder", "console", "metrics", "devices", "processes", "config", "errors", "arrays"},
+    {"cache_folder", "console", "metrics", "devices", "processes", "config"},
+    {"settings"},
+    {"strict_yaml"},
+    {"errors", "arrays"},
 )
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -1,6 +1,5 @@
 """Runs a sweep: groups of runs over one trunk, side by side where that is faster; a line in results.jsonl for each."""
 
-import dataclasses
 import datetime
 import json
 import os
@@ -14,7 +13,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from jaxfreeze import console, devices, freezing, processes
-from jaxfreeze.config import TrainConfig
+from jaxfreeze.config import TrainConfig, as_json
 from jaxfreeze.errors import InputError
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.run_folder import NOT_COMPARED, check_writable
@@ -114,11 +113,6 @@ def _end_of_lines(file: BinaryIO) -> int:
 def _identity(config: Mapping[str, Any]) -> tuple[Any, ...]:
     """What tells the runs of a sweep apart."""
     return tuple(config.get(name) for name in IDENTITY)
-
-
-def as_json(config: TrainConfig) -> dict[str, Any]:
-    """A config as it stands in a line."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def sweep(
