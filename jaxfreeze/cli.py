@@ -92,8 +92,8 @@ def _find_layers(given: dict[str, Any]) -> None:
     search = make(SearchConfig, given)
     if search.find_layers is None:
         raise InputError(f"--{min(given.keys() & settings_of(SearchConfig).keys())}: only with --find_layers")
-    ours = {"trainable_layers", "trainable", "seed", "eval_every", *FOLDER_FLAGS, *settings_of(ClusterConfig)}
-    surplus = given.keys() & (ours - {"output_dir"})
+    not_taken = {"trainable_layers", "trainable", "seed", "eval_every", *FOLDER_FLAGS, *settings_of(ClusterConfig)}
+    surplus = given.keys() & (not_taken - {"output_dir"})
     if surplus:
         raise InputError(f"--{min(surplus)}: not with --find_layers, which tries numbers of layers and --seeds itself")
     config = _train_config(given)
@@ -166,14 +166,14 @@ def _cache(given: dict[str, Any]) -> None:
     print("\n".join([f"{root}:{'' if entries else ' empty'}", *map(cache_folder.describe, entries)]))
 
 
-SHARED = {name: setting for name, setting in settings_of(TrainConfig).items() if name not in (*AXES, *PER_RUN)}
-NAMED = (
+IN_ALL_RUNS = {name: setting for name, setting in settings_of(TrainConfig).items() if name not in (*AXES, *PER_RUN)}
+OTHERS = (
     Command(
         "sweep",
         _sweep,
         (SweepConfig,),
         "python run.py sweep --config configs/sweep.yaml --output_dir runs/sweep",
-        {"training flags, the same for all runs": SHARED},
+        {"training flags, the same for all runs": IN_ALL_RUNS},
         refuse=_refuse_in_sweep,
     ),
     Command("report", _report, (ReportConfig,), "python run.py report runs/sweep --output runs/sweep/report"),
@@ -209,7 +209,7 @@ Fine-tune the last k layers of BERT or RoBERTa in JAX, and prove that the rest d
 
 commands:
   train     Fine-tune; the command may be left out, as in `python run.py --task mnli`.
-""" + "\n".join(f"  {command.name:<10}{command.summary}" for command in NAMED)
+""" + "\n".join(f"  {command.name:<10}{command.summary}" for command in OTHERS)
 TRAIN = Command(
     "train",
     _train,
@@ -217,10 +217,8 @@ TRAIN = Command(
     "python run.py --task demo --model demo --trainable_layers 3",
     {
         "how many layers are enough? The full model first, then k = 0, 1, 2 ...": settings_of(SearchConfig),
-        "one run on several processes, each started so; TPU pods and SLURM steps need no flags": settings_of(
-            ClusterConfig
-        ),
+        "one run on several processes (TPU pods and SLURM steps need no flags)": settings_of(ClusterConfig),
     },
     DESCRIPTION,
 )
-COMMANDS = {command.name: command for command in (TRAIN, *NAMED)}
+COMMANDS = {command.name: command for command in (TRAIN, *OTHERS)}

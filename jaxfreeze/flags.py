@@ -77,25 +77,32 @@ def asks_for_help(arguments: Sequence[str]) -> bool:
 
 def read(command: Command, arguments: Sequence[str]) -> dict[str, Any]:
     """What the arguments give, by name; the last one counts of a flag that is given twice. Raises InputError."""
-    settings = command.settings
-    flags = {setting.flag: setting for setting in settings.values() if not setting.takes.positional}
-    positional = next((setting for setting in settings.values() if setting.takes.positional), None)
+    settings = command.settings.values()
+    flags = {setting.flag: setting for setting in settings if not setting.takes.positional}
     given: dict[str, Any] = {}
-    (_, loose), *rest = by_flag(arguments)
+    (_, loose), *rest = by_flag(arguments)  # loose: values that follow no flag, or more than their flag takes
     for flag, texts in rest:
         if flag not in flags:
-            raise _unknown(command, flag, flags)
+            raise _unknown(command, flag)
         setting = flags[flag]
-        takes_all = setting.takes.expected or (setting.is_list and not setting.takes.repeated)
-        count = len(texts) if takes_all else 1
+        count = _count(setting, texts)
         value = _value(setting, texts[:count])
         given[setting.name] = (*given.get(setting.name, ()), *value) if setting.takes.repeated else value
         loose += texts[count:]
-    if loose and positional is None:
-        raise _unknown(command, loose[0], flags)
-    if loose and positional is not None:
-        given[positional.name] = _value(positional, loose)
+    for setting in settings:
+        if setting.takes.positional and loose:
+            count = _count(setting, loose)
+            given[setting.name] = _value(setting, loose[:count])
+            del loose[:count]
+    if loose:
+        raise _unknown(command, loose[0])
     return given
+
+
+def _count(setting: Setting, texts: list[str]) -> int:
+    """How many of the texts after a flag are its own; all of them where a setting has its own words for too many."""
+    several = setting.is_list and not setting.takes.repeated
+    return len(texts) if several or setting.takes.expected else 1
 
 
 def _value(setting: Setting, texts: list[str]) -> Any:
@@ -123,13 +130,14 @@ def _item(flag: str, kind: Any, text: str) -> Any:
         raise InputError(f"{flag}: expected {expected(kind, text)}, found {text!r}") from None
 
 
-def _unknown(command: Command, found: str, flags: Mapping[str, Setting]) -> InputError:
+def _unknown(command: Command, found: str) -> InputError:
     """The error for a flag or a value that the command does not take."""
     if not found.startswith("-"):
         what = "expected a flag, found a value that belongs to none"
     else:
         if command.refuse is not None:
             command.refuse(found.removeprefix("--"))
+        flags = [setting.flag for setting in command.settings.values() if not setting.takes.positional]
         what = f"no such flag{did_you_mean(flags, found)}"
     return InputError(f"{found}: {what} (`{PROGRAM} {command.name} --help` lists them)")
 
