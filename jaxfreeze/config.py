@@ -1,108 +1,120 @@
-"""What a run is told: one frozen dataclass for flags, YAML files and the run folder's config.yaml."""
+"""What each command is told: frozen dataclasses for flags, YAML files and the run folder's config.yaml."""
 
 import dataclasses
 import json
-import math
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-from jaxfreeze.errors import InputError, one_of
+from jaxfreeze.errors import InputError, one_of, shorten
+from jaxfreeze.settings import Takes, check_limits, convert, expected, settings_of
+from jaxfreeze.strict_yaml import read_yaml
 
 FOLDER_FLAGS = ("output_dir", "overwrite", "resume", "checkpoint_every", "keep_last", "keep_best")
 """Flags about the folder of one run; none changes its result, and a sweep takes none."""
+AXES = ("models", "tasks", "trainable_layers", "learning_rates", "seeds")
+"""The axes of a sweep."""
+PER_RUN = ("model", "task", "learning_rate", "seed", "trainable", "eval_every", *FOLDER_FLAGS)
+"""Settings of one run that a sweep does not take; an axis stands for each of the first four."""
+MAX_SEED = 2**32 - 1
+
+Folder = Annotated[str, Takes("DIR")]
+File = Annotated[str, Takes("FILE")]
+Name = Annotated[str, Takes("NAME")]
+Count = Annotated[int, Takes(low=1)]
+Steps = Annotated[int, Takes("STEPS", low=1)]
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Fine-tune the last k layers of BERT or RoBERTa, and prove that the rest did not move."""
 
-    task: str
+    task: Annotated[str, Takes("TASK")]
     """cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli (GLUE), demo (generated sentences), or files (your own)."""
-    data_dir: str | None = None
+    data_dir: Folder | None = None
     """Folder in the classic GLUE layout (DIR/RTE/train.tsv ...); without it GLUE comes from the Hugging Face hub."""
-    train_file: str | None = None
+    train_file: File | None = None
     """For --task files: training rows, .csv, .tsv, .jsonl or .parquet."""
-    validation_file: str | None = None
+    validation_file: File | None = None
     """For --task files: validation rows, in the same form."""
-    text_columns: tuple[str, ...] = ()
+    text_columns: Annotated[tuple[str, ...], Takes("NAME [NAME]")] = ()
     """For --task files: the name of one text column, or of two for pairs of texts."""
-    label_column: str | None = None
+    label_column: Name | None = None
     """For --task files: the name of the label column."""
-    label_names: tuple[str, ...] = ()
+    label_names: tuple[Name, ...] = ()
     """For --task files: class names in id order; without it, those found in the training file, sorted."""
     regression: bool = False
     """For --task files: labels are numbers to predict, not classes."""
 
-    model: str = "bert-base-uncased"
+    model: Annotated[str, Takes("MODEL")] = "bert-base-uncased"
     """A BERT or RoBERTa: hub name, local folder, or `demo` (the packaged 6-layer MiniLM)."""
-    trainable_layers: int | Literal["all"] | None = None
+    trainable_layers: Annotated[int | Literal["all"], Takes("K")] | None = None
     """How many of the last encoder layers train, beside the head: 0 to the number of layers; all: the embeddings too
     (default: 3)."""
-    trainable: tuple[str, ...] = ()
+    trainable: tuple[Annotated[str, Takes("REGEX")], ...] = ()
     """Another policy instead: regular expressions; the parameters whose whole path one of them matches train."""
     frozen_dropout: bool = False
     """Keep dropout on in the frozen layers too, as the paper's runs did."""
 
     cache: Literal["auto", "device", "host", "disk", "off"] = "auto"
     """Where the frozen layers' output, computed once, is read from; auto: the fastest place where it fits."""
-    cache_budget: float = 50.0
+    cache_budget: Annotated[float, Takes("GB", low=0, high=1e6)] = 50.0
     """Disk space that all trunk caches may take together, in GB; those longest unused make room."""
 
-    output_dir: str | None = None
+    output_dir: Folder | None = None
     """Run folder (default: runs/TASK-MODEL-kK-seedS)."""
     overwrite: bool = False
     """Delete the run that is in the folder, and start again."""
     resume: bool = True
     """Go on with the run in the folder if it is this one, unfinished; false: refuse it."""
-    checkpoint_every: int | None = None
+    checkpoint_every: Steps | None = None
     """Steps between two checkpoints (default: as many as take five minutes)."""
-    keep_last: int = 2
+    keep_last: Count = 2
     """Checkpoints kept of an unfinished run, the last ones; of a finished run its last step is kept."""
     keep_best: bool = False
     """Keep the checkpoint with the best score of --eval_every as well."""
 
-    epochs: int = 3
+    epochs: Count = 3
     """Passes over the training rows."""
-    max_steps: int | None = None
+    max_steps: Count | None = None
     """Stop after this many optimizer steps instead; the learning rate decays to 0 by then."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Examples in one optimizer step, over all devices."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Parts of a batch, computed in turn, to save memory."""
     remat: bool = False
     """Save memory: recompute activations for the gradients."""
     shard_optimizer: bool = False
     """Save memory: a part of the optimizer's state on each device."""
-    learning_rate: float = 5e-5
+    learning_rate: Annotated[float, Takes("RATE", low=1e-12, high=1e6)] = 5e-5
     """Peak learning rate of AdamW."""
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, Takes(low=0, high=1e6)] = 0.01
     """Decoupled weight decay; biases and LayerNorms are left out."""
-    warmup_ratio: float = 0.1
+    warmup_ratio: Annotated[float, Takes("SHARE", low=0, high=1)] = 0.1
     """Share of the steps in which the learning rate rises from 0; it falls linearly to 0 after that."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Annotated[float, Takes("NORM", low=1e-12, high=1e6)] = 1.0
     """Gradients are clipped to this global norm, taken over the trained parameters."""
-    max_length: int = 128
+    max_length: Annotated[int, Takes("TOKENS", low=4)] = 128
     """Longest example in tokens, special tokens included; the longer text of a pair is cut first."""
-    seed: int = 42
+    seed: Annotated[int, Takes(low=0, high=MAX_SEED)] = 42
     """Seed of the fresh head, the shuffling and the dropout."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of activations and frozen weights; trained weights and statistics stay float32."""
 
-    log_every: int = 20
+    log_every: Steps = 20
     """Steps between two log lines."""
-    eval_every: int | None = None
+    eval_every: Steps | None = None
     """Steps between two evaluations on the validation rows; without it, at the end only."""
 
     def __post_init__(self) -> None:
         for name in ("text_columns", "trainable", "label_names"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value or ()))
+        check_limits(self)
         _check(self)
         if self.trainable_layers is None and not self.trainable:
             object.__setattr__(self, "trainable_layers", 3)
@@ -118,31 +130,13 @@ class TrainConfig:
 
 
 def _check(config: TrainConfig) -> None:
-    """Raise InputError for a value that no run could have."""
-    for name in (
-        "epochs",
-        "max_steps",
-        "batch_size",
-        "accumulate",
-        "log_every",
-        "eval_every",
-        "checkpoint_every",
-        "keep_last",
-    ):
-        _within(config, name, 1, math.inf)
-    _within(config, "max_length", 4, math.inf)
-    _within(config, "seed", 0, 2**32 - 1)
-    for name in ("learning_rate", "max_grad_norm"):
-        _within(config, name, 1e-12, 1e6)
-    _within(config, "weight_decay", 0, 1e6)
-    _within(config, "warmup_ratio", 0, 1)
-    _within(config, "cache_budget", 0, 1e6)
+    """Raise InputError for settings that do not go together."""
     if config.accumulate > config.batch_size:
         raise InputError(
             f"--accumulate {config.accumulate}: more parts than examples, --batch_size {config.batch_size}"
         )
     if config.keep_best and config.eval_every is None:
-        raise InputError("--keep_best: the best of what? give --eval_every too")
+        raise InputError("--keep_best requires --eval_every")
     if config.trainable and config.trainable_layers is not None:
         raise InputError("--trainable and --trainable_layers: expected one policy, found two; leave one out")
     if config.task == "files":
@@ -161,11 +155,97 @@ def _check(config: TrainConfig) -> None:
         raise InputError(f"{', '.join(surplus)}: only for --task files, found --task {config.task}")
 
 
-def _within(config: TrainConfig, name: str, low: float, high: float) -> None:
-    value = getattr(config, name)
-    if value is not None and not low <= value <= high:  # also refuses nan
-        bound = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
-        raise InputError(f"--{name} {value}: expected {bound}")
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """Find how many layers are enough: train the full model, then k = 0, 1, 2 ... with the flags above."""
+
+    find_layers: Annotated[float, Takes("SHARE", 1e-9, 1 - 1e-9, "a share between 0 and 1, such as 0.9")] | None = None
+    """Find the smallest k that keeps this share of the full model's score; 0.90 means 90%."""
+    confidence: Annotated[float, Takes("SHARE", 1e-9, 1 - 1e-9, "a share between 0 and 1, such as 0.9")] = 0.9
+    """Share of the resamples over seeds in which it must be kept."""
+    seeds: Annotated[tuple[int, ...], Takes(expected="whole numbers, each once")] = (1, 2, 3)
+    """Seeds of the runs with each k."""
+    budget: Annotated[
+        int | float,
+        Takes(
+            "X", 1 + 1e-9, expected="a number above 1, the cost of the search as a multiple of that of its full runs"
+        ),
+    ] = 2
+    """Stop before the search costs more than this many times its full runs."""
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+        if len(set(self.seeds)) < len(self.seeds) or not all(0 <= seed <= MAX_SEED for seed in self.seeds):
+            raise InputError(f"--seeds {' '.join(map(str, self.seeds))}: expected whole numbers, each once")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterConfig:
+    """Run on several processes, each started with these flags; on TPU pods and in SLURM steps leave them out."""
+
+    coordinator: Annotated[str, Takes("HOST:PORT")] | None = None
+    """Address of the first process."""
+    num_processes: Annotated[int, Takes(low=1, expected="a whole number of at least 1")] | None = None
+    """How many processes there are."""
+    process_id: Annotated[int, Takes(expected="a whole number, 0 in the first process")] | None = None
+    """The number of this process, from 0."""
+
+    def __post_init__(self) -> None:
+        values = dataclasses.asdict(self)
+        missing = [name for name, value in values.items() if value is None]
+        if len(missing) == len(values):
+            return
+        if missing:
+            raise InputError(f"--{missing[0]}: expected one value; several processes take --{', --'.join(values)}")
+        if not re.fullmatch(r"[^:\s]+:\d{1,5}", str(self.coordinator)):
+            raise InputError(
+                f"--coordinator {self.coordinator}: expected HOST:PORT of the first process, such as 10.0.0.2:8476"
+            )
+        check_limits(self)
+        if self.process_id not in range(self.num_processes or 0):
+            count = self.num_processes or 0
+            raise InputError(
+                f"--process_id {self.process_id}: expected 0 to {count - 1}, each in one of the {count} processes"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepConfig:
+    """Train every combination of models, tasks, numbers of layers, learning rates and seeds.
+
+    The axes and any training flag stand in the YAML file or on the command line, which wins. A sweep that was stopped
+    continues where it was.
+    """
+
+    output_dir: Folder
+    """Folder for results.jsonl."""
+    config: File | None = None
+    """YAML file of the axes and of training flags; flags win over it."""
+    dry_run: bool = False
+    """Print the plan and what it costs; train nothing."""
+    line_search: bool = False
+    """Run the file's section line_search instead."""
+    part: Annotated[str, Takes("I/N")] | None = None
+    """Make only the I-th of N parts; `report` merges them."""
+    engine: Annotated[Literal["local", "ray"], Takes(expected="one of local, ray")] = "local"
+    """Where the runs are made: here, or on the Ray cluster at $RAY_ADDRESS, a group of runs on each free place."""
+    models: tuple[Annotated[str, Takes("MODEL", expected="a hub name or a folder")], ...] = ()
+    """Axis: hub names, local folders, or `demo`."""
+    tasks: tuple[Annotated[str, Takes("TASK")], ...] = ()
+    """Axis: tasks, as --task of `train` takes them."""
+    trainable_layers: tuple[
+        Annotated[int | Literal["all"], Takes("K", low=0, expected="numbers of layers, or all")], ...
+    ] = ()
+    """Axis: how many of the last encoder layers train; all: the embeddings too."""
+    learning_rates: tuple[Annotated[float, Takes("RATE", 1e-12, 1e6, "learning rates such as 5.0e-5")], ...] = ()
+    """Axis: peak learning rates; a YAML file may also map tasks to theirs."""
+    seeds: tuple[Annotated[int, Takes("N", 0, MAX_SEED, f"whole numbers from 0 to {MAX_SEED}")], ...] = ()
+    """Axis: seeds."""
+
+    def __post_init__(self) -> None:
+        parts = re.fullmatch(r"(\d{1,6})/(\d{1,6})", self.part or "1/1")
+        if not parts or not 1 <= int(parts[1]) <= int(parts[2]):
+            raise InputError(f"--part {self.part}: expected I/N with I from 1 to N, such as 3/16")
 
 
 def command(config: TrainConfig) -> str:
@@ -183,14 +263,13 @@ def command(config: TrainConfig) -> str:
 
 
 def as_json(config: TrainConfig) -> dict[str, Any]:
-    """A config in JSON's types: lists in place of tuples."""
+    """A config in plain JSON types, as results.jsonl holds it: tuples are lists."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def to_yaml(config: TrainConfig) -> str:
     """The resolved config as YAML, in the order of the fields."""
-    values = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
-    return yaml.safe_dump(values, sort_keys=False)
+    return yaml.safe_dump(as_json(config), sort_keys=False)
 
 
 def from_yaml(path: Path) -> TrainConfig:
@@ -206,91 +285,17 @@ def read_settings(path: Path) -> dict[str, Any]:
     return check_settings(read_yaml(path), str(path))
 
 
-def read_yaml(path: Path) -> dict[Any, Any]:
-    """The mapping in a YAML file; no tag runs anything, no name stands twice. Raises InputError."""
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # a SafeLoader: no tag runs anything
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: expected a YAML file of settings ({error})") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: expected settings, one `name: value` a line, found {_cut(values)}")
-    return values
-
-
-def from_flag(text: str) -> Any:
-    """The value that a flag's text has in YAML: a number, true, null or the text itself."""
-    try:
-        return yaml.load(text, _StrictLoader)
-    except yaml.YAMLError:
-        return text
-
-
 def check_settings(values: Mapping[Any, Any], place: str) -> dict[str, Any]:
     """Values by field name, each turned into the field's type. Raises InputError, beginning with `place`."""
-    parser = ArgumentParser(exit_on_error=False)
-    add_settings(parser)
-    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    known = settings_of(TrainConfig)
     settings = {}
     for name, value in values.items():
-        if name not in names:
-            raise InputError(f"{place}: no setting '{name}'; expected {one_of(names, str(name))}")
-        settings[name] = value
-        if type(value) in _kinds(name):
-            continue  # the parser would take the text "null" for None
+        if name not in known:
+            raise InputError(f"{place}: no setting '{name}'; expected {one_of(known, str(name))}")
+        kind = known[name].kind
         try:
-            settings[name] = parser.parse_object({"task": "", name: value}, defaults=False)[name]
-        except ArgumentError:
-            settings[name] = None
-        if settings[name] is None:
-            raise InputError(f"{place}: {name} is {_cut(value)}; expected {expected(name)}")
+            settings[name] = convert(kind, value)
+        except ValueError:
+            found = "nothing" if value is None else shorten(repr(value))
+            raise InputError(f"{place}: {name} is {found}; expected {expected(kind, value)}") from None
     return settings
-
-
-def add_settings(parser: ArgumentParser) -> None:
-    """Give a parser a flag for every field, with the field's type, default and docstring."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser.add_class_arguments(TrainConfig, as_group=False)
-
-
-def expected(name: str) -> str:
-    """What a field takes, in words."""
-    words = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "text (a number, or a word like yes, in quotes)",
-        tuple[str, ...]: "a list of texts (numbers, and words like yes, in quotes)",
-    }
-    kinds = [kind for kind in _kinds(name) if kind is not type(None)]
-    return " or ".join(" or ".join(get_args(kind)) if get_origin(kind) is Literal else words[kind] for kind in kinds)
-
-
-def _kinds(name: str) -> tuple[Any, ...]:
-    kind: Any = next(field.type for field in dataclasses.fields(TrainConfig) if field.name == name)
-    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-
-
-def _cut(value: object) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """A name that stands twice is an error, not a matter of luck; no alias, for a few make a billion texts."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(
-                None, None, f"the alias '*{event.anchor}': none is read", event.start_mark
-            )
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = []
-        for key, _ in node.value:
-            name = self.construct_object(key, deep=True)
-            if name in names:
-                raise yaml.constructor.ConstructorError(None, None, f"'{name}' stands there twice", key.start_mark)
-            names.append(name)
-        return super().construct_mapping(node, deep)

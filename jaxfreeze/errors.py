@@ -27,9 +27,9 @@ def did_you_mean(allowed: Iterable[str], found: str) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-def shorten(text: str) -> str:
-    """A text as an error line quotes it: its first 60 characters."""
-    return text if len(text) <= 60 else f"{text[:60]}..."
+def shorten(text: str, most: int = 60) -> str:
+    """The beginning of a text that may be long."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 class Stopped(Exception):  # noqa: N818  # not an error: somebody asked for it

@@ -1,144 +1,184 @@
-"""How the command line is read: arguments to settings, --help as it is typed, and a mistake as one line."""
+"""The command line: arguments to settings, --help, and a mistake as one line that names the flag.
+
+Not argparse: it takes a value such as -1e-3 or -x for a flag, and its messages would have to be read back.
+"""
 
 import dataclasses
-import json
-import re
-from argparse import Action, ArgumentError, RawDescriptionHelpFormatter
-from typing import Any
+import inspect
+import shutil
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
-
-from jaxfreeze.config import TrainConfig, expected
 from jaxfreeze.errors import InputError, did_you_mean
+from jaxfreeze.settings import Setting, bare, convert, docstrings, expected, settings_of
 
-METAVARS = {
-    "task": "TASK",
-    "data_dir": "DIR",
-    "train_file": "FILE",
-    "validation_file": "FILE",
-    "text_columns": "NAME [NAME]",
-    "label_names": "NAME [NAME ...]",
-    "label_column": "NAME",
-    "trainable_layers": "K",
-    "trainable": "REGEX [REGEX ...]",
-    "output_dir": "DIR",
-    "max_steps": "N",
-    "learning_rate": "RATE",
-    "max_length": "TOKENS",
-    "dtype": "{float32,bfloat16}",
-    "log_every": "STEPS",
-    "eval_every": "STEPS",
-    "checkpoint_every": "STEPS",
-}
-"""What stands for a flag's value in --help, where its type does not say enough."""
+PROGRAM = "python run.py"
+HELP = ("-h", "--help")
+COLUMN = 32
+"""Where the texts begin in --help."""
 
 
-FIELDS: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(TrainConfig)}
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What a command takes, and what it calls."""
+
+    name: str
+    run: Callable[[dict[str, Any]], None]
+    """Called with what the command line gives, by name."""
+    configs: tuple[type, ...]
+    """The dataclasses of its flags."""
+    example: str
+    more: Mapping[str, Mapping[str, Setting]] = dataclasses.field(default_factory=dict)
+    """Further flags, by their heading in --help."""
+    about: str = ""
+    """What it does, in place of the docstring of the last dataclass."""
+    refuse: Callable[[str], None] | None = None
+    """Raises InputError for the name of an unknown flag if there is more to say than that it is unknown."""
+
+    @property
+    def groups(self) -> dict[str, Mapping[str, Setting]]:
+        """Its flags, by their heading in --help."""
+        own = {name: setting for config in self.configs for name, setting in settings_of(config).items()}
+        return {"flags": own, **self.more}
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """All its flags, by name."""
+        return {name: setting for group in self.groups.values() for name, setting in group.items()}
+
+    @property
+    def description(self) -> str:
+        """What it does."""
+        return self.about or inspect.getdoc(self.configs[-1]) or ""
+
+    @property
+    def summary(self) -> str:
+        """What it does, on one line."""
+        return self.description.partition("\n")[0]
 
 
-EXAMPLES = {
-    "train": "python run.py --task demo --model demo --trainable_layers 3",
-    "sweep": "python run.py sweep --config configs/sweep.yaml --output_dir runs/sweep",
-    "report": "python run.py report runs/sweep --output runs/sweep/report",
-    "evaluate": "python run.py evaluate --run runs/demo",
-    "predict": "python run.py predict --run runs/demo --input test.tsv --output predictions.jsonl",
-    "export": "python run.py export --run runs/demo --output exported",
-    "serve": "python run.py serve --run runs/demo --port 8000",
-    "cache": "python run.py cache list",
-    "inspect": "python run.py inspect --task demo --model demo --trainable_layers 3",
-}
-"""One of each command, as --help shows it."""
-
-
-def make_parser(command: str, description: str, usage: str | None = None) -> ArgumentParser:
-    """A parser for one command of run.py, without flags."""
-    return ArgumentParser(
-        prog=f"python run.py {command}",
-        usage=usage,
-        description=description,
-        epilog=f"example: {EXAMPLES[command]}",
-        formatter_class=_HelpFormatter,
-        exit_on_error=False,
-        allow_abbrev=False,
-    )
-
-
-class _HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Flags as they are typed, a default where there is one, and no Python types."""
-
-    def __init__(self, prog: str, **more: Any) -> None:
-        super().__init__(prog, max_help_position=32, **more)
-
-    def _format_action_invocation(self, action: Action) -> str:
-        return " ".join([", ".join(action.option_strings), *_metavar(action)])
-
-    def _get_help_string(self, action: Action) -> str:
-        text = (action.help or "").removesuffix(".")
-        if action.required:
-            text += " (required)"
-        elif action.default not in (None, ()) and action.default is not False and action.dest != "help":
-            text += " (default: %(default)s)"
-        return text
-
-
-def _metavar(action: Action) -> list[str]:
-    kind = FIELDS.get(action.dest)
-    if kind is bool or action.nargs == 0:
-        return []
-    usual = "N" if kind is int else "X" if kind is float else action.dest.upper()
-    return [str(METAVARS.get(action.dest) or action.metavar or usual)]
-
-
-def by_flag(arguments: list[str]) -> list[tuple[str, list[str]]]:
-    """`--a 1 --b x y --c=2` -> [(--a, [1]), (--b, [x, y]), (--c, [2])]."""
-    result: list[tuple[str, list[str]]] = []
+def by_flag(arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """`w --a 1 --b x y --c=2` -> [("", [w]), (--a, [1]), (--b, [x, y]), (--c, [2])]."""
+    result: list[tuple[str, list[str]]] = [("", [])]
     for argument in arguments:
-        flag, equals, value = argument.partition("=")
-        if argument.startswith("--") or argument == "-h" or not result:
+        if argument.startswith("--") or argument in HELP:
+            flag, equals, value = argument.partition("=")
             result.append((flag, [value] if equals else []))
         else:
             result[-1][1].append(argument)
     return result
 
 
-def spelled_out(flags: list[tuple[str, list[str]]]) -> list[str]:
-    """The arguments again, with `--flag` as `--flag=true` and `--list a b` as `--list=["a", "b"]` for the parser."""
-    result = []
-    for flag, values in flags:
-        kind = FIELDS.get(flag.removeprefix("--"))
-        if kind is bool and not values:
-            values = ["true"]
-        elif kind == tuple[str, ...] and values:
-            values = [json.dumps(values)]
-        result += [f"{flag}={values[0]}"] if len(values) == 1 else [flag, *values]
-    return result
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    """Whether -h or --help is among the arguments."""
+    return any(flag in HELP for flag, _ in by_flag(arguments))
 
 
-def parse(parser: ArgumentParser, arguments: list[str], settings: dict[str, Any] | None = None) -> Any:
-    """What the arguments give, over what a file gave."""
+def read(command: Command, arguments: Sequence[str]) -> dict[str, Any]:
+    """What the arguments give, by name; the last one counts of a flag that is given twice. Raises InputError."""
+    settings = command.settings.values()
+    flags = {setting.flag: setting for setting in settings if not setting.takes.positional}
+    given: dict[str, Any] = {}
+    (_, loose), *rest = by_flag(arguments)  # loose: values that follow no flag, or more than their flag takes
+    for flag, texts in rest:
+        if flag not in flags:
+            raise _unknown(command, flag)
+        setting = flags[flag]
+        count = _count(setting, texts)
+        value = _value(setting, texts[:count])
+        given[setting.name] = (*given.get(setting.name, ()), *value) if setting.takes.repeated else value
+        loose += texts[count:]
+    for setting in settings:
+        if setting.takes.positional and loose:
+            count = _count(setting, loose)
+            given[setting.name] = _value(setting, loose[:count])
+            del loose[:count]
+    if loose:
+        raise _unknown(command, loose[0])
+    return given
+
+
+def _count(setting: Setting, texts: list[str]) -> int:
+    """How many of the texts after a flag are its own; all of them where a setting has its own words for too many."""
+    several = setting.is_list and not setting.takes.repeated
+    return len(texts) if several or setting.takes.expected else 1
+
+
+def _value(setting: Setting, texts: list[str]) -> Any:
+    """The value of a flag, from the texts after it."""
+    kind = bare(setting.kind)
+    if kind is bool and not texts:
+        return True
+    if not texts and not setting.takes.expected:
+        raise InputError(f"{setting.flag}: expected a value, found none")
+    if setting.is_list and not setting.takes.expected:
+        return tuple(_item(setting.flag, get_args(kind)[0], text) for text in texts)
     try:
-        return parser.parse_args(arguments, namespace=Namespace(**(settings or {})), defaults=False)
-    except ArgumentError as error:
-        raise InputError(_explain(parser, str(error))) from error
+        [value] = [texts] if setting.is_list else texts
+        return convert(setting.kind, value)
+    except ValueError:
+        words = texts if setting.takes.positional else [setting.flag, *texts]
+        found = texts[0] if len(texts) == 1 else None
+        raise InputError(f"{' '.join(words)}{'' if texts else ' '}: expected {expected(setting.kind, found)}") from None
 
 
-def _explain(parser: ArgumentParser, message: str) -> str:
-    """A parser's message as one line that names the flag."""
-    unknown = re.search(r"unrecognized arguments: ([^\s=]+)", message)
-    if unknown:
-        near = did_you_mean([f"--{name}" for name in parser.get_defaults().as_dict()], unknown[1])
-        what = "no such flag" if unknown[1].startswith("-") else "expected a flag, found a value that belongs to none"
-        return f"{unknown[1]}: {what}{near} (`{parser.prog} --help` lists them)"
-    missing = re.search(r"arguments are required: (.*)", message)
-    if missing:
-        names = ", ".join(f"--{name}" for name in missing[1].split(", "))
-        verb = "are" if "," in names else "is"
-        return f"{names} {verb} required, as in: {str(parser.epilog).removeprefix('example: ')}"
-    empty = re.search(r"argument (\S+): expected", message)
-    if empty:
-        return f"{empty[1]}: expected a value, found none"
-    wrong = re.search(r'Parser key "(\w+)"', message)
-    found = re.search(r"(?:Given value|Got value): (.*)", message)
-    if wrong and found:
-        return f"--{wrong[1]} {found[1]}: expected {expected(wrong[1])}"
-    return message
+def _item(flag: str, kind: Any, text: str) -> Any:
+    try:
+        return convert(kind, text)
+    except ValueError:
+        raise InputError(f"{flag}: expected {expected(kind, text)}, found {text!r}") from None
+
+
+def _unknown(command: Command, found: str) -> InputError:
+    """The error for a flag or a value that the command does not take."""
+    if not found.startswith("-"):
+        what = "expected a flag, found a value that belongs to none"
+    else:
+        if command.refuse is not None:
+            command.refuse(found.removeprefix("--"))
+        flags = [setting.flag for setting in command.settings.values() if not setting.takes.positional]
+        what = f"no such flag{did_you_mean(flags, found)}"
+    return InputError(f"{found}: {what} (`{PROGRAM} {command.name} --help` lists them)")
+
+
+def help_text(command: Command) -> str:
+    """What --help prints, as wide as the terminal."""
+    name = "[train]" if command.name == "train" else command.name
+    required = [_shown(setting) for setting in command.settings.values() if setting.required]
+    width = shutil.get_terminal_size().columns
+    paragraphs = command.description.strip().split("\n\n")
+    about = [text if "\n  " in text else textwrap.fill(text, width) for text in paragraphs]  # a table stays as it is
+    lines = [f"usage: {' '.join([PROGRAM, name, *required, '[flags]'])}\n", "\n\n".join(about)]
+    for heading, group in command.groups.items():
+        lines.append(f"\n{heading}:")
+        if heading == "flags":
+            lines += _entry("-h, --help", "Show this text and exit", width)
+        for setting in group.values():
+            text = docstrings(setting.owner)[setting.name].removesuffix(".") + _note(setting)
+            lines += _entry(_shown(setting), text, width)
+    return "\n".join([*lines, f"\nexample: {command.example}"])
+
+
+def _shown(setting: Setting) -> str:
+    """A flag and what stands for its value."""
+    return f"{'' if setting.takes.positional else setting.flag} {setting.takes.metavar}".strip()
+
+
+def _note(setting: Setting) -> str:
+    """The default of a flag, or that it has to be given."""
+    if setting.required:
+        return " (required)"
+    default = setting.default
+    if default is None or default is False or default == ():
+        return ""
+    words = default if isinstance(default, tuple) else [str(default).lower() if default is True else default]
+    return f" (default: {' '.join(map(str, words))})"
+
+
+def _entry(flag: str, text: str, width: int) -> list[str]:
+    """The lines of one flag."""
+    texts = textwrap.wrap(text, max(width - COLUMN, 20), break_on_hyphens=False)
+    first = f"  {flag} "
+    begin = [f"{first:<{COLUMN}}{texts.pop(0)}"] if len(first) <= COLUMN else [first.rstrip()]
+    return begin + [" " * COLUMN + line for line in texts]

@@ -15,12 +15,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxfreeze.config import ClusterConfig
 from jaxfreeze.errors import InputError
 
 Result = TypeVar("Result")
@@ -43,16 +44,7 @@ if not sys.stdin.buffer.read():
 """
 
 
-class Cluster(NamedTuple):
-    """How the processes of a run find each other, where nothing around them says so."""
-
-    coordinator: str
-    """HOST:PORT of the first one."""
-    num_processes: int
-    process_id: int
-
-
-def join(cluster: Cluster | None = None) -> None:
+def join(cluster: ClusterConfig | None = None) -> None:
     """Take part in a run of several processes, before the first array; wait for the others.
 
     Without a cluster: in a SLURM step of several tasks, or on a TPU VM, as JAX finds it there; else alone. Raises

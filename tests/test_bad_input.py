@@ -89,7 +89,7 @@ TABLE = [  # what is wrong, the arguments, what the line has to say
     ("config, deep", "--config {m}/deep.yaml", "{m}/deep.yaml: expected a YAML file of settings"),
     ("checkpoints every 0", f"{SOUND} --checkpoint_every 0", "--checkpoint_every 0: expected at least 1"),
     ("keep none", f"{SOUND} --keep_last 0", "--keep_last 0: expected at least 1"),
-    ("the best of nothing", f"{SOUND} --keep_best", "--keep_best: the best of what? give --eval_every too"),
+    ("the best of nothing", f"{SOUND} --keep_best", "--keep_best requires --eval_every"),
     ("resume with a word", f"{SOUND} --resume perhaps", "--resume perhaps: expected true or false"),
     ("not resumed", f"{RTE}/glue --max_steps 1 --max_length 32 --trainable_layers 0 --output_dir {{m}}/unfinished "
      "--resume false", "holds this run, unfinished; --overwrite starts it again"),

@@ -8,6 +8,7 @@ import yaml
 
 from jaxfreeze.config import TrainConfig, from_yaml, read_settings, to_yaml
 from jaxfreeze.errors import InputError
+from tests.sweep.test_grid import SWEEPS
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SHIPPED = [file for file in sorted(CONFIGS.rglob("*.yaml")) if "task" in yaml.safe_load(file.read_text())]
@@ -66,7 +67,9 @@ def test_yaml_there_and_back(config: TrainConfig, tmp_path: Path) -> None:
 
 
 def test_there_are_shipped_configs() -> None:
+    """Those of a run are parsed here, those of a sweep in sweep/test_grid.py."""
     assert SHIPPED
+    assert sorted({*SHIPPED, *SWEEPS}) == sorted(CONFIGS.rglob("*.y*ml"))
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: str(file.relative_to(CONFIGS)))

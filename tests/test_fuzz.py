@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from jaxfreeze import freezing
-from jaxfreeze.config import from_flag, read_settings
+from jaxfreeze.config import read_settings
 from jaxfreeze.data.batches import BatchPlan, evaluation_batches
 from jaxfreeze.data.readers import read_file, read_glue_tsv
 from jaxfreeze.data.split import Split
@@ -23,6 +23,7 @@ from jaxfreeze.data.token_store import TextEncoder
 from jaxfreeze.errors import InputError
 from jaxfreeze.model import weights
 from jaxfreeze.objectives import Classification
+from jaxfreeze.strict_yaml import from_text
 from tests.data.test_batches import check, store_of
 from tests.folders import VOCABULARY, make_folder
 
@@ -100,7 +101,7 @@ def test_any_text_is_settings_or_an_error(folder: Path, text: str) -> None:
     path.write_bytes(text.encode())
     with contextlib.suppress(InputError):
         read_settings(path)
-    from_flag(text)
+    from_text(text)
 
 
 @pytest.fixture(scope="module")

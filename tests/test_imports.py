@@ -9,6 +9,7 @@ import jaxfreeze
 
 ROOT = Path(jaxfreeze.__file__).parent
 FLOORS = (  # from the top; a module may import from its own floor's folder and from any floor below
+    {"__main__"},
     {"cli"},
     {"run_commands"},
     {"flags"},
@@ -23,8 +24,11 @@ FLOORS = (  # from the top; a module may import from its own floor's folder and 
     {"run_folder"},
     {
         *("atomic", "cache_folder", "console", "label_cells", "metrics"),
-        *("devices", "processes", "config", "errors", "arrays"),
+        *("devices", "processes", "config"),
     },
+    {"settings"},
+    {"strict_yaml"},
+    {"errors", "arrays"},
 )
 FILES = sorted(ROOT.rglob("*.py"))
 

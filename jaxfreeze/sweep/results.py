@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxfreeze.config import from_yaml
+from jaxfreeze.config import as_json, from_yaml
 from jaxfreeze.data.tasks import OWN_FILES
 from jaxfreeze.errors import InputError, shorten
 from jaxfreeze.freezing import ALL, Layers
@@ -122,7 +122,7 @@ def _read_folder(folder: Path, found: Results) -> None:
         record = files.read(files.metrics)
         if not isinstance(record, dict):
             raise InputError(f"{files.metrics}: expected a JSON object, found {shorten(repr(record))}")
-        config = json.loads(json.dumps(dataclasses.asdict(from_yaml(files.config))))  # lists, as in results.jsonl
+        config = as_json(from_yaml(files.config))
         _add({"learning_rate": config["learning_rate"], **record, "config": config}, str(files.metrics), found)
     elif files.config.is_file():
         raise InputError(f"{folder}: this run is not finished, it has no metrics.json; finish it or leave it out")
