@@ -107,7 +107,7 @@ class Keeper:
         freezing.check_unmoved(self.before, freezing.digests(self.run.model.frozen))  # else going on would hide it
         begun = self.save(journal, trained, state, best=better and config.keep_best)
         if stop:
-            whole = processes.everywhere(begun and self.writer.wait())
+            whole = processes.all_true(begun and self.writer.wait())
             command = shlex.join(["python", "run.py", "--config", str(RunFolder(config.run_folder).config)])
             where = f"saved after step {steps} of {self.run.total_steps}" if whole else "NOT saved"
             every = ", in every process" if jax.process_count() > 1 else ""
@@ -157,7 +157,7 @@ class Keeper:
 
     def finish(self, journal: Journal, trained: freezing.Params) -> None:
         """Save the last step, without the optimizer's state, and wait. Raises InputError if it cannot be written."""
-        if not processes.everywhere(self.save(journal, trained, None) and self.writer.wait()):
+        if not processes.all_true(self.save(journal, trained, None) and self.writer.wait()):
             raise InputError(
                 f"{self.folder.checkpoints}: the last step could not be saved; make room and run the same command again"
             )

@@ -21,7 +21,7 @@ def finetune(config: TrainConfig) -> dict[str, Any]:
     An unfinished run goes on from its last good checkpoint. Raises InputError for what a person can mend, and Stopped
     after a signal.
     """
-    with processes.ending_with_the_others():
+    with processes.exit_if_others_are_lost():
         return _finetune_here(config)
 
 

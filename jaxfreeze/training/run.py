@@ -93,9 +93,9 @@ class Run:
         devices.configure(config.dtype)
         watch = Stopwatch()
         mesh = devices.data_mesh()
-        processes.agree(lambda: _told(config), "start all processes with the same flags and packages")
+        processes.check_equal(lambda: _told(config), "start all processes with the same flags and packages")
         task, model, datasets = processes.together(lambda: cls._read(config, watch, mesh))
-        processes.agree(lambda: _found(model, datasets), "give all processes the same files")
+        processes.check_equal(lambda: _found(model, datasets), "give all processes the same files")
         return cls(configs, watch, mesh, task, model, datasets[0], datasets[1:])
 
     @classmethod

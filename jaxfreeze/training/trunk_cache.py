@@ -106,7 +106,7 @@ def plan(
     starts = {
         d.name: start for d in datasets if (start := _nearest_below(model, program, d, mesh, leaf_digests)) is not None
     }
-    found = frozenset(name for name, layout in layouts.items() if processes.everywhere(layout.kept))
+    found = frozenset(name for name, layout in layouts.items() if processes.all_true(layout.kept))
     missing = sum(layout.size for name, layout in layouts.items() if name not in found)
     whole = sum(layout.size for layout in layouts.values())
     if not asked and (program.cut == 1 or (missing and examples < datasets[0].store.num_examples)):
@@ -132,7 +132,7 @@ def _nearest_below(
     """The highest cut below this one whose states are on disk: from there the pass has the fewest layers to run."""
     for cut in range(program.cut - 1, 1, -1):  # the embeddings alone are a lookup
         layout = _layout(model, program, cut, dataset, mesh, leaf_digests)
-        if processes.everywhere(layout.kept):
+        if processes.all_true(layout.kept):
             return cut, layout
     return None
 
@@ -169,7 +169,7 @@ def load_or_compute(cache: TrunkCache, dataset: Dataset, model: Model, program: 
 
 def _write(layout: Layout, chunks: Iterator[np.ndarray], note: dict[str, str]) -> None:
     """Keep the rows on disk; where processes have one folder, the first does it. All of them compute."""
-    if processes.writes_to(layout.folder.parent):
+    if processes.should_write_to(layout.folder.parent):
         hidden_store.write(layout, chunks, note)
     else:
         for _ in chunks:
