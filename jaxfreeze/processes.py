@@ -1,8 +1,8 @@
-"""Several processes at work on one run: how they find each other, agree, and speak with one voice.
+"""Several processes that train one run together: how they find each other, exchange values and share errors.
 
-Each runs the same program on the same batches; XLA shares the rows of a batch among all their devices. What only one of
-them may do (folders, files, the person's screen) the first one does. Everything here is a matter of course where there
-is one process alone.
+Each process runs the same program on the same batches; XLA splits the rows of a batch among all their devices. The
+first process alone writes to the run folder and to the terminal. With a single process, every function here returns
+without communication.
 """
 
 import atexit
@@ -27,15 +27,15 @@ from jaxfreeze.errors import InputError
 Result = TypeVar("Result")
 Tree = TypeVar("Tree")
 
-HEARTBEAT_SECONDS = 30  # without a sign of life a process counts as dead, and all others end
-JOIN_SECONDS = 300  # that processes wait for each other at the start
+HEARTBEAT_SECONDS = 30  # without a heartbeat for so long a process counts as dead, and all others end
+JOIN_SECONDS = 300  # for which processes wait for each other at the start
 LOST = (
     "another process of this run is gone, or this one was ended; "
     "the same command in all of them goes on from the last checkpoint"
 )
-LOST_SIGNS = ("Gloo", "NCCL", "UNAVAILABLE", "heartbeat", "Connection")  # in what JAX says of it
+LOST_SIGNS = ("Gloo", "NCCL", "UNAVAILABLE", "heartbeat", "Connection")  # in JAX's message about it
 
-WITNESS = """
+REPORTER = """
 import signal, sys
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, signal.SIG_IGN)
@@ -45,10 +45,10 @@ if not sys.stdin.buffer.read():
 
 
 def join(cluster: ClusterConfig | None = None) -> None:
-    """Take part in a run of several processes, before the first array; wait for the others.
+    """Connect to the other processes of a run and wait for them; has to be called before the first array is made.
 
-    Without a cluster: in a SLURM step of several tasks, or on a TPU VM, as JAX finds it there; else alone. Raises
-    InputError if the others do not come.
+    Without a cluster, JAX finds the others in a SLURM step of several tasks or on a TPU VM; anywhere else this process
+    is alone. Raises InputError if the others do not connect.
     """
     found = cluster is not None or in_slurm_step() or _on_tpu()
     if not found or jax.distributed.is_initialized():
@@ -67,7 +67,7 @@ def join(cluster: ClusterConfig | None = None) -> None:
     except ValueError:
         if cluster is not None or in_slurm_step():
             raise
-        # a TPU that is no part of a pod, as on a notebook's machine: nobody else is to be waited for
+        # a TPU that belongs to no pod, as on a notebook's machine: there are no other processes
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
@@ -75,17 +75,17 @@ def join(cluster: ClusterConfig | None = None) -> None:
             "the same --coordinator and --num_processes and each with its own --process_id"
         ) from error
     if jax.distributed.is_initialized():
-        _be_witnessed()
+        _start_reporter()
 
 
-def _be_witnessed() -> None:
-    """Have another process say what happened where JAX ends this one, since no Python runs then."""
-    witness = subprocess.Popen([sys.executable, "-c", WITNESS, LOST], stdin=subprocess.PIPE)
-    atexit.register(witness.communicate, b"ended by itself")
+def _start_reporter() -> None:
+    """Start a process that prints LOST if JAX ends this one, which happens without running any more Python here."""
+    reporter = subprocess.Popen([sys.executable, "-c", REPORTER, LOST], stdin=subprocess.PIPE)
+    atexit.register(reporter.communicate, b"ended by itself")
 
 
 @contextlib.contextmanager
-def ending_with_the_others() -> Iterator[None]:
+def exit_if_others_are_lost() -> Iterator[None]:
     """End this process, with a line, if a computation in this block fails because another process is gone."""
     try:
         yield
@@ -93,11 +93,11 @@ def ending_with_the_others() -> Iterator[None]:
         if jax.process_count() == 1 or not any(sign in str(error) for sign in LOST_SIGNS):
             raise
         print(str(error).splitlines()[0], file=sys.stderr, flush=True)
-        os._exit(1)  # at the usual end JAX would wait for the one that is gone; the witness speaks
+        os._exit(1)  # a normal exit would wait for the process that is gone; the reporter prints the line
 
 
 def in_slurm_step() -> bool:
-    """Whether this is one of several tasks that SLURM started together."""
+    """Whether this process is one of several tasks of a SLURM step."""
     return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_NODELIST" in os.environ
 
 
@@ -107,30 +107,25 @@ def _on_tpu() -> bool:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes and speaks."""
+    """Whether this is the process that writes files and prints."""
     return jax.process_index() == 0
 
 
 def all_gather(value: Any) -> list[Any]:
-    """This value (JSON) in every process, by its number. All of them must call it."""
+    """The values (JSON) of all processes, in the order of their numbers. All of them must call it."""
     if jax.process_count() == 1:
         return [value]
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     lengths = multihost_utils.process_allgather(np.int32(len(text)))
-    padded = np.zeros(1 << int(lengths.max() - 1).bit_length(), np.uint8)  # few sizes, each of which is compiled
+    padded = np.zeros(1 << int(lengths.max() - 1).bit_length(), np.uint8)  # to a power of two: each size is compiled
     padded[: len(text)] = text
     rows = multihost_utils.process_allgather(padded)
     return [json.loads(bytes(row[:length])) for row, length in zip(rows, lengths, strict=True)]
 
 
-def everywhere(flag: bool) -> bool:
-    """Whether it is so in every process."""
+def all_true(flag: bool) -> bool:
+    """Whether the flag is true in every process. All of them must call it."""
     return all(all_gather(flag))
-
-
-def least(number: int) -> int:
-    """The least of the processes' numbers."""
-    return min(all_gather(number))
 
 
 @contextlib.contextmanager
@@ -152,12 +147,6 @@ def shared_errors() -> Iterator[None]:
             raise InputError(f"process {number}: {message}")
 
 
-def together(function: Callable[[], Result]) -> Result:
-    """`with shared_errors(): return function()`; goes once training no longer calls it."""
-    with shared_errors():
-        return function()
-
-
 def on_first_process(function: Callable[[], Any]) -> Any:
     """What the function returns (JSON) in the first process, which alone calls it; its InputError is raised in all."""
     with shared_errors():
@@ -166,20 +155,23 @@ def on_first_process(function: Callable[[], Any]) -> Any:
 
 
 def broadcast(tree: Tree) -> Tree:
-    """Host arrays of the first process, bit for bit; every other one gives arrays of the same shapes and types."""
+    """The first process's host arrays, bit for bit; the other processes pass arrays of the same shapes and types."""
     if jax.process_count() == 1:
         return tree
 
     def bits(leaf: Any) -> np.ndarray:
         array = np.ascontiguousarray(leaf)
-        return array.reshape(-1).view(np.uint8)  # numbers would be added to zeros, and -0.0 is not -0.0 then
+        return array.reshape(-1).view(np.uint8)  # the broadcast adds zeros, and -0.0 + 0.0 is 0.0
 
     sent = multihost_utils.broadcast_one_to_all(jax.tree.map(bits, tree))
     return jax.tree.map(lambda leaf, sent: sent.view(leaf.dtype).reshape(leaf.shape), tree, sent)
 
 
-def agree(facts: Callable[[], Mapping[str, Any]], mend: str) -> None:
-    """Raise InputError, in every process, if a fact (JSON) is not the same in all; it names the first that is not."""
+def check_equal(facts: Callable[[], Mapping[str, Any]], mend: str) -> None:
+    """Raise InputError, in every process, unless the facts (JSON) are the same in all; it names the first that differs.
+
+    mend: the end of the error line, how to make them equal.
+    """
     if jax.process_count() == 1:
         return
     found = all_gather(dict(facts()))
@@ -189,10 +181,11 @@ def agree(facts: Callable[[], Mapping[str, Any]], mend: str) -> None:
                 raise InputError(f"{name}: {value} in process 0, {other.get(name)} in process {number}; {mend}")
 
 
-def writes_to(folder: Path) -> bool:
-    """Whether this process is to write what all of them would write alike into this folder: not if the first's is it.
+def should_write_to(folder: Path) -> bool:
+    """Whether this process has to write files that are the same in all processes into this folder.
 
-    All of them must call it.
+    The first process has to, and so does every other one that sees a different folder, as on a disk of its own. All of
+    them must call it.
     """
     if jax.process_count() == 1:
         return True

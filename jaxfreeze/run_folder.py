@@ -21,7 +21,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """Everything the run was told, resolved."""
+        """The complete settings of the run, with defaults."""
         return self.path / "config.yaml"
 
     @property
@@ -84,9 +84,9 @@ class RunFolder:
                 shutil.rmtree(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
         if not self.config.is_file():
-            told = dataclasses.replace(config, overwrite=False, resume=True, output_dir=str(self.path))
+            recorded = dataclasses.replace(config, overwrite=False, resume=True, output_dir=str(self.path))
             with new_file(self.config, "--output_dir") as file:
-                file.write(to_yaml(told))
+                file.write(to_yaml(recorded))
 
     def read(self, file: Path) -> Any:
         """A JSON file of a finished run."""

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from jaxfreeze import atomic
+from jaxfreeze.config import TrainConfig
 from jaxfreeze.errors import InputError
+from jaxfreeze.run_folder import RunFolder
 
 
 def begin_file(path: Path) -> None:
@@ -79,3 +81,11 @@ def test_only_what_no_process_holds_is_abandoned(tmp_path: Path) -> None:
         atomic.remove_abandoned(tmp_path)
         assert sorted(tmp_path.iterdir()) == sorted([alive, mine])
     assert list(tmp_path.iterdir()) == [mine]
+
+
+def test_a_run_can_begin_where_nothing_is_complete(tmp_path: Path) -> None:
+    (tmp_path / f".config.yaml{atomic.WRITING}").touch()
+    assert not RunFolder(tmp_path).is_finished(TrainConfig("rte"))
+    (tmp_path / f"thesis{atomic.WRITING}").touch()
+    with pytest.raises(InputError, match="the folder is not empty and holds no run"):
+        RunFolder(tmp_path).is_finished(TrainConfig("rte"))

@@ -1,4 +1,4 @@
-"""Dynamic batching: requests that wait are joined into one pass by the one thread that uses the devices."""
+"""Dynamic batching: one thread uses the devices, and joins waiting requests into one forward pass."""
 
 import collections
 import dataclasses
@@ -13,20 +13,20 @@ import numpy as np
 from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
 from jaxfreeze.inference.texts import split_of
 
-TEXTS_PER_PASS = 64  # so many keep the devices busy; more would let those wait that come in the meantime
+TEXTS_PER_PASS = 64  # enough to keep the devices busy; more would delay requests that arrive meanwhile
 
 Row = tuple[str, ...]
 
 
 @dataclasses.dataclass(eq=False)
 class _Waiting:
-    """A request in the queue; one of many texts is answered in several passes."""
+    """A request in the queue; a large one is answered in several passes."""
 
     rows: list[Row]
     answer: "Future[Logits]"
     found: list[Logits] = dataclasses.field(default_factory=list)
-    begun: int = 0  # rows that a pass has taken
-    answered: int = 0  # rows of which the logits are there
+    begun: int = 0  # rows taken by a pass so far
+    answered: int = 0  # rows whose logits are known
 
 
 class _Share(NamedTuple):
@@ -37,7 +37,7 @@ class _Share(NamedTuple):
 
 
 class Batcher:
-    """Answers requests in the order in which they come, several at a time, until it is closed."""
+    """Answers requests in the order of their arrival, several at a time, until it is closed."""
 
     def __init__(self, trunk: SharedTrunk) -> None:
         self.trunk = trunk
@@ -51,13 +51,13 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Requests of which no pass has taken all yet."""
+        """Number of requests with rows that no pass has taken yet."""
         return len(self._queue)
 
     def submit(self, rows: list[Row]) -> "Future[Logits]":
-        """Queue a request: examples of one or of two texts, all alike, as `checked_rows` gives them.
+        """Queue a request: examples of one or two texts each, as `checked_rows` returns them.
 
-        Cancelling the future takes it from the queue. It raises what the pass raised.
+        Cancelling the future removes the request from the queue. The future raises what its pass raised.
         """
         request = _Waiting(rows, Future())
         with self._changed:
@@ -66,7 +66,7 @@ class Batcher:
         return request.answer
 
     def close(self) -> None:
-        """Answer what waits, then end the thread."""
+        """Answer the waiting requests, then end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -77,7 +77,7 @@ class Batcher:
             self._answer(shares)
 
     def _next_pass(self) -> list[_Share]:
-        """The longest wait first, with those behind it that have as many text columns; nothing once it is closed."""
+        """The oldest request and those behind it with as many text columns; nothing once the batcher is closed."""
         shares: list[_Share] = []
         others: list[_Waiting] = []
         room = TEXTS_PER_PASS
@@ -97,7 +97,7 @@ class Batcher:
                         shares.append(_Share(request, rows))
                 self._queue.extendleft(reversed(others))
             last = shares[-1].request
-            if last.begun < len(last.rows):  # behind the others: one large request does not hold them all up
+            if last.begun < len(last.rows):  # to the end of the queue: a large request does not block others
                 self._queue.append(last)
         return shares
 
@@ -107,7 +107,7 @@ class Batcher:
             return
         except BaseException as error:  # noqa: BLE001  # panics of the tokenizer's library are no Exception
             reason = error
-        if len(shares) > 1:  # whichever caused it, the others get their answers
+        if len(shares) > 1:  # one at a time: all but the request that caused it get their answers
             for share in shares:
                 self._answer([share])
             return

@@ -1,4 +1,4 @@
-"""Finished runs as functions from texts to predictions: what `jaxfreeze.load` gives."""
+"""Finished runs as functions from texts to predictions: what `jaxfreeze.load` returns."""
 
 import numpy as np
 
@@ -10,14 +10,14 @@ from jaxfreeze.objectives import Prediction
 
 
 class SharedClassifier:
-    """Several runs on one pretrained model, answering together: its frozen layers are computed once for all of them."""
+    """Several runs on one pretrained model, which computes its frozen layers once for all of them."""
 
     def __init__(self, trunk: SharedTrunk) -> None:
         self.trunk = trunk
 
     @property
     def tasks(self) -> dict[str, Task]:
-        """The runs' tasks, by name; two runs of one task are called as their folders are."""
+        """The runs' tasks by name: the task's, or the folder's where two runs have the same task."""
         return self.trunk.tasks
 
     def __call__(self, texts: Texts) -> dict[str, list[Prediction]]:
@@ -35,7 +35,7 @@ class SharedClassifier:
 
 
 class Classifier:
-    """One run, ready for texts."""
+    """One run, ready to classify texts."""
 
     def __init__(self, trunk: SharedTrunk) -> None:
         self.trunk = trunk

@@ -1,4 +1,4 @@
-"""A finished run as a Hugging Face folder: whole, or its trained tensors alone to be put on the base elsewhere."""
+"""Exports a finished run as a Hugging Face folder: all of its tensors, or the trained ones alone."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ WHOLE, TOP, STABLEHLO = "model.safetensors", "top.safetensors", "model.stablehlo
 CONFIG, TOKENIZER_CONFIG, CARD, ABOUT = "config.json", "tokenizer_config.json", "README.md", "jaxfreeze.json"
 FORMAT = 1  # of jaxfreeze.json
 PLACES = ("base", "top")  # where a tensor of the whole model comes from
-NOT_KEPT = ("num_labels", "torch_dtype", "quantization_config", "auto_map")  # of the source's config.json: not so here
+NOT_KEPT = ("num_labels", "torch_dtype", "quantization_config", "auto_map")  # of the source's config.json: wrong here
 NAMED = 3  # tensors named in one line of error, at most
 
 Tensors = dict[str, np.ndarray]
@@ -43,7 +43,7 @@ class Parts(NamedTuple):
 def export(
     run_path: Path, output: Path, best: bool = False, top_only: bool = False, with_stablehlo: bool = False
 ) -> None:
-    """Write a finished run as a folder that transformers loads, whole or not at all.
+    """Write a finished run as a folder that transformers loads; the folder is written atomically.
 
     best: not the last step but the one that --keep_best kept. top_only: of the tensors the trained ones alone, which
     `apply_top` puts on the base. with_stablehlo: the compiled function's portable form too. Raises InputError for a

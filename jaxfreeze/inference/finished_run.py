@@ -1,4 +1,4 @@
-"""A run folder opened again: its config, its task, its pretrained weights and its top."""
+"""A finished run, loaded from its folder: config, task, pretrained weights and trained parameters."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from jaxfreeze.training.pretrained import load_model, text_encoder
 
 
 class FinishedRun:
-    """A run folder opened: its config, its task, its pretrained weights (proved to be the same ones) and its top."""
+    """A finished run, loaded from its folder; its pretrained weights are checked to be those it was trained on."""
 
     def __init__(self, path: Path, best: bool = False) -> None:
         """best: not the last step but the one that --keep_best kept. Raises InputError for any other folder."""

@@ -1,4 +1,4 @@
-"""Finished runs at work: the same score again, and predictions for the rows of a file, however many."""
+"""Scores a finished run again, and predicts for the rows of a file of any size."""
 
 import json
 import sys
@@ -49,7 +49,7 @@ def predict(
     With one run a line is {"index", "prediction", "probabilities", "logits"}; with several it is {"index"} and for each
     run, by the name of its task, an object of the other three. A prediction is a class name, or with
     --regression a number without probabilities. Either file may be `-`. Memory does not grow with the rows. The output
-    is there, whole, once all rows are done; standard output gets each chunk as it is done.
+    file is written atomically, once all rows are done; standard output gets each chunk as it is done.
     """
     if output_file != STANDARD_OUTPUT and not output_file.absolute().parent.is_dir():
         raise InputError(f"--output {output_file}: its folder does not exist")
@@ -79,7 +79,7 @@ def _predict(trunk: SharedTrunk, input_file: Path, format_: str | None, output_f
 
 
 def _rows(trunk: SharedTrunk, logits: Logits) -> Iterator[dict[str, Any]]:
-    """What is said of each example."""
+    """The fields of each example's line."""
     by_run = {name: task.objective.predictions(logits[name]) for name, task in trunk.tasks.items()}
     for row in zip(*by_run.values(), strict=True):
         fields = {name: one.as_json() for name, one in zip(by_run, row, strict=True)}

@@ -1,4 +1,4 @@
-"""Finished runs behind HTTP: load them, listen, and end cleanly when a signal comes."""
+"""Serves finished runs over HTTP: loads them, listens, and shuts down cleanly on a signal."""
 
 import importlib.util
 import socket
@@ -14,7 +14,7 @@ PACKAGES = ("starlette", "uvicorn")
 
 
 def serve(paths: Sequence[Path], best: bool = False, host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Answer requests until SIGTERM or Ctrl-C; those under way then are answered first.
+    """Answer requests until SIGTERM or Ctrl-C; requests under way are answered before it ends.
 
     paths: run folders on one pretrained model. best: the step that --keep_best kept. port: 0 takes a free one. Raises
     InputError for folders that hold no such runs, for a port in use, and without the packages of the extra `serve`.
@@ -37,7 +37,7 @@ def serve(paths: Sequence[Path], best: bool = False, host: str = "127.0.0.1", po
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A socket that listens already: clients that come while the runs are loaded wait, and are answered."""
+    """A socket that already listens: clients that connect while the runs are being loaded wait for their answer."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family)

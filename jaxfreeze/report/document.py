@@ -1,4 +1,4 @@
-"""A report as a list of blocks, whatever it is written in; and the blocks in Markdown."""
+"""A report as a list of blocks, independent of its format; and its Markdown."""
 
 import re
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ MARK = "<!-- jaxfreeze report -->"
 
 
 class Value(NamedTuple):
-    """What stands in a cell of a table."""
+    """One cell of a table."""
 
     text: str
     key: float | None = None
-    """What a number is sorted by; None: by its text."""
+    """The number that a column is sorted by; None: by text."""
 
 
 class Heading(NamedTuple):
-    """Of a section (level 2) or a part of one (3)."""
+    """The heading of a section (level 2) or a subsection (3)."""
 
     level: int
     text: str
@@ -32,13 +32,13 @@ class Paragraph(NamedTuple):
 
 
 class Items(NamedTuple):
-    """A list; what an item is about, and the item."""
+    """A list of (subject, text)."""
 
     items: Sequence[tuple[str, str]]
 
 
 class Notice(NamedTuple):
-    """What a reader must not miss."""
+    """Warnings that a reader must not miss."""
 
     lines: Sequence[str]
 
@@ -51,14 +51,14 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[Value]]
 
     def numbers(self) -> list[bool]:
-        """Which columns hold numbers: they stand on the right."""
+        """Which columns hold numbers; those are aligned to the right."""
         return [
             column > 0 and any(row[column].key is not None for row in self.rows) for column in range(len(self.columns))
         ]
 
 
 class Picture(NamedTuple):
-    """A figure, with what it shows in words."""
+    """A figure with its caption and a description for screen readers."""
 
     drawing: Drawing
     caption: str
@@ -77,7 +77,7 @@ class Document(NamedTuple):
 
 
 def to_markdown(document: Document) -> str:
-    """report.md; figures are linked as figures/NAME.png."""
+    """The content of report.md; figures are linked as figures/NAME.png."""
     parts = [MARK, f"# {_escaped(document.title)}", _start(_escaped(document.subtitle))]
     parts += [_block(block) for block in document.blocks]
     return "\n\n".join(parts) + "\n"
@@ -111,12 +111,12 @@ def _table(table: Table) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that Markdown takes as it is, on one line."""
+    """Text on one line, escaped so that Markdown shows it literally."""
     text = " ".join(text.split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
 
 
 def _start(text: str) -> str:
-    """Escaped text that begins a line, where a number or a sign would begin a list."""
+    """Escaped text for the start of a line, where a number or a sign would begin a list."""
     return re.sub(r"^(\d*)([-+#=.)])", r"\1\\\2", text)

@@ -1,4 +1,4 @@
-"""The figures: score against k for one task, and the paper's figure for one model; as SVG and as PNG."""
+"""Figures as SVG and PNG: score against k for one task, and the paper's figure for one model."""
 
 import contextlib
 import io
@@ -13,13 +13,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from jaxfreeze.freezing import ALL, Layers
-from jaxfreeze.report.reference import Figures, authors_figures
+from jaxfreeze.report.reference import AuthorsScores, authors_scores
 from jaxfreeze.sweep.curves import CONSTANT_ANSWER, Curve
 from jaxfreeze.sweep.statistics import Interval, interval_of
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
-# Each colour stands for one variable of page.html, so that the figures follow its dark mode.
+# Each colour maps to one CSS variable of page.html, so that figures follow its dark mode.
 INK, MUTED, RULE, PAPER, AUTHORS = "#1b1c1e", "#6a6f76", "#d8dade", "#fffffe", "#b4500f"
 SERIES = ("#0b5fa5", "#a3328a", "#00796b", "#c0392b", "#6b5bd2", "#5f7a12", "#8a5a2b", "#0f8fb3", "#4d5763")
 MARKERS = "osD^vPXhp"
@@ -60,10 +60,10 @@ STYLE: dict[Any, Any] = {
 
 
 class Drawing(NamedTuple):
-    """One figure."""
+    """One drawn figure."""
 
     name: str
-    """File name without its ending."""
+    """File name without its suffix."""
     svg: str
     png: bytes
 
@@ -77,20 +77,19 @@ class Line(NamedTuple):
     colour: str
     marker: str
     hollow: bool = False
-    joined: bool = True
 
 
 def score_figure(name: str, title: str, metric: str, curves: Sequence[Curve]) -> Drawing:
-    """Score x 100 against k: means with intervals, single runs as dots, the authors' means where they have this k.
+    """Score x 100 against k: means with intervals, single runs as dots, and the authors' means at the same k.
 
-    `metric` is the score's name. All curves are of one model and task, and differ in their learning rates.
+    metric: the score's name. curves: of one model and task, at different learning rates.
     """
     tried = sorted({cell.layers for curve in curves for cell in curve.partial if cell.layers != ALL})
     last = tried[-1] if tried else 0
     place: dict[Layers, float] = {k: float(k) for k in tried} | {ALL: last + max(1.0, 0.14 * last)}
     with _style():
         figure, axes = _frame(title, 4.3, 3.1)
-        of_authors = authors_figures(curves[0].model, curves[0].task, curves[0].num_layers)
+        of_authors = authors_scores(curves[0].model, curves[0].task, curves[0].num_layers)
         lines = [_line(curve, place, SERIES[i % len(SERIES)], len(curves) > 1) for i, curve in enumerate(curves)]
         if of_authors is not None and (line := _authors_line(of_authors, curves, place)).points:
             lines.append(line)
@@ -116,7 +115,7 @@ def difference_figure(name: str, title: str, curves: Sequence[Curve], labels: Se
     """The paper's figure for one model: score minus the full model's, x 100, against the number of frozen layers."""
     lines = []
     for i, (curve, label) in enumerate(zip(curves, labels, strict=True)):
-        of_authors = authors_figures(curve.model, curve.task, curve.num_layers)
+        of_authors = authors_scores(curve.model, curve.task, curve.num_layers)
         colour, marker = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]
         points = [
             (float(curve.num_layers - k), 100 * paired.mean, _times_100(paired.interval))
@@ -150,12 +149,12 @@ def difference_figure(name: str, title: str, curves: Sequence[Curve], labels: Se
 
 
 def inline(svg: str, prefix: str, alt: str) -> str:
-    """An SVG for the inside of an HTML page: own ids, the page's font and colours, a text for those who hear it.
+    """An SVG to be embedded in an HTML page: unique ids, the page's font and colours, a text for screen readers.
 
-    `prefix` tells the ids of one figure from another's; `alt` is escaped already.
+    prefix: makes the ids unique among the figures of a page. alt: the text, escaped already.
     """
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)  # would hold for the whole page
+    svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)  # it would apply to the whole page
     svg = re.sub(r'\b(id=")', rf"\g<1>{prefix}-", svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", svg)
     svg = re.sub(r" font-family: [^;\"]*;?", "", svg)
@@ -169,7 +168,7 @@ def inline(svg: str, prefix: str, alt: str) -> str:
 
 @contextlib.contextmanager
 def _style() -> Iterator[None]:
-    """Matplotlib's own defaults, whatever the person's settings are, and ours over them."""
+    """Matplotlib's defaults with our settings, independent of the user's."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
@@ -191,7 +190,7 @@ def _line(curve: Curve, place: dict[Layers, float], colour: str, several: bool) 
     return Line(label, points, colour, "o")
 
 
-def _authors_line(of_authors: Figures, curves: Sequence[Curve], place: dict[Layers, float]) -> Line:
+def _authors_line(of_authors: AuthorsScores, curves: Sequence[Curve], place: dict[Layers, float]) -> Line:
     tried = {cell.layers for curve in curves for cell in curve.cells}
     points = [
         (place[k], 100 * snapshot.mean, _times_100(interval_of(snapshot.mean, snapshot.sd, snapshot.runs)))
@@ -202,7 +201,7 @@ def _authors_line(of_authors: Figures, curves: Sequence[Curve], place: dict[Laye
 
 
 def _draw(axes: Axes, line: Line, shift: float, gap_from: float) -> None:
-    """Points, intervals, and a line through the points left of `gap_from`."""
+    """Draw points, intervals, and a line through the points left of `gap_from`."""
     if not line.points:
         return
     x, y = np.array([x for x, _, _ in line.points]), np.array([y for _, y, _ in line.points])
@@ -231,12 +230,12 @@ def _dots(axes: Axes, curve: Curve, place: dict[Layers, float], shift: float, co
 
 
 def _levels(axes: Axes, curve: Curve) -> None:
-    """The full model's mean, 90% of it, and what one answer for all rows scores, where they are in the frame."""
+    """Draw the full model's mean, 90% of it, and the score of a constant prediction, where they are in the frame."""
     low, high = axes.get_ylim()
     levels = [] if curve.full is None else [(curve.full.mean, "full"), (0.9 * curve.full.mean, "90% of full")]
     if curve.task in CONSTANT_ANSWER:
         levels.append((CONSTANT_ANSWER[curve.task], "one answer\nfor all rows"))
-    lowest = -np.inf  # of the next text: none may cover another
+    lowest = -np.inf  # place of the next label: labels must not overlap
     for level, text in sorted((100 * value, text) for value, text in levels):
         if low < level < high:
             axes.axhline(level, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
@@ -248,7 +247,7 @@ def _levels(axes: Axes, curve: Curve) -> None:
 
 
 def _limits(axes: Axes, lines: Sequence[Line], values: Sequence[float]) -> None:
-    """A frame around all values and means; intervals may widen it by 60% on either side, and are cut off there."""
+    """Set the y limits around all values and means; intervals extend them by at most 60% and are clipped there."""
     values = [*values, *(y for line in lines for _, y, _ in line.points)]
     low, high = min(values), max(values)
     room = 0.6 * max(high - low, 1.0)
@@ -269,7 +268,7 @@ def _times_100(interval: Interval | None) -> Interval | None:
 
 
 def _plain(text: str) -> str:
-    """What the font certainly has; longer names are cut."""
+    """The text in characters that the font certainly has, shortened if it is long."""
     text = "".join(c if (c.isascii() and c.isprintable()) or c == TIMES else "?" for c in text)
     text = text if len(text) <= 56 else f"{text[:53]}..."
     return f" {text}" if text.startswith("_") else text  # matplotlib leaves such a label out of the legend

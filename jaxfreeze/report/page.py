@@ -1,4 +1,4 @@
-"""The blocks of a report as one HTML page that needs nothing else: style, script and figures are in it."""
+"""A report as one self-contained HTML page, with style, script and figures in it."""
 
 import re
 from html import escape
@@ -9,11 +9,11 @@ from jaxfreeze.report.document import Block, Document, Heading, Items, Notice, P
 from jaxfreeze.report.figures import inline
 
 MARK = '<meta name="generator" content="jaxfreeze report">'
-"""In every report.html (it stands in page.html)."""
+"""In every report.html; page.html has a place for it."""
 
 
 def to_html(document: Document) -> str:
-    """report.html. Everything that comes from files is escaped here."""
+    """The content of report.html; all text is escaped here."""
     template = Template(resources.files("jaxfreeze.report").joinpath("page.html").read_text(encoding="utf-8"))
     sections = [(f"section-{i}", block) for i, block in enumerate(document.blocks)]
     contents = "".join(
@@ -69,7 +69,7 @@ def _table(table: Table, name: str) -> str:
 
 def _cell(value: Value, number: bool, column: int) -> str:
     key = "" if value.key is None else f' data-key="{value.key:.9g}"'
-    text = re.sub(r"(?<=\d) (?=\([^()]*(?: to | = ))", "<br>", escape(value.text))  # under its value
+    text = re.sub(r"(?<=\d) (?=\([^()]*(?: to | = ))", "<br>", escape(value.text))  # an interval goes below its value
     return f'<th scope="row"{key}>{text}</th>' if column == 0 else f"<td{_class(number)}{key}>{text}</td>"
 
 

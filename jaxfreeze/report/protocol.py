@@ -1,4 +1,4 @@
-"""How the runs of a report were made: settings, versions, data, and where they depart from the paper's protocol."""
+"""How the runs of a report were made: settings, versions, data, and deviations from the paper's protocol."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,13 +18,13 @@ PAPER: dict[str, Any] = {
     "max_grad_norm": 1.0,
     "dtype": "float32",
 }
-"""What all of the authors' runs had; 3 epochs for BERT and 10 for RoBERTa."""
+"""Settings of all of the authors' runs; they took 3 epochs for BERT and 10 for RoBERTa."""
 
 SHOWN_VALUES = 12
 
 
 def settings(found: Sequence[RunResult]) -> Table:
-    """Every setting: one value if all runs share it, else all of them."""
+    """Every setting with its value, or all of its values if runs differ."""
     names = dict.fromkeys(name for run in found for name in run.config)
     rows = []
     for name in names:
@@ -38,7 +38,7 @@ def settings(found: Sequence[RunResult]) -> Table:
 
 
 def versions(found: Sequence[RunResult]) -> list[tuple[str, str]]:
-    """Devices, versions and dates, with the number of runs of each if there are several."""
+    """Devices, versions and dates; the number of runs for each device if there are several."""
     devices = _distinct(run.devices for run in found)
     items = [("Devices", "; ".join(_counted(device, [run.devices for run in found], devices) for device in devices))]
     names = dict.fromkeys(name for run in found for name in run.versions)
@@ -51,7 +51,7 @@ def versions(found: Sequence[RunResult]) -> list[tuple[str, str]]:
 
 
 def sources(found: Sequence[RunResult]) -> list[tuple[str, str]]:
-    """Where results and data came from."""
+    """Files of the results, and the source of each task's data."""
     files = _distinct(run.place.split(", line ")[0] for run in found)
     counts = [f"{name} ({counted_runs(sum(run.place.split(', line ')[0] == name for run in found))})" for name in files]
     items = [("Results", ", ".join(counts))]
@@ -72,8 +72,8 @@ def _source(run: RunResult) -> str:
     return f"GLUE, its train split to train and its dev split to score, from {where}"
 
 
-def departures(found: Sequence[RunResult]) -> list[tuple[str, str]]:
-    """What differs from the paper's protocol."""
+def deviations(found: Sequence[RunResult]) -> list[tuple[str, str]]:
+    """Deviations from the paper's protocol."""
     dropout = _distinct(run.config.get("frozen_dropout") for run in found)
     items = [
         (
@@ -135,7 +135,7 @@ def _rates(found: Sequence[RunResult]) -> list[tuple[str, str]]:
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
-    """Each value once; numbers in order, others as they come."""
+    """Each value once; numbers sorted, others in the order of their first use."""
     once: list[Any] = []
     for value in values:
         if value not in once:

@@ -1,4 +1,4 @@
-"""The paper's figures, to compare with: scores of the authors' runs, their filter, their learning rates.
+"""The authors' results to compare with: scores of their runs and their learning rates.
 
 "What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning", Lee, Tang, Lin, arXiv:1911.03090; the scores are
 computed from the per-run result files in the first author's public repository, ljj7975/transformers.
@@ -39,7 +39,7 @@ class Snapshot(NamedTuple):
     """Mean under the authors' filter; None where it keeps no run."""
 
 
-class Figures(NamedTuple):
+class AuthorsScores(NamedTuple):
     """The authors' runs of one model and task, by k, at both dates."""
 
     eve: dict[Layers, Snapshot]
@@ -53,20 +53,20 @@ def authors_model(model: str, num_layers: int) -> str | None:
     return name if layers.get(name) == num_layers else None
 
 
-def authors_figures(model: str, task: str, num_layers: int) -> Figures | None:
+def authors_scores(model: str, task: str, num_layers: int) -> AuthorsScores | None:
     """What the authors have for a model and a task; None if they have nothing."""
     name = authors_model(model, num_layers)
     return None if name is None else _table().get((name, task, num_layers))
 
 
 @functools.cache
-def _table() -> dict[tuple[str, str, int], Figures]:
+def _table() -> dict[tuple[str, str, int], AuthorsScores]:
     text = resources.files("jaxfreeze.report").joinpath("reference.csv").read_text(encoding="utf-8")
-    table: dict[tuple[str, str, int], Figures] = {}
+    table: dict[tuple[str, str, int], AuthorsScores] = {}
     for row in csv.DictReader(line for line in text.splitlines() if not line.startswith("#")):
         layers: Layers = ALL if row["trainable_layers"] == ALL else int(row["trainable_layers"])
-        figures = table.setdefault((row["model"], row["task"], int(row["num_layers"])), Figures({}, {}))
-        for snapshots, date in zip(figures, (EVE, LATER), strict=True):
+        scores = table.setdefault((row["model"], row["task"], int(row["num_layers"])), AuthorsScores({}, {}))
+        for snapshots, date in zip(scores, (EVE, LATER), strict=True):
             if row[f"runs_{date}"]:
                 snapshots[layers] = Snapshot(
                     int(row[f"runs_{date}"]),

@@ -1,4 +1,4 @@
-"""`python run.py report`: finished runs to report.md, report.html and figures."""
+"""`python run.py report`: writes report.md, report.html and figures about finished runs."""
 
 import re
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ MARKS = {PAGE: page.MARK, TEXT: document.MARK}
 def report(folders: Sequence[Path], output: Path) -> None:
     """Write the report on all finished runs in sweep folders and run folders to `output`.
 
-    Everything is made before anything is written. Files of an earlier report in `output` are replaced. Raises
-    InputError for results that cannot be read, and for an output folder that holds something else.
+    The whole report is made before any file is written. Files of an earlier report in `output` are replaced, all
+    others stay. Raises InputError for results that cannot be read, and for an output folder that holds other files.
     """
     check_output(output)
     found = results.read(folders)

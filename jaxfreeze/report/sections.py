@@ -1,4 +1,4 @@
-"""A report from its curves: what stands where, and the figures."""
+"""Composes a report from its curves: sections, figures and tables in their order."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -7,14 +7,13 @@ from pathlib import PurePosixPath
 from jaxfreeze.report import cost_tables, protocol, tables, words
 from jaxfreeze.report.document import Block, Document, Heading, Items, Notice, Paragraph, Picture
 from jaxfreeze.report.figures import difference_figure, score_figure
-from jaxfreeze.report.reference import LATER, authors_figures, authors_model
+from jaxfreeze.report.reference import LATER, authors_model, authors_scores
 from jaxfreeze.report.words import listed
 from jaxfreeze.sweep.curves import Curve, curves, differing_settings
 from jaxfreeze.sweep.results import Results, RunResult, counted_runs
 from jaxfreeze.sweep.statistics import RESAMPLES
 
 Title = Callable[[Curve], str]
-
 
 INTERVALS = (
     ("Score", "Student's t interval of the mean over seeds, for 95%."),
@@ -41,13 +40,13 @@ AUTHORS_FIGURES = (
 
 
 class Names:
-    """File names of figures: short, plain, each once."""
+    """File names of figures: short, plain and unique."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
     def new(self, *parts: str) -> str:
-        """A name that no figure has yet."""
+        """A name that no figure has yet, made of these parts."""
         base = "-".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-")[-32:].strip("-") or "x" for part in parts)
         name, number = base, 2
         while name in self._taken:
@@ -76,13 +75,13 @@ def compose(results: Results) -> Document:
 
 
 def _position(curve: Curve) -> tuple[int, str, float]:
-    """GLUE's order, then other tasks by name; then the learning rate."""
+    """Sort key: GLUE's order, then other tasks by name; then the learning rate."""
     known = list(words.TASKS)
     return known.index(curve.task) if curve.task in known else len(known), curve.task, curve.learning_rate
 
 
 def _title(own: Sequence[Curve]) -> Title:
-    """Names a curve among those of its model: the learning rate belongs to it where a task has several."""
+    """A function that names a curve of one model; with its learning rate where the task has several."""
     several = {curve.task for curve in own if sum(other.task == curve.task for other in own) > 1}
     return lambda curve: words.title(curve, curve.task in several)
 
@@ -145,7 +144,7 @@ def _about(model: str, own: Sequence[Curve]) -> str:
     layers = own[0].num_layers
     if authors_model(model, layers) is None:
         return f"{layers} layers. The authors of the paper have no such model, so nothing of theirs stands beside it."
-    missing = [words.task(curve) for curve in own if authors_figures(model, curve.task, layers) is None]
+    missing = [words.task(curve) for curve in own if authors_scores(model, curve.task, layers) is None]
     text = f"{layers} layers. The authors' own runs (up to {LATER}) stand beside ours where task and k are the same"
     return f"{text}; they have none on {listed(list(dict.fromkeys(missing)))}." if missing else f"{text}."
 
@@ -157,7 +156,7 @@ def _differences(model: str, own: Sequence[Curve], title: Title, names: Names) -
         "The paper's figure: difference to the full model, in points, by the number of frozen layers, with 95% "
         "intervals over seeds (paired). Where an interval crosses the line at 0, the seeds do not tell the two apart."
     )
-    if any(authors_figures(curve.model, curve.task, curve.num_layers) for curve in own):
+    if any(authors_scores(curve.model, curve.task, curve.num_layers) for curve in own):
         caption += f" Dashed: the authors' runs up to {LATER}."
     said = (
         f"{title(curve)}: "
@@ -176,7 +175,7 @@ def _task(own: Sequence[Curve], title: Title, names: Names) -> list[Block]:
         own,
     )
     caption = f"Score ({words.metric(first)}) by k: means with 95% intervals over seeds, and single runs as dots."
-    theirs = authors_figures(first.model, first.task, first.num_layers)
+    theirs = authors_scores(first.model, first.task, first.num_layers)
     if theirs is not None:
         caption += f" Diamonds: the authors' means up to {LATER}."
     said = "; ".join(
@@ -221,7 +220,7 @@ def _method(found: Sequence[RunResult]) -> list[Block]:
         Items(protocol.versions(found)),
         protocol.settings(found),
         Heading(3, "Where this differs from the paper's protocol"),
-        Items(protocol.departures(found)),
+        Items(protocol.deviations(found)),
         Heading(3, "How the intervals are made"),
         Items(INTERVALS),
         Heading(3, "Where the data came from"),

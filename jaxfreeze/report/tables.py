@@ -7,19 +7,19 @@ import numpy as np
 from jaxfreeze.freezing import ALL, Layers
 from jaxfreeze.report import words
 from jaxfreeze.report.document import Table, Value
-from jaxfreeze.report.reference import EVE, LATER, Figures, Snapshot, authors_figures
+from jaxfreeze.report.reference import EVE, LATER, AuthorsScores, Snapshot, authors_scores
 from jaxfreeze.report.words import NOTHING, TIMES, hundred, layers_value, span, with_sd, with_span
 from jaxfreeze.sweep.curves import CONSTANT_ANSWER, Curve
 from jaxfreeze.sweep.statistics import Cell, Interval
 
 
-def _figures(curve: Curve) -> Figures:
+def _authors(curve: Curve) -> AuthorsScores:
     """The authors' runs of a curve; empty if they have none."""
-    return authors_figures(curve.model, curve.task, curve.num_layers) or Figures({}, {})
+    return authors_scores(curve.model, curve.task, curve.num_layers) or AuthorsScores({}, {})
 
 
 def _has_authors(curves: Sequence[Curve]) -> bool:
-    return any(_figures(curve).later for curve in curves)
+    return any(_authors(curve).later for curve in curves)
 
 
 def _score(value: float | None, sd: float | None = None, more: str = "") -> Value:
@@ -74,7 +74,7 @@ def none_some_all(curves: Sequence[Curve], title: Callable[[Curve], str]) -> Tab
 
 
 def _authors_none_some_all(curve: Curve) -> list[Value]:
-    later = _figures(curve).later
+    later = _authors(curve).later
     point = _operating_point({k: snapshot.mean for k, snapshot in later.items()})
     some = NOTHING if point is None else _snapshot(later[point], f" (k = {point})")
     return [_snapshot(later.get(0)), some, _snapshot(later.get(ALL))]
@@ -85,7 +85,7 @@ def _snapshot(snapshot: Snapshot | None, more: str = "") -> Value:
 
 
 def relative_quality(curves: Sequence[Curve], title: Callable[[Curve], str]) -> Table:
-    """Relative quality: a row for each task, a column for each k, the authors' rows under ours."""
+    """Relative quality: a row for each task, a column for each k, the authors' rows below ours."""
     tried = sorted({k for curve in curves for k in curve.qualities if isinstance(k, int)})
     rows: list[list[Value]] = []
     for curve in curves:
@@ -106,7 +106,7 @@ def relative_quality(curves: Sequence[Curve], title: Callable[[Curve], str]) -> 
 
 def authors_relative(curve: Curve) -> dict[Layers, float]:
     """The authors' relative quality by k, of plain means."""
-    later = _figures(curve).later
+    later = _authors(curve).later
     if ALL not in later:
         return {}
     return {k: snapshot.mean / later[ALL].mean for k, snapshot in later.items() if k != ALL}
@@ -129,7 +129,7 @@ def _mean_rows(curves: Sequence[Curve], tried: Sequence[int]) -> list[list[Value
 
 
 def smallest(curves: Sequence[Curve], title: Callable[[Curve], str]) -> Table:
-    """The smallest k for 90, 95 and 99%, and how sure it is."""
+    """The smallest k for 90, 95 and 99%, and how far the seeds confirm it."""
     rows = []
     for curve in curves:
         for found in curve.smallest:
@@ -164,11 +164,11 @@ def smallest(curves: Sequence[Curve], title: Callable[[Curve], str]) -> Table:
 
 
 def scores(curve: Curve) -> Table:
-    """One curve, cell by cell."""
-    figures = _figures(curve)
+    """The scores of one curve, a row for each k."""
+    authors = _authors(curve)
     columns = ["k", "runs", "mean", "sd", "min", "max", "95% interval", "difference to full", "its 95% interval"]
     columns += ["pairs", "told apart?"]
-    if figures.later:
+    if authors.later:
         columns += [f"authors, {LATER}", f"authors, {EVE}"]
     rows = []
     for cell in curve.cells:
@@ -184,10 +184,10 @@ def scores(curve: Curve) -> Table:
             _signed(paired.mean if paired else None),
             _span(paired.interval if paired else None, sign=True),
             Value(str(paired.pairs), paired.pairs) if paired else NOTHING,
-            Value(_told_apart(paired.interval)) if paired else NOTHING,
+            Value(_comparison(paired.interval)) if paired else NOTHING,
         ]
-        if figures.later:
-            row += [_with_runs(snapshots.get(cell.layers)) for snapshots in (figures.later, figures.eve)]
+        if authors.later:
+            row += [_with_runs(snapshots.get(cell.layers)) for snapshots in (authors.later, authors.eve)]
         rows.append(row)
     caption = (
         f"Score ({words.metric(curve)}) {TIMES} 100 by k. The difference to the full model is over the seeds that both "
@@ -195,12 +195,12 @@ def scores(curve: Curve) -> Table:
     )
     if curve.task in CONSTANT_ANSWER:
         caption += f" The same answer for every row scores {hundred(CONSTANT_ANSWER[curve.task])} on GLUE's dev set."
-    if figures.later:
+    if authors.later:
         caption += " Authors: mean ± standard deviation (runs)."
     return Table(caption, columns, rows)
 
 
-def _told_apart(interval: Interval | None) -> str:
+def _comparison(interval: Interval | None) -> str:
     if interval is None:
         return "one pair"
     if interval.holds(0.0):
@@ -235,7 +235,7 @@ def filtered(curves: Sequence[Curve], title: Callable[[Curve], str]) -> Table:
                 *(both[1] for both in (plain, kept)),
             ]
             if _has_authors(curves):
-                row += _authors_differences(_figures(curve).later, cell.layers)
+                row += _authors_differences(_authors(curve).later, cell.layers)
             rows.append(row)
     caption = (
         "With and without the authors' filter, which drops a run that scores 0 or at most 0.9 "

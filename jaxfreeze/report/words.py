@@ -1,4 +1,4 @@
-"""How a report writes numbers, tasks and k, and the sentence that answers for one curve."""
+"""How a report words things: numbers, tasks, k, and the sentences that answer for one curve."""
 
 from collections.abc import Sequence
 
@@ -93,7 +93,7 @@ def layers_value(layers: Layers, num_layers: int) -> Value:
 
 
 def share(value: float) -> str:
-    """'83%'; never 100% for less."""
+    """'83%'; '>99%' where rounding would give 100%."""
     return ">99%" if 0.995 <= value < 1 else f"{value:.0%}"
 
 
@@ -109,7 +109,7 @@ def listed(values: Sequence[object], joint: str = "and") -> str:
 
 
 def answer(curve: Curve) -> str:
-    """How many layers keep 90% of full fine-tuning, in one or two sentences, with what the intervals carry."""
+    """How many layers retain 90% of full fine-tuning, in one or two sentences, as far as the intervals confirm it."""
     full = curve.full
     if full is None:
         return (
@@ -121,10 +121,10 @@ def answer(curve: Curve) -> str:
     if not curve.smallest:
         return f"the full model's mean is {hundred(full.mean)}, of which no share can be taken."
     smallest = curve.smallest[0]
-    return _nothing_less(curve, full, smallest) if smallest.layers == ALL else _so_many(curve, full, smallest)
+    return _only_all(curve, full, smallest) if smallest.layers == ALL else _some_layers(curve, full, smallest)
 
 
-def _so_many(curve: Curve, full: Cell, smallest: Smallest) -> str:
+def _some_layers(curve: Curve, full: Cell, smallest: Smallest) -> str:
     k, quality = smallest.layers, curve.qualities[smallest.layers]
     cell = next(cell for cell in curve.partial if cell.layers == k)
     who = "the head alone" if k == 0 else f"{k} of {curve.num_layers} layers"
@@ -146,7 +146,7 @@ def _so_many(curve: Curve, full: Cell, smallest: Smallest) -> str:
     return f"{text} {constant_answer_warning(curve, cell)}".rstrip()
 
 
-def _nothing_less(curve: Curve, full: Cell, smallest: Smallest) -> str:
+def _only_all(curve: Curve, full: Cell, smallest: Smallest) -> str:
     tried = listed([cell.layers for cell in curve.partial], "or")
     best = max(curve.qualities, key=lambda k: curve.qualities[k].value)
     quality = curve.qualities[best]
@@ -174,7 +174,7 @@ def _no_interval(cell: Cell, full: Cell) -> str:
 
 
 def verdict(smallest: Smallest) -> str:
-    """What the intervals carry about one threshold, for a table."""
+    """What the intervals confirm about one threshold, for a table."""
     if smallest.decided:
         fewer = smallest.layers != ALL and smallest.undecided_below
         return f"kept; k = {listed(fewer, 'or')} not decided" if fewer else "decided"

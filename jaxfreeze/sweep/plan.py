@@ -1,4 +1,4 @@
-"""`sweep --dry_run`: what a sweep will do, what it costs by count of FLOPs, and what sharing the trunk saves."""
+"""`sweep --dry_run`: what a sweep will run, its cost in FLOPs, and what sharing the trunk saves."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from jaxfreeze.training.dataset import read_task
 
 
 def describe_plan(groups: Sequence[Group]) -> None:
-    """Print a line for each group of runs, and the sums; reads and tokenizes the training rows, trains nothing."""
+    """Print a row for each group of runs, and the totals; reads and tokenizes the training rows, trains nothing."""
     table = Table("task", "model", "k", "runs", "TFLOP", "one by one, no cache")
     tokens: dict[tuple[str, str], tuple[int, int]] = {}
     passes: dict[tuple[str, str], int] = {}
@@ -56,7 +56,7 @@ def frozen_layers(group: Group, encoder: EncoderConfig) -> int:
 
 
 def layer_flops(encoder: EncoderConfig) -> float:
-    """FLOPs of one layer's matrix products for one token, forward, attention's scores left out."""
+    """FLOPs of one layer's matrix products for one token in the forward pass, without the attention scores."""
     width, inner = encoder.hidden_size, encoder.intermediate_size
     return 2 * (4 * width * width + 2 * width * inner)
 

@@ -21,7 +21,9 @@ class SweepProgress:
         self.runs, self.done, self._start = sum(len(group.runs) for group in groups), 0, time.perf_counter()
         self._now, self._together, self._steps = "", 1, 1
         layers = {model: read_config(model_folder(model)).num_hidden_layers for model in {g.model for g in groups}}
-        self._work = sum(len(group.runs) * work_of(group.trainable_layers, layers[group.model]) for group in groups)
+        self._work = sum(
+            len(group.runs) * estimated_work(group.trainable_layers, layers[group.model]) for group in groups
+        )
         self._work_done = 0.0
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[now]}"))
         self._bar = Progress(*columns, console=console.console, disable=not console.console.is_terminal)
@@ -57,7 +59,7 @@ class SweepProgress:
         metric = record["primary_metric"]
         self.done += 1
         self._bar.update(self._task, completed=self.done)
-        self._work_done += work_of(record["trainable_layers"], record["num_layers"])
+        self._work_done += estimated_work(record["trainable_layers"], record["num_layers"])
         left = (time.perf_counter() - self._start) * (self._work / self._work_done - 1)
         console.say(
             f"{self.done}/{self.runs}  {record['task']} on {Path(record['model']).name}, "
@@ -67,6 +69,6 @@ class SweepProgress:
         )
 
 
-def work_of(trainable_layers: freezing.Layers, num_layers: int) -> float:
-    """About how long a run takes, in units of a trained layer: to say how much of a sweep is left."""
+def estimated_work(trainable_layers: freezing.Layers, num_layers: int) -> float:
+    """The time of a run in units of that of a trained layer, roughly; for the time that is left."""
     return 0.5 + (num_layers + 1 if trainable_layers == freezing.ALL else trainable_layers)

@@ -1,4 +1,4 @@
-"""The runs of a sweep on a Ray cluster: a Ray task for each group, tried again elsewhere where its node is lost."""
+"""Makes the runs of a sweep on a Ray cluster: one Ray task for each group, retried elsewhere if its node is lost."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,14 +11,15 @@ from jaxfreeze.sweep.grid import Group
 from jaxfreeze.sweep.progress import SweepProgress
 from jaxfreeze.sweep.runner import Outcome
 
-RETRIES = 5  # of a group whose node or process is lost
-PASSED_ON = ("JAXFREEZE_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "JAX_PLATFORMS")  # settings; tokens stay where they are
+RETRIES = 5  # of a group whose node or process was lost
+PASSED_ON = ("JAXFREEZE_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "JAX_PLATFORMS")  # to workers; access tokens are not
 
 
 def make_groups(groups: Sequence[Group], progress: SweepProgress) -> Iterator[Outcome]:
-    """Make the runs of these groups on the cluster at $RAY_ADDRESS, or on one of this machine alone, as they end.
+    """Make the runs of these groups on the cluster at $RAY_ADDRESS, or on a local one; yields outcomes as they end.
 
-    A group takes one GPU, or all TPU chips or CPUs of a node. Raises InputError if Ray or a node to take it is missing.
+    A group takes one GPU, or all TPU chips or CPUs of a node. Raises InputError if Ray is not installed or no node has
+    one of these.
     """
     try:
         import ray
@@ -28,7 +29,7 @@ def make_groups(groups: Sequence[Group], progress: SweepProgress) -> Iterator[Ou
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False, runtime_env={"env_vars": settings})
     try:
-        # A process makes one group: then its devices are the ones that Ray gave it, and its programs go with it.
+        # One process per group: its devices are those that Ray assigned, and its compiled programs end with it.
         remote = ray.remote(max_calls=1, max_retries=RETRIES, **resources(ray.nodes()))(make_group)
         waiting = [remote.remote(group, str(Path.cwd())) for group in groups]
         while waiting:
@@ -48,7 +49,7 @@ def _outcomes_of(ray: Any, ended: Any) -> list[Outcome]:
 
 
 def resources(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What a group asks of the cluster, from what its nodes have."""
+    """The resources that a group requests, from those of the nodes."""
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     gpus, tpus, cpus = ([int(node[kind]) for node in alive if node.get(kind)] for kind in ("GPU", "TPU", "CPU"))
     if gpus:
@@ -61,7 +62,7 @@ def resources(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def make_group(group: Group, folder: str) -> list[Outcome]:
-    """In a process of the cluster: make the runs of a group, in the folder where the sweep was started."""
+    """Runs in a worker: make the runs of a group, in the folder where the sweep was started."""
     os.chdir(folder)  # flags may name files from there
     from jaxfreeze import console
 

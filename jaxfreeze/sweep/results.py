@@ -16,7 +16,7 @@ from jaxfreeze.run_folder import NOT_COMPARED, RunFolder
 RESULTS_FILE = "results.jsonl"
 RESULTS_FILES = "results*.jsonl"  # those of `sweep --part` too
 
-FREE = (*NOT_COMPARED, "task", "model", "trainable_layers", "trainable", "seed", "learning_rate", "eval_every")
+MAY_DIFFER = (*NOT_COMPARED, "task", "model", "trainable_layers", "trainable", "seed", "learning_rate", "eval_every")
 """Settings in which runs of one curve may differ: the axes of a sweep, and what does not change a score."""
 
 
@@ -63,7 +63,7 @@ class RunResult:
         return [
             f"{name} {self.config[name]} and {other.config[name]}"
             for name in self.config
-            if name not in FREE and name in other.config and self.config[name] != other.config[name]
+            if name not in MAY_DIFFER and name in other.config and self.config[name] != other.config[name]
         ]
 
 

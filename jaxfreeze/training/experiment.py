@@ -105,7 +105,7 @@ def prepare(configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
     config = configs[0]
     devices.configure(config.dtype)
     mesh = devices.data_mesh()
-    processes.agree(lambda: _settings(config), "start all processes with the same flags and packages")
+    processes.check_equal(lambda: _settings(config), "start all processes with the same flags and packages")
     with processes.shared_errors():
         with watch.part("load"):
             task, train, validations = read_task(config)
@@ -113,7 +113,7 @@ def prepare(configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
         with watch.part("tokenize"):
             encoder = text_encoder(config, model)
             train_set, *validation_sets = (make_dataset(split, encoder, mesh) for split in (train, *validations))
-    processes.agree(lambda: _digests(model, [train_set, *validation_sets]), "give all processes the same files")
+    processes.check_equal(lambda: _digests(model, [train_set, *validation_sets]), "give all processes the same files")
     return _experiment(tuple(configs), task, model, train_set, tuple(validation_sets), mesh)
 
 

@@ -47,7 +47,7 @@ def finetune(config: TrainConfig) -> dict[str, Any]:
     An unfinished run goes on from its last good checkpoint. Raises InputError for what a person can mend, and Stopped
     after a signal.
     """
-    with processes.ending_with_the_others():
+    with processes.exit_if_others_are_lost():
         console.console.quiet = not processes.is_first()
         folder = RunFolder(config.run_folder)
         finished = processes.on_first_process(

@@ -59,7 +59,7 @@ class SavingHook:
         begun = self._save(state, self._is_best)
         self._is_best = False
         if stop:
-            whole = processes.everywhere(begun and self._writer.wait())
+            whole = processes.all_true(begun and self._writer.wait())
             command = shlex.join(["python", "run.py", "--config", str(RunFolder(config.run_folder).config)])
             where = f"saved after step {steps} of {total}" if whole else "NOT saved"
             every = ", in every process" if jax.process_count() > 1 else ""
@@ -96,7 +96,7 @@ class SavingHook:
 
     def finish(self, state: TrainState) -> None:
         """Save the last step, without the optimizer's state, and wait. Raises InputError if it cannot be written."""
-        if not processes.everywhere(self._save(state, finished=True) and self._writer.wait()):
+        if not processes.all_true(self._save(state, finished=True) and self._writer.wait()):
             raise InputError(
                 f"{self._writer.folder}: the last step could not be saved; make room and run the same command again"
             )

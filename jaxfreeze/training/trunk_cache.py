@@ -209,7 +209,7 @@ def load_or_compute(
 
 def _write(layout: Layout, chunks: Iterator[np.ndarray], note: dict[str, str]) -> None:
     """Keep the rows on disk; where processes share a folder, the first one writes. All of them compute."""
-    if processes.writes_to(layout.folder.parent):
+    if processes.should_write_to(layout.folder.parent):
         hidden_store.write(layout, chunks, note)
     else:
         for _ in chunks:

@@ -72,7 +72,7 @@ def test_the_filter_gives_the_authors_figures_for_bert_base_on_rte(tmp_path: Pat
     scores = {6: [right / DEV for right in HALF_RIGHT], "all": [right / DEV for right in FULL_RIGHT]}
     curve = curve_of(tmp_path, scores, task="rte", model="bert-base-uncased", num_layers=12)
     half, full = curve.cells
-    theirs = reference.authors_figures("bert-base-uncased", "rte", 12)
+    theirs = reference.authors_scores("bert-base-uncased", "rte", 12)
     assert theirs is not None
     for cell, snapshot in ((half, theirs.eve[6]), (full, theirs.eve["all"])):
         assert cell.n == snapshot.runs == 10
@@ -113,7 +113,7 @@ def mean_relative_quality(model: str, num_layers: int, tasks: Sequence[str], lay
     """The authors', filtered, in per cent, of the later snapshot: what the paper's facts were computed from."""
     shares = []
     for task in tasks:
-        figures = reference.authors_figures(model, task, num_layers)
+        figures = reference.authors_scores(model, task, num_layers)
         assert figures is not None
         cell, full = figures.later[layers], figures.later["all"]
         assert full.filtered_mean is not None
@@ -144,7 +144,7 @@ def test_the_reference_knows_its_models_only() -> None:
     assert reference.authors_model("/models/roberta-large", 24) == "roberta-large"
     assert reference.authors_model("roberta-large", 12) is None  # another model of that name
     assert reference.authors_model("demo", 6) is None
-    assert reference.authors_figures("bert-base-uncased", "wnli", 12) is None
+    assert reference.authors_scores("bert-base-uncased", "wnli", 12) is None
     assert {len(rates) for rates in reference.LEARNING_RATES.values()} == {8}
 
 
