@@ -115,7 +115,7 @@ def _value(setting: Setting, texts: list[str]) -> Any:
     if setting.is_list and not setting.takes.expected:
         return tuple(_item(setting.flag, get_args(kind)[0], text) for text in texts)
     try:
-        [value] = [texts] if setting.is_list else texts
+        [value] = [texts] if setting.is_list and texts else texts  # ValueError if it is not one
         return convert(setting.kind, value)
     except ValueError:
         words = texts if setting.takes.positional else [setting.flag, *texts]
