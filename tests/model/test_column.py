@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from jaxfreeze.data.batch import Batch, Tokens
 from jaxfreeze.model import classifier, weights
@@ -72,6 +73,9 @@ def test_one_family_under_two_names(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     theirs = reference.write_folder(tmp_path / "xlm", "roberta")
     file = theirs / "config.json"
     file.write_text(file.read_text().replace('"roberta"', '"xlm-roberta"'))
+    tensors = load_file(theirs / "model.safetensors")  # as a bare encoder's file names them, without its prefix
+    bare = {name.removeprefix("roberta."): tensor for name, tensor in tensors.items()}
+    save_file(bare, theirs / "model.safetensors", metadata={"format": "pt"})
     store = reference.random_store("roberta")
     batch = reference.packed(store)
     tokens = Tokens(*map(np.asarray, (store.token_id, store.token_type, store.position))).of(batch)
