@@ -1,4 +1,4 @@
-"""Eight simulated devices for every test, and nothing from the network."""
+"""One device for every test, eight simulated ones where sharding is the subject; nothing from the network."""
 
 import gc
 import os
@@ -20,6 +20,7 @@ import jax
 import pytest
 
 from jaxfreeze import devices
+from jaxfreeze.training import step
 from tests.folders import make_folder
 from tests.inference.runs import train
 
@@ -27,12 +28,29 @@ devices.CPU_COMPILER_OPTIONS["xla_backend_optimization_level"] = "0"
 
 
 CACHE = Path(os.environ["JAXFREEZE_CACHE"])
+MESH = devices.data_mesh
 
 
 def pytest_sessionfinish() -> None:
     """Leave nothing behind."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         shutil.rmtree(CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_device() -> Iterator[None]:
+    """A mesh of one device, for what does not ask for `eight_devices`: programs for eight take longer to compile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "data_mesh", lambda devices=1: MESH(devices))
+        yield
+
+
+@pytest.fixture(scope="module")
+def eight_devices() -> Iterator[None]:
+    """A mesh of all eight simulated devices, for the tests of a module that asks for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "data_mesh", MESH)
+        yield
 
 
 @pytest.fixture
@@ -58,4 +76,5 @@ def few_programs() -> Iterator[None]:
     maps = Path("/proc/self/maps")
     if maps.is_file() and maps.read_bytes().count(b"\n") > 15_000:
         jax.clear_caches()
+        step.forget_programs()
         gc.collect()

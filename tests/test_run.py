@@ -13,9 +13,10 @@ from jaxfreeze import devices, freezing
 from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.tasks import get_task
-from jaxfreeze.training import setup
-from jaxfreeze.training.record import NonFiniteLossError
-from jaxfreeze.training.run import Run
+from jaxfreeze.training import loop
+from jaxfreeze.training.experiment import Experiment, TrainState
+from jaxfreeze.training.hooks import NonFiniteLossError
+from jaxfreeze.training.pretrained import load_model
 from tests.folders import make_folder, tiny_rte
 
 
@@ -137,9 +138,9 @@ def test_the_seed_reaches_the_fresh_head(bert: Path) -> None:
 
     def head(seed: int) -> np.ndarray:
         config = TrainConfig(task="rte", model=str(bert), trainable_layers=0, max_length=32, seed=seed)
-        model = setup.load_model(config, get_task("rte"), devices.data_mesh(1))
+        model = load_model(config, get_task("rte").objective.num_outputs, devices.data_mesh(1))
         assert "head.classifier.kernel" in model.fresh  # the folder's is for three classes
-        return np.asarray(model.trained["head.classifier.kernel"])
+        return model.start(seed)["head.classifier.kernel"]
 
     np.testing.assert_array_equal(head(7), head(7))
     assert (head(7) != head(8)).all()
@@ -148,15 +149,14 @@ def test_the_seed_reaches_the_fresh_head(bert: Path) -> None:
 def test_a_frozen_leaf_that_moves_is_found(
     bert: Path, train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = Run.train
+    honest, path = loop.fit, "embeddings.layer_norm.bias"
 
-    def dishonest(self: Run, *inputs: object) -> freezing.Params:
-        trained = honest(self, *inputs)
-        path = "embeddings.layer_norm.bias"
-        self.model.frozen[path] = self.model.frozen[path].at[3].add(1e-7)
-        return trained
+    def dishonest(experiment: Experiment, *inputs: object) -> TrainState:
+        state = honest(experiment, *inputs)
+        experiment.model.frozen[path] = experiment.model.frozen[path].at[3].add(1e-7)
+        return state
 
-    monkeypatch.setattr(Run, "train", dishonest)
+    monkeypatch.setattr(loop, "fit", dishonest)
     with pytest.raises(
         freezing.FrozenParametersMovedError, match=r"1 frozen parameters changed.*embeddings.layer_norm.bias"
     ):

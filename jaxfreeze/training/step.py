@@ -198,6 +198,10 @@ def _compile_train_steps(
     return steps.lower(*inputs).compile(devices.compiler_options())
 
 
+forget_programs = _compile_train_steps.cache_clear
+"""Let go of the programs that compile_train_steps keeps."""
+
+
 def abstract(inputs: Any) -> tuple[tuple[jax.ShapeDtypeStruct, ...], Any]:
     """Shapes, dtypes and places of the arrays of a tree, and its structure: a key of a compiled program."""
 

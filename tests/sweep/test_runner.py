@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from jaxfreeze.training.run import Run
 
 from jaxfreeze.cli import main
 from jaxfreeze.sweep import results_file, runner
+from jaxfreeze.training import step
 from tests.folders import make_folder, tiny_rte
 
 ROOT = Path(__file__).parents[2]
@@ -95,9 +95,9 @@ def test_the_trunk_is_paid_once(file: Path, tmp_path: Path, monkeypatch: pytest.
     layers = []
     honest = trunk_cache.compiled_trunk_step
 
-    def counted(program, start, params, data, batch):
-        layers.append((start, program.cut))
-        return honest(program, start, params, data, batch)
+    def counted(column, start, params, data, batch):
+        layers.append((start, column.cut))
+        return honest(column, start, params, data, batch)
 
     monkeypatch.setattr(trunk_cache, "compiled_trunk_step", counted)
     monkeypatch.setenv("JAXFREEZE_CACHE", str(tmp_path / "cache"))
@@ -107,12 +107,17 @@ def test_the_trunk_is_paid_once(file: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_group_is_compiled_once(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled = []
-    honest = Run.compile
-    monkeypatch.setattr(Run, "compile", lambda run: (compiled.append(run.config.trainable_layers), honest(run))[1])
+    compiled, honest = [], step.train_steps
+    step.forget_programs()
+
+    def traced(program: step.Program, *inputs: object) -> object:
+        compiled.append(program.column.cut)
+        return honest(program, *inputs)
+
+    monkeypatch.setattr(step, "train_steps", traced)
     command = ["sweep", "--config", str(file), "--output_dir", str(tmp_path / "sweep"), "--seeds", "1", "2", "3"]
     assert main(command) == 0
-    assert compiled == ["all", 1, 0]
+    assert compiled == [0, 2, 3]  # by the cut, of two layers: all, k = 1, k = 0
 
 
 def test_stopped_and_gone_on(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,55 +1,54 @@
 """What saves memory, or shares it out over the devices, leaves the training as it is."""
 
+import json
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
-from jaxfreeze.training.run import Run
-from jaxfreeze.training.setup import Policy
 
 from benchmarks import collectives
 from jaxfreeze import devices
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.batch import Batch, Shape, Tokens
 from jaxfreeze.freezing import cut_of, label_layers
-from jaxfreeze.model.encoder import EncoderConfig, Precision
-from jaxfreeze.model.weights import bind, structure
+from jaxfreeze.model.classifier import Column
+from jaxfreeze.model.hub import read_config
 from jaxfreeze.objectives import Classification
 from jaxfreeze.training import cost, trunk_cache
-from jaxfreeze.training.inspection import abstract_step
+from jaxfreeze.training.experiment import begin, compile_steps, prepare
+from jaxfreeze.training.stopwatch import Stopwatch
 from tests.folders import make_folder, tiny_rte
-from tests.training.test_side_by_side import Losses
+from tests.training import trained
+from tests.training.trained import Trained
+
+pytestmark = pytest.mark.usefixtures("eight_devices")
 
 
-class Trained(NamedTuple):
-    run: Run
-    steps: jax.stages.Compiled
-    leaves: dict[str, np.ndarray]
-    losses: list[float]
-    score: dict[str, float]
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_rte(tmp_path_factory.mktemp("data") / "glue")
 
 
-@pytest.fixture(scope="module", params=("bert", "roberta"))
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("model") / request.param, request.param)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("model") / "bert", "bert")
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tiny_rte(tmp_path / "glue")
+_BASELINES: dict[str, Trained] = {}
 
 
 def train(model: Path, data: Path, seeds: tuple[int, ...] = (3,), **more: object) -> Trained:
     settings = {"trainable_layers": 1, "max_steps": 7, "max_length": 32, "log_every": 1, "learning_rate": 1e-3} | more
-    configs = [TrainConfig("rte", str(data), model=str(model), seed=seed, **settings) for seed in seeds]
-    run, losses = Run.prepare(configs), Losses()
-    steps = run.get_ready()
-    trained = run.train(steps, losses)
-    leaves = {path: np.asarray(leaf) for path, leaf in trained.items()}
-    score = run.evaluate({path: leaf[-1] for path, leaf in trained.items()} if len(seeds) > 1 else trained)
-    return Trained(run, steps, leaves, [line["loss"] for line in losses.figures], score)
+    return trained.train([TrainConfig("rte", str(data), model=str(model), seed=seed, **settings) for seed in seeds])
+
+
+def baseline(model: Path, data: Path, **more: object) -> Trained:
+    """The same without what saves memory; trained once for all tests of this module."""
+    key = repr(sorted(more.items()))
+    if key not in _BASELINES:
+        _BASELINES[key] = train(model, data, **more)
+    return _BASELINES[key]
 
 
 def assert_same(one: Trained, other: Trained) -> None:
@@ -57,7 +56,8 @@ def assert_same(one: Trained, other: Trained) -> None:
     for path, leaf in other.leaves.items():
         if not path.endswith("key.bias"):  # its gradient is rounding noise, which Adam scales up
             np.testing.assert_allclose(one.leaves[path], leaf, rtol=0, atol=2e-5, err_msg=path)
-    assert one.score == other.score
+    last = len(one.experiment.configs) - 1
+    assert one.score(last) == other.score(last)
 
 
 @pytest.mark.parametrize(
@@ -67,82 +67,93 @@ def assert_same(one: Trained, other: Trained) -> None:
 )  # fmt: skip
 def test_a_batch_in_parts(parts: int, more: dict, folder: Path, data: Path) -> None:
     """Also the last batch of an epoch, half as large, of which some parts are empty; dropout on."""
-    whole, accumulated = train(folder, data, **more), train(folder, data, accumulate=parts, **more)
-    assert accumulated.run.plan.shapes[-1].slots < whole.run.plan.shapes[-1].slots or parts < 4  # 8 rows at the least
+    whole, accumulated = baseline(folder, data, **more), train(folder, data, accumulate=parts, **more)
+    slots = [result.experiment.plan.shapes[-1].slots for result in (accumulated, whole)]
+    assert slots[0] < slots[1] or parts < 4  # 8 rows at the least
     assert_same(accumulated, whole)
-    assert accumulated.run.progress.examples == whole.run.progress.examples
+    assert accumulated.state.progress.examples == whole.state.progress.examples
 
 
 @pytest.mark.parametrize("more", [{}, {"accumulate": 2, "seeds": (1, 2)}, {"frozen_dropout": True, "cache": "off"}])
 def test_remat(more: dict, folder: Path, data: Path) -> None:
     more = {"trainable_layers": "all"} | more
-    assert_same(train(folder, data, remat=True, **more), train(folder, data, **more))
+    assert_same(train(folder, data, remat=True, **more), baseline(folder, data, **more))
 
 
-def test_remat_keeps_less_for_the_gradients() -> None:
+def test_remat_keeps_less_for_the_gradients(tmp_path: Path) -> None:
     """By what JAX keeps, not by XLA's temporary memory: on a CPU XLA joins what is computed twice."""
-    encoder = EncoderConfig("bert", 1000, 128, 8, 2, 512, 128, 2, 1e-12, 0)
-    graph, params = structure(encoder, 2, Precision())
+    sizes = {"hidden_size": 128, "num_hidden_layers": 8, "num_attention_heads": 2, "intermediate_size": 512}
+    encoder = read_config(make_folder(tmp_path, "bert", max_position_embeddings=128, **sizes))
+    column = Column(encoder, 2)
     batch = Batch(*(jax.ShapeDtypeStruct((8, size), np.int32) for size in (128, 128, 2, 2)))
     tokens = Tokens(*(jax.ShapeDtypeStruct((8, 128), np.int32) for _ in range(3)))
 
     def kept(remat: bool) -> int:
         def backward(params, tokens, batch):
-            return jax.vjp(lambda params: bind(graph, params).top(tokens, batch, 0, None, remat), params)[1]
+            return jax.vjp(lambda params: column.bind(params).top(tokens, batch, 0, None, remat), params)[1]
 
-        return cost.tree_bytes(jax.eval_shape(backward, params, tokens, batch))
+        return cost.tree_bytes(jax.eval_shape(backward, column.shapes(), tokens, batch))
 
-    weights = cost.tree_bytes(params)
+    weights = cost.tree_bytes(column.shapes())
     assert kept(True) - weights < 0.25 * (kept(False) - weights)
 
 
 @pytest.mark.parametrize("more", [{}, {"trainable_layers": "all", "accumulate": 2}])
-def test_the_optimizer_shared_out(more: dict, folder: Path, data: Path) -> None:
-    whole, shared = train(folder, data, **more), train(folder, data, shard_optimizer=True, **more)
+def test_the_optimizer_sharded(more: dict, folder: Path, data: Path) -> None:
+    whole, shared = baseline(folder, data, **more), train(folder, data, shard_optimizer=True, **more)
     assert_same(shared, whole)
+    states = [begin(result.experiment) for result in (whole, shared)]
     per_device = [
-        sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(result.run.initial_state(
-            devices.replicate(result.leaves, result.run.mesh)))) for result in (whole, shared)
-    ]  # fmt: skip
+        sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state.optimizer_state))
+        for state in states
+    ]
     assert per_device[1] < 0.15 * per_device[0]  # an eighth, and what does not divide
-    outputs = [leaf for leaf in jax.tree.leaves(shared.steps.output_shardings[1]) if not leaf.is_fully_replicated]
-    assert len(outputs) > 10
+    outputs = compile_steps(shared.experiment, states[1]).output_shardings[1]
+    divisible = [leaf for leaf in jax.tree.leaves(states[1].optimizer_state) if any(n % 8 == 0 for n in leaf.shape)]
+    assert sum(not leaf.is_fully_replicated for leaf in jax.tree.leaves(outputs)) == len(divisible)
 
 
 @pytest.mark.parametrize("layers", [0, 1])
-def test_the_cache_shared_out(layers: int, folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_the_cache_sharded(layers: int, folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a whole copy on each device does not fit, each has a part."""
-    whole = train(folder, data, trainable_layers=layers)
-    size = whole.run.cache.size
-    monkeypatch.setattr(devices, "free_bytes", lambda mesh: size)  # a half may be used: of eight parts four
-    assert trunk_cache.SHARE == 0.5
+    whole = baseline(folder, data, trainable_layers=layers)
+    size = whole.experiment.cache.size
+    monkeypatch.setattr(devices, "free_bytes", lambda mesh: int(size / 8 / trunk_cache.SHARE) + 1)  # an eighth fits
     shared = train(folder, data, trainable_layers=layers)
-    assert shared.run.cache.sharded
-    assert "read from device memory, a part on each device, found on disk" in shared.run.cache.description
-    hidden = shared.run.train_set.data.hidden
-    assert {shard.data.shape[0] for shard in hidden.addressable_shards} == {
-        -(-whole.run.cache.layouts["train"].rows // 8)
-    }
+    assert shared.experiment.cache.sharded
+    assert "read from device memory, a part on each device, found on disk" in shared.experiment.cache.describe()
+    states = getattr(shared.experiment.train_set.data, shared.experiment.cache.layouts["train"].leaf)
+    rows = -(-whole.experiment.cache.layouts["train"].rows // 8)
+    assert {shard.data.shape[0] for shard in states.addressable_shards} == {rows}
     assert_same(shared, whole)
-    monkeypatch.setattr(devices, "free_bytes", lambda mesh: size // 8)
-    assert Run.prepare([whole.run.config]).cache.place == "host"
+    monkeypatch.setattr(devices, "free_bytes", lambda mesh: int(size / 16 / trunk_cache.SHARE))
+    assert prepare(whole.experiment.configs, Stopwatch()).cache.place == "host"
 
 
-def test_a_device_sends_its_gradients_and_nothing_else() -> None:
-    """BERT-base, by the compiled program: with k = 3 under a fifth of what full fine-tuning sends."""
-    encoder = EncoderConfig("bert", 30522, 768, 12, 12, 3072, 512, 2, 1e-12, 0)
-    objective = Classification(("no", "yes"))
-    shapes = structure(encoder, objective.num_outputs, Precision())[1]
-    shape, sent, trained = Shape(8, 32, 2), {}, {}
+def test_a_device_sends_its_gradients_and_nothing_else(tmp_path: Path) -> None:
+    """A BERT of 12 layers, by the compiled program: the trained leaves' gradients are all that is sent."""
+    encoder = read_config(make_folder(tmp_path, "bert", num_hidden_layers=12))
+    shape, labelled = Shape(8, 32, 2), Column(encoder, 2).shapes()
     for depth in (3, "all"):
-        labels = label_layers(list(shapes), depth, 12)
-        step = abstract_step(encoder, 2, Policy(labels, cut_of(labels, 12)), shape, "float32", cached=True)
-        sent[depth] = collectives.sent_bytes(*step, shape, devices.data_mesh())
-        trained[depth] = sum(4 * leaf.size for path, leaf in shapes.items() if labels[path] == "trained")
-    assert {*sent[3], *sent["all"]} == {"all-reduce"}
-    for depth, size in trained.items():
-        assert size <= sent[depth]["all-reduce"] <= size + 64  # and the loss, and the number of examples
-    assert sent[3]["all-reduce"] < sent["all"]["all-reduce"] / 5
+        labels = label_layers(list(labelled), depth, 12)
+        column = Column(encoder, 2, cut=cut_of(labels, 12))
+        sent = collectives.sent_bytes(column, Classification(("no", "yes")), labels, shape, devices.data_mesh())
+        trained_bytes = sum(4 * leaf.size for path, leaf in labelled.items() if labels[path] == "trained")
+        assert set(sent) == {"all-reduce"}
+        assert trained_bytes <= sent["all-reduce"] <= trained_bytes + 64  # and the loss, and the number of examples
+
+
+def test_three_layers_of_bert_base_are_under_a_fifth_of_it(tmp_path: Path) -> None:
+    """So are the gradients that a device sends, by the test above."""
+    sizes = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+    values = {"model_type": "bert", "vocab_size": 30522, "max_position_embeddings": 512, "type_vocab_size": 2, **sizes}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    shapes = Column(read_config(tmp_path), 2).shapes()
+    labels = label_layers(shapes, 3, 12)
+    assert (
+        sum(leaf.size for path, leaf in shapes.items() if labels[path] == "trained")
+        < sum(leaf.size for leaf in shapes.values()) / 5
+    )
 
 
 def test_collectives_are_counted() -> None:

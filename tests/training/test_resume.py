@@ -12,8 +12,9 @@ from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.errors import InputError
 from jaxfreeze.freezing import FrozenParametersMovedError
-from jaxfreeze.training import checkpoint, keeper, loop
-from jaxfreeze.training.keeper import Keeper
+from jaxfreeze.training import checkpoint, hooks, loop, saving
+from jaxfreeze.training import experiment as experiments
+from jaxfreeze.training.experiment import TrainState
 from tests.folders import make_folder, tiny_rte
 
 STEPS = 11  # three epochs of three batches, and two more
@@ -45,15 +46,13 @@ def config(model: Path, data: Path, out: Path, **more: object) -> TrainConfig:
 
 def stop_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process ends at the first dispatch that ends after `step` steps or more, whatever was saved by then."""
-    usual = Keeper.after_dispatch
+    honest = loop.fit
 
-    def after_dispatch(self: Keeper, *inputs: object) -> None:
-        usual(self, *inputs)
-        self.writer.wait()
-        if self.run.progress.steps >= step:
+    def kill(state: TrainState) -> None:
+        if state.progress.steps >= step:
             raise Killed
 
-    monkeypatch.setattr(Keeper, "after_dispatch", after_dispatch)
+    monkeypatch.setattr(loop, "fit", lambda experiment, state, hooks: honest(experiment, state, [*hooks, kill]))
 
 
 def result_of(out: Path) -> tuple[dict[str, np.ndarray], list[dict[str, float]], dict]:
@@ -62,7 +61,7 @@ def result_of(out: Path) -> tuple[dict[str, np.ndarray], list[dict[str, float]],
     from jaxfreeze.inference.finished_run import FinishedRun
 
     run = FinishedRun(out)
-    leaves = checkpoint.read(out / "checkpoints", metrics["steps"], run.model.trained).trained
+    leaves = checkpoint.read(out / "checkpoints", metrics["steps"], run.model.pretrained).trained
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     for line in lines:
         line.pop("seconds")
@@ -237,7 +236,7 @@ def test_overwrite_starts_again(stopped: Path, bert: Path, data: Path, tmp_path:
 
 
 def test_other_versions_are_told(stopped: Path, bert: Path, data: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(keeper, "versions", lambda: {"jax": "0.0.1"})
+    monkeypatch.setattr(saving, "versions", lambda: {"jax": "0.0.1"})
     go_on(bert, data, stopped)
     assert "the last digits may differ from those of a run without a stop: " in capsys.readouterr().out
 
@@ -246,7 +245,8 @@ def test_the_best_is_kept(
     bert: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path, capsys
 ) -> None:
     scores = iter([0.5, 0.7, 0.7, 0.6, 0.65, 0.1])
-    monkeypatch.setattr(keeper.Run, "evaluate", lambda *_: {"accuracy": next(scores)})
+    for module in (hooks, experiments):
+        monkeypatch.setattr(module, "evaluate", lambda *_: {"accuracy": next(scores)})
     with monkeypatch.context() as patch:
         stop_after(7, patch)
         with pytest.raises(Killed):
@@ -267,15 +267,17 @@ def test_the_best_is_kept(
 def test_a_frozen_leaf_that_moves_is_found_before_it_is_saved(
     bert: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = Keeper.after_dispatch
+    honest, path = loop.fit, "embeddings.layer_norm.bias"
 
-    def after_dispatch(self: Keeper, *inputs: object) -> None:
-        path = "embeddings.layer_norm.bias"
-        if self.run.progress.steps == 4:
-            self.run.model.frozen[path] = self.run.model.frozen[path].at[3].add(1e-7)
-        usual(self, *inputs)
+    def fit(experiment: experiments.Experiment, state: TrainState, hooks: list) -> TrainState:
+        def move(state: TrainState) -> None:
+            if state.progress.steps == 4:
+                frozen = experiment.model.frozen
+                frozen[path] = frozen[path].at[3].add(1e-7)
 
-    monkeypatch.setattr(Keeper, "after_dispatch", after_dispatch)
+        return honest(experiment, state, [move, *hooks])
+
+    monkeypatch.setattr(loop, "fit", fit)
     with pytest.raises(FrozenParametersMovedError, match=r"embeddings\.layer_norm\.bias"):
         go_on(bert, data, tmp_path / "run")
     assert checkpoint.steps_in(tmp_path / "run" / "checkpoints") == [2]

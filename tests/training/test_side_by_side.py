@@ -7,32 +7,22 @@ import numpy as np
 import pytest
 
 from jaxfreeze.config import TrainConfig
-from jaxfreeze.training.run import Run
+from jaxfreeze.training.experiment import begin, get_ready, prepare
+from jaxfreeze.training.loop import fit
+from jaxfreeze.training.stopwatch import Stopwatch
+from jaxfreeze.training.summary import result_of
 from tests.folders import make_folder, tiny_rte
+from tests.training.trained import train
 
 
-class Losses:
-    """Notes what every logged step reports."""
-
-    def __init__(self) -> None:
-        self.figures: list[dict[str, float]] = []
-
-    def start(self) -> None: ...
-
-    def step(self, step: int, figures: dict[str, float]) -> None:
-        self.figures.append(dict(figures))
-
-    def evaluation(self, step: int, metrics: dict[str, float]) -> None: ...
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_rte(tmp_path_factory.mktemp("data") / "glue")
 
 
-@pytest.fixture(scope="module", params=("bert", "roberta"))
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("model") / request.param, request.param)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tiny_rte(tmp_path / "glue")
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {family: make_folder(tmp_path_factory.mktemp("model") / family, family) for family in ("bert", "roberta")}
 
 
 def config(model: Path, data: Path, seed: int, learning_rate: float, **more: object) -> TrainConfig:
@@ -40,56 +30,58 @@ def config(model: Path, data: Path, seed: int, learning_rate: float, **more: obj
     return TrainConfig("rte", str(data), model=str(model), seed=seed, learning_rate=learning_rate, **settings)
 
 
-def trained(configs: list[TrainConfig]) -> tuple[Run, dict[str, np.ndarray], list[dict[str, float]]]:
-    run, journal = Run.prepare(configs), Losses()
-    leaves = run.train(run.get_ready(), journal)
-    return run, {path: np.asarray(leaf) for path, leaf in leaves.items()}, journal.figures
-
-
 @pytest.mark.parametrize(
-    "more",
-    [{}, {"trainable_layers": 0}, {"trainable_layers": "all"}, {"cache": "host"}, {"cache": "off"}],
+    ("family", "more"),
+    [
+        ("bert", {}),
+        ("roberta", {"trainable_layers": 0}),
+        ("bert", {"trainable_layers": "all"}),
+        ("roberta", {"cache": "host"}),
+        ("bert", {"cache": "off"}),
+    ],
     ids=["k1", "k0", "all", "host", "off"],
 )
-def test_side_by_side_is_one_by_one(folder: Path, data: Path, more: dict[str, object]) -> None:
+def test_side_by_side_is_one_by_one(family: str, folders: dict[str, Path], data: Path, more: dict[str, object]) -> None:
     configs = [
-        config(folder, data, seed, rate, **more) for seed, rate in ((1, 1e-3), (2, 1e-3), (1, 3e-4), (2**32 - 1, 1e-3))
+        config(folders[family], data, seed, rate, **more)
+        for seed, rate in ((1, 1e-3), (2, 1e-3), (1, 3e-4), (2**32 - 1, 1e-3))
     ]
-    together, leaves, figures = trained(configs)
+    together = train(configs)
     losses, norms = [], []
     for number, one in enumerate(configs):
-        alone, wanted, alone_figures = trained([one])
-        for path, leaf in wanted.items():
+        alone = train([one])
+        for path, leaf in alone.leaves.items():
             if not path.endswith("key.bias"):  # its gradient is rounding noise, which Adam scales up
-                np.testing.assert_allclose(leaves[path][number], leaf, rtol=0, atol=2e-5, err_msg=path)
-        losses.append([line["loss"] for line in alone_figures])
-        norms.append([line["grad_norm"] for line in alone_figures])
-        assert together.evaluate({p: leaf[number] for p, leaf in leaves.items()}) == alone.evaluate(wanted)
-        result = together.result({}, number)
-        assert (result["seed"], result["steps"], result["examples"]) == (one.seed, 7, alone.progress.examples)
-    np.testing.assert_allclose([line["loss"] for line in figures], np.mean(losses, axis=0), atol=1e-5, rtol=0)
-    np.testing.assert_allclose([line["grad_norm"] for line in figures], np.mean(norms, axis=0), rtol=1e-4)
-    head = next(leaf for path, leaf in leaves.items() if path.startswith("head.") and path.endswith(".kernel"))
+                np.testing.assert_allclose(together.leaves[path][number], leaf, rtol=0, atol=2e-5, err_msg=path)
+        losses.append(alone.losses)
+        norms.append([line["grad_norm"] for line in alone.figures])
+        assert together.score(number) == alone.score()
+        result = result_of(together.experiment, together.state.progress, Stopwatch(), {}, number)
+        assert (result["seed"], result["steps"]) == (one.seed, 7)
+        assert result["examples"] == alone.state.progress.examples
+    np.testing.assert_allclose(together.losses, np.mean(losses, axis=0), atol=1e-5, rtol=0)
+    np.testing.assert_allclose([line["grad_norm"] for line in together.figures], np.mean(norms, axis=0), rtol=1e-4)
+    head = next(x for path, x in together.leaves.items() if path.startswith("head.") and path.endswith(".kernel"))
     assert len({leaf.tobytes() for leaf in head}) == len(configs)  # no run is another's copy
 
 
-def test_a_run_that_diverges_leaves_the_others_alone(folder: Path, data: Path) -> None:
+def test_a_run_that_diverges_leaves_the_others_alone(folders: dict[str, Path], data: Path) -> None:
     wild = {"trainable_layers": "all", "max_grad_norm": 1e6, "warmup_ratio": 0.0}
-    configs = [config(folder, data, 1, rate, **wild) for rate in (1e-3, 1e6, 1e-3)]
-    run, leaves, _ = trained(configs)
-    assert run.diverged == {1}
-    assert all(np.isfinite(leaf[[0, 2]]).all() for leaf in leaves.values())
-    assert all(np.array_equal(leaf[0], leaf[2]) for leaf in leaves.values())
+    found = train([config(folders["bert"], data, 1, rate, **wild) for rate in (1e-3, 1e6, 1e-3)])
+    assert found.diverged == {1}
+    assert all(np.isfinite(leaf[[0, 2]]).all() for leaf in found.leaves.values())
+    assert all(np.array_equal(leaf[0], leaf[2]) for leaf in found.leaves.values())
 
 
-def test_the_frozen_leaves_stay_one_copy(folder: Path, data: Path) -> None:
-    run = Run.prepare([config(folder, data, seed, 1e-3) for seed in (1, 2)])
-    before = {p: (leaf.shape, np.array(leaf).tobytes()) for p, leaf in run.model.frozen.items()}
-    pointers = {p: leaf.addressable_shards[0].data.unsafe_buffer_pointer() for p, leaf in run.model.frozen.items()}
-    leaves = run.train(run.get_ready(), Losses())
-    assert {p: (leaf.shape, np.array(leaf).tobytes()) for p, leaf in run.model.frozen.items()} == before
-    assert {
-        p: leaf.addressable_shards[0].data.unsafe_buffer_pointer() for p, leaf in run.model.frozen.items()
-    } == pointers
-    assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(leaves))
-    assert not set(leaves) & set(run.model.frozen)
+def test_the_frozen_leaves_stay_one_copy(folders: dict[str, Path], data: Path) -> None:
+    watch = Stopwatch()
+    experiment = prepare([config(folders["bert"], data, seed, 1e-3) for seed in (1, 2)], watch)
+    frozen = experiment.model.frozen
+    before = {path: (leaf.shape, np.array(leaf).tobytes()) for path, leaf in frozen.items()}
+    pointers = {path: leaf.unsafe_buffer_pointer() for path, leaf in frozen.items()}
+    state = begin(experiment)
+    state = fit(get_ready(experiment, state, watch), state, [])
+    assert {path: (leaf.shape, np.array(leaf).tobytes()) for path, leaf in frozen.items()} == before
+    assert {path: leaf.unsafe_buffer_pointer() for path, leaf in frozen.items()} == pointers
+    assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(state.trained))
+    assert not set(state.trained) & set(frozen)

@@ -1,6 +1,7 @@
 """The step: frozen leaves are the same buffers with the same bits; the trained ones move as PyTorch's do."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Literal
 
@@ -9,17 +10,18 @@ import numpy as np
 import pytest
 
 from jaxfreeze import devices, freezing
-from jaxfreeze.data.batch import Tokens
-from jaxfreeze.data.dispatch import shape_of, stack
+from jaxfreeze.data.batch import Batch, Tokens
+from jaxfreeze.data.dispatch import stack
 from jaxfreeze.model import weights
-from jaxfreeze.model.encoder import Precision
+from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.hub import read_config
 from jaxfreeze.objectives import Classification, Regression
-from jaxfreeze.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
-from jaxfreeze.training.step import Data, Program, compiled_train_steps
+from jaxfreeze.training.optimizer import OptimizerConfig, initial_optimizer_state, make_optimizer, schedule
+from jaxfreeze.training.step import Data, Program, compile_train_steps, train_steps
 from tests import reference
 
-SETTINGS = OptimizerConfig(learning_rate=1e-3, weight_decay=0.1, warmup_ratio=0.1, max_grad_norm=0.5, total_steps=50)
+SETTINGS = OptimizerConfig(weight_decay=0.1, warmup_ratio=0.1, max_grad_norm=0.5, total_steps=50)
+LEARNING_RATE = 1e-3
 POLICIES = {
     "k0": {"trainable_layers": 0}, "k1": {"trainable_layers": 1}, "k2": {"trainable_layers": 2},
     "all": {"trainable_layers": "all"}, "biases": {"patterns": [r".*\.bias", r"head\..*"]},
@@ -39,24 +41,22 @@ class Setting:
         num_devices: int = 1,
         num_labels: int = 3,
     ) -> None:
-        config = read_config(reference.write_folder(folder, family, num_labels, dropout))
+        encoder = read_config(reference.write_folder(folder, family, num_labels, dropout))
         self.mesh = devices.data_mesh(num_devices)
-        graph, shapes = weights.structure(config, num_labels, Precision(compute=dtype))
-        how = POLICIES[policy]
+        column, how = Column(encoder, num_labels, dtype), POLICIES[policy]
         self.labels = (
-            freezing.label_patterns(list(shapes), how["patterns"])
+            freezing.label_patterns(list(column.shapes()), how["patterns"])
             if "patterns" in how
-            else freezing.label_layers(list(shapes), how["trainable_layers"], config.num_hidden_layers)
+            else freezing.label_layers(list(column.shapes()), how["trainable_layers"], column.num_layers)
         )
-        trained, frozen = freezing.split(weights.load(folder, config, num_labels, seed=0).params, self.labels)
+        trained, frozen = freezing.split(weights.load(folder, encoder, num_labels, seed=0).params, self.labels)
         frozen = {path: leaf.astype(dtype) for path, leaf in frozen.items()}
         self.plant(frozen)
         self.pretrained = trained
         self.frozen = devices.replicate(frozen, self.mesh)
-        self.optimizer = make_optimizer(SETTINGS, self.labels)
-        cut = freezing.cut_of(self.labels, config.num_hidden_layers)
+        column = dataclasses.replace(column, cut=freezing.cut_of(self.labels, column.num_layers))
         objective = Regression() if num_labels == 1 else Classification(tuple(map(str, range(num_labels))))
-        self.program = Program(graph, config.num_hidden_layers, cut, objective)
+        self.program = Program(column, objective, tuple(sorted(self.labels.items())), SETTINGS, ())
         self.store = reference.random_store(family, num_examples=16, num_labels=num_labels)
         self.data = devices.replicate(
             Data(Tokens(self.store.token_id, self.store.token_type, self.store.position), self.store.label), self.mesh
@@ -66,37 +66,38 @@ class Setting:
     def restart(self) -> None:
         """Put the trained leaves and the optimizer back to where they were."""
         self.trained = devices.replicate(self.pretrained, self.mesh)
-        init = jax.jit(self.optimizer.init, out_shardings=devices.replicated(self.mesh))
-        self.state = init(freezing.combine(self.trained, self.frozen))
+        init = functools.partial(initial_optimizer_state, SETTINGS, self.program.labels)
+        init = jax.jit(init, out_shardings=devices.replicated(self.mesh))
+        self.state = init(np.float32(LEARNING_RATE), self.trained, self.frozen)
 
     def plant(self, frozen: dict[str, np.ndarray]) -> None:
         """Overridden where odd bits are wanted."""
 
-    def run(self, steps: int, batch=None) -> list[float]:
+    def run(self, steps: int, batch: Batch | None = None) -> list[float]:
         """Take steps on all examples -> losses."""
         batch = reference.packed(self.store, rows=8) if batch is None else batch
         return self.run_batches([batch] * steps)
 
-    def run_batches(self, batches, size: int = 10) -> list[float]:
+    def run_batches(self, batches: list[Batch], size: int = 10) -> list[float]:
         """Take a step on each batch, `size` of them in one dispatch -> losses."""
-        shapes = tuple(sorted({shape_of(batch) for batch in batches}))
-        program = dataclasses.replace(self.program, shapes=shapes)
         losses = []
         for first in range(0, len(batches), size):
-            group = stack(batches[first : first + size], shapes, size, self.mesh.size)
-            self.trained, self.state, metrics = compiled_train_steps(
-                program,
-                self.optimizer,
-                self.trained,
-                self.state,
-                self.frozen,
-                self.data,
-                jax.device_put(group, group.shardings(self.mesh)),
-                np.uint32(7),
-                np.int32(first),
-            )
-            losses += [float(loss) for loss in metrics.loss[: group.count]]
+            some = batches[first : first + size]
+            program, *inputs = self.inputs(some, {batch.shape for batch in batches}, size, first)
+            steps = compile_train_steps(program, False, *inputs)
+            self.trained, self.state, metrics = steps(*inputs)
+            losses += [float(loss) for loss in metrics.loss[: len(some)]]
         return losses
+
+    def inputs(self, batches, shapes, size: int, first: int) -> tuple:
+        """What train_steps takes."""
+        shapes = tuple(sorted(shapes))
+        one_part = [jax.tree.map(lambda leaf: leaf[None], batch) for batch in batches]  # M = 1
+        dispatch = stack(one_part, shapes, size, self.mesh.size)
+        return (
+            dataclasses.replace(self.program, shapes=shapes), self.trained, self.state, self.frozen, self.data,
+            jax.device_put(dispatch, dispatch.shardings(self.mesh)), np.uint32(7), np.int32(first),
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("family", ("bert", "roberta"))
@@ -202,18 +203,13 @@ def test_one_device_and_eight_and_no_packing_give_the_same_losses(family: str, t
 def test_the_step_neither_takes_nor_returns_the_frozen_tree(tmp_path: Path) -> None:
     setting = Setting("bert", "k1", tmp_path)
     batch = reference.packed(setting.store, rows=8)
-    shapes = (shape_of(batch),)
-    program = dataclasses.replace(setting.program, shapes=shapes)
-    lowered = compiled_train_steps.lower(
-        program, setting.optimizer, setting.trained, setting.state, setting.frozen, setting.data,
-        stack([batch], shapes, 1, 1), np.uint32(0), np.int32(0),
-    )  # fmt: skip
-    assert set(lowered.out_info[0]) == set(setting.trained)
-    donated = {argument.shape: argument.donated for argument in jax.tree.leaves(lowered.args_info)}
-    assert donated[setting.trained["head.classifier.kernel"].shape]
-    frozen_only = {leaf.shape for leaf in setting.frozen.values()} - {leaf.shape for leaf in setting.trained.values()}
-    assert frozen_only
-    assert not any(donated[shape] for shape in frozen_only)
+    _, *inputs = given = setting.inputs([batch], {batch.shape}, 1, 0)
+    trained, state, _ = jax.eval_shape(functools.partial(train_steps, given[0]), *inputs)
+    assert set(trained) == set(setting.trained)
+    assert jax.tree.structure(state) == jax.tree.structure(setting.state)
+    compile_train_steps(*given[:1], False, *inputs)(*inputs)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((setting.trained, setting.state)))  # donated
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((setting.frozen, setting.data)))
 
 
 @pytest.mark.parametrize("family", ("bert", "roberta"))
@@ -222,10 +218,12 @@ def test_without_gradients_only_trained_matrices_move_by_weight_decay(
     family: str, trainable_layers: int | Literal["all"], tmp_path: Path
 ) -> None:
     config = read_config(reference.write_folder(tmp_path, family))
-    params = {p: np.ones(leaf.shape, np.float32) for p, leaf in weights.structure(config, 3, Precision())[1].items()}
+    params = {p: np.ones(leaf.shape, np.float32) for p, leaf in Column(config, 3).shapes().items()}
     labels = freezing.label_layers(params, trainable_layers, config.num_hidden_layers)
-    optimizer = make_optimizer(SETTINGS._replace(warmup_ratio=0.0), labels)
-    updates, _ = optimizer.update(jax.tree.map(np.zeros_like, params), optimizer.init(params), params)
+    settings, policy = dataclasses.replace(SETTINGS, warmup_ratio=0.0), tuple(sorted(labels.items()))
+    trained, frozen = freezing.split(params, labels)
+    state = initial_optimizer_state(settings, policy, np.float32(LEARNING_RATE), trained, frozen)
+    updates, _ = make_optimizer(settings, policy).update(jax.tree.map(np.zeros_like, params), state, params)
     assert updates.keys() == params.keys()
     for path, update in updates.items():
         decays = labels[path] == freezing.TRAINED and params[path].ndim == 2  # vectors: biases and LayerNorms
@@ -246,10 +244,20 @@ def test_steps_in_one_dispatch_are_the_same_steps(num_devices: int, tmp_path: Pa
 
 
 def test_learning_rates() -> None:
-    schedule = learning_rate_schedule(SETTINGS)
-    expected = [1e-3 * min(s / 5, (50 - s) / 45) for s in range(51)]
-    np.testing.assert_allclose([schedule(s) for s in range(51)], expected, rtol=1e-5, atol=1e-12)
-    flat = learning_rate_schedule(SETTINGS._replace(warmup_ratio=0.0, total_steps=10))
-    np.testing.assert_allclose(
-        [flat(s) for s in range(11)], [1e-3 * (10 - s) / 10 for s in range(11)], rtol=1e-5, atol=1e-12
-    )
+    rates = schedule(SETTINGS)
+    np.testing.assert_allclose([rates(s) for s in range(51)], [min(s / 5, (50 - s) / 45) for s in range(51)], rtol=1e-5)
+    flat = schedule(dataclasses.replace(SETTINGS, warmup_ratio=0.0, total_steps=10))
+    np.testing.assert_allclose([flat(s) for s in range(11)], [(10 - s) / 10 for s in range(11)], rtol=1e-5)
+
+
+def test_equal_programs_are_compiled_once(tmp_path: Path) -> None:
+    """Programs, labels and optimizer are equal by value; what differs in one of them is another program."""
+    programs = []
+    for _ in range(2):
+        setting = Setting("bert", "k1", tmp_path)
+        batch = reference.packed(setting.store, rows=8)
+        program, *inputs = setting.inputs([batch], {batch.shape}, 1, 0)
+        programs.append(compile_train_steps(program, False, *inputs))
+    assert programs[0] is programs[1]
+    other = dataclasses.replace(program, optimizer=dataclasses.replace(SETTINGS, weight_decay=0.2))
+    assert compile_train_steps(other, False, *inputs) is not programs[0]
