@@ -53,28 +53,28 @@ class TrainConfig:
     model: Annotated[str, Takes("MODEL")] = "bert-base-uncased"
     """A BERT or RoBERTa: hub name, local folder, or `demo` (the packaged 6-layer MiniLM)."""
     trainable_layers: Annotated[int | Literal["all"], Takes("K")] | None = None
-    """How many of the last encoder layers train, beside the head: 0 to the number of layers; all: the embeddings too
+    """How many of the last encoder layers to train with the head: 0 to the number of layers; all: the embeddings too
     (default: 3)."""
     trainable: tuple[Annotated[str, Takes("REGEX")], ...] = ()
-    """Another policy instead: regular expressions; the parameters whose whole path one of them matches train."""
+    """Instead of --trainable_layers: train the parameters whose whole path matches one of these regular expressions."""
     frozen_dropout: bool = False
     """Keep dropout on in the frozen layers too, as the paper's runs did."""
 
     cache: Literal["auto", "device", "host", "disk", "off"] = "auto"
-    """Where the frozen layers' output, computed once, is read from; auto: the fastest place where it fits."""
+    """Where to keep the frozen layers' output, which is computed once; auto: the fastest place where it fits."""
     cache_budget: Annotated[float, Takes("GB", low=0, high=1e6)] = 50.0
-    """Disk space that all trunk caches may take together, in GB; those longest unused make room."""
+    """Disk space for all trunk caches together, in GB; the least recently used are deleted first."""
 
     output_dir: Folder | None = None
     """Run folder (default: runs/TASK-MODEL-kK-seedS)."""
     overwrite: bool = False
-    """Delete the run that is in the folder, and start again."""
+    """Delete the run in the folder and start again."""
     resume: bool = True
-    """Go on with the run in the folder if it is this one, unfinished; false: refuse it."""
+    """Continue this run if the folder holds it unfinished; false: refuse it."""
     checkpoint_every: Steps | None = None
     """Steps between two checkpoints (default: as many as take five minutes)."""
     keep_last: Count = 2
-    """Checkpoints kept of an unfinished run, the last ones; of a finished run its last step is kept."""
+    """How many of the last checkpoints an unfinished run keeps; a finished run keeps its last step."""
     keep_best: bool = False
     """Keep the checkpoint with the best score of --eval_every as well."""
 
@@ -85,11 +85,11 @@ class TrainConfig:
     batch_size: Count = 16
     """Examples in one optimizer step, over all devices."""
     accumulate: Count = 1
-    """Parts of a batch, computed in turn, to save memory."""
+    """Split each batch into this many parts, computed one after the other, to save memory."""
     remat: bool = False
-    """Save memory: recompute activations for the gradients."""
+    """Recompute activations for the gradients, to save memory."""
     shard_optimizer: bool = False
-    """Save memory: a part of the optimizer's state on each device."""
+    """Keep a part of the optimizer's state on each device, to save memory."""
     learning_rate: Annotated[float, Takes("RATE", low=1e-12, high=1e6)] = 5e-5
     """Peak learning rate of AdamW."""
     weight_decay: Annotated[float, Takes(low=0, high=1e6)] = 0.01
@@ -97,7 +97,7 @@ class TrainConfig:
     warmup_ratio: Annotated[float, Takes("SHARE", low=0, high=1)] = 0.1
     """Share of the steps in which the learning rate rises from 0; it falls linearly to 0 after that."""
     max_grad_norm: Annotated[float, Takes("NORM", low=1e-12, high=1e6)] = 1.0
-    """Gradients are clipped to this global norm, taken over the trained parameters."""
+    """Clip gradients to this global norm, taken over the trained parameters."""
     max_length: Annotated[int, Takes("TOKENS", low=4)] = 128
     """Longest example in tokens, special tokens included; the longer text of a pair is cut first."""
     seed: Annotated[int, Takes(low=0, high=MAX_SEED)] = 42
@@ -108,7 +108,7 @@ class TrainConfig:
     log_every: Steps = 20
     """Steps between two log lines."""
     eval_every: Steps | None = None
-    """Steps between two evaluations on the validation rows; without it, at the end only."""
+    """Steps between two evaluations on the validation rows; by default only at the end."""
 
     def __post_init__(self) -> None:
         for name in ("text_columns", "trainable", "label_names"):
@@ -157,7 +157,7 @@ def _check(config: TrainConfig) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class SearchConfig:
-    """Find how many layers are enough: train the full model, then k = 0, 1, 2 ... with the flags above."""
+    """The search for the smallest number of layers that is enough: the full model first, then k = 0, 1, 2 ..."""
 
     find_layers: Annotated[float, Takes("SHARE", 1e-9, 1 - 1e-9, "a share between 0 and 1, such as 0.9")] | None = None
     """Find the smallest k that keeps this share of the full model's score; 0.90 means 90%."""
@@ -181,7 +181,7 @@ class SearchConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ClusterConfig:
-    """Run on several processes, each started with these flags; on TPU pods and in SLURM steps leave them out."""
+    """How the processes of one run find each other; TPU pods and SLURM steps need none of it."""
 
     coordinator: Annotated[str, Takes("HOST:PORT")] | None = None
     """Address of the first process."""
