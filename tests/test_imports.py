@@ -21,7 +21,7 @@ FLOORS = (  # from the top; a module may import from its own floor's folder and 
     {"data"},
     {"objectives", "freezing"},
     {"run_folder"},
-    {"cache_folder", "console", "label_cells", "metrics", "devices", "processes", "config", "errors", "arrays"},
+    {"cache_folder", "console", "metrics", "devices", "processes", "config", "errors", "arrays"},
 )
 FILES = sorted(ROOT.rglob("*.py"))
 
