@@ -104,7 +104,7 @@ class Setting:
 @pytest.mark.parametrize("policy", ("k0", "k1", "k2", "all", "biases"))
 def test_fifty_steps_are_pytorchs(family: str, policy: str, tmp_path: Path) -> None:
     torch, ours = reference.pytorch(), Setting(family, policy, tmp_path)
-    theirs = reference.load(tmp_path, family)
+    theirs = reference.load(tmp_path)
     named = dict(theirs.named_parameters())
     where = {path: weights.hugging_face_name(path, family) for path in ours.labels}
     for path, (name, _) in where.items():
@@ -143,7 +143,7 @@ def test_fifty_steps_are_pytorchs(family: str, policy: str, tmp_path: Path) -> N
 def test_regression_loss_is_pytorchs(tmp_path: Path) -> None:
     torch, ours = reference.pytorch(), Setting("bert", "k1", tmp_path, num_labels=1)
     inputs = reference.padded(ours.store, 0)
-    expected = reference.load(tmp_path, "bert")(**inputs, labels=torch.tensor(ours.store.label)).loss.item()
+    expected = reference.load(tmp_path)(**inputs, labels=torch.tensor(ours.store.label)).loss.item()
     assert ours.run(1)[0] == pytest.approx(expected, abs=1e-5)
 
 

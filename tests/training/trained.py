@@ -30,6 +30,7 @@ class Trained(NamedTuple):
     leaves: dict[str, np.ndarray]
     figures: list[dict[str, float]]
     diverged: set[int]
+    watch: Stopwatch
 
     @property
     def losses(self) -> list[float]:
@@ -51,6 +52,7 @@ def train(configs: Sequence[TrainConfig]) -> Trained:
     state = begin(experiment)
     experiment = get_ready(experiment, state, watch)
     log = LogHook(experiment, state, notes)
-    state = fit(experiment, state, [log])
+    with watch.part("train"):
+        state = fit(experiment, state, [log])
     leaves = {path: np.asarray(leaf) for path, leaf in state.trained.items()}
-    return Trained(experiment, state, leaves, notes.figures, log.diverged)
+    return Trained(experiment, state, leaves, notes.figures, log.diverged, watch)

@@ -3,7 +3,7 @@
 import pytest
 
 from jaxfreeze.errors import InputError
-from jaxfreeze.label_cells import MAX_CLASSES, ClassIds, read_score
+from jaxfreeze.objectives.label_cells import MAX_CLASSES, ClassIds, read_score
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,69 @@
+"""One number for each example."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxfreeze.objectives.label_cells import read_score
+from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction
+
+
+@dataclasses.dataclass(frozen=True)
+class Regression(Objective):
+    """One number for each example. float32; squared error."""
+
+    kind: ClassVar[str] = "regression"
+    problem_type: ClassVar[str] = "regression"
+    label_dtype: ClassVar[type[np.generic]] = np.float32
+
+    metrics: tuple[str, ...] = ("spearman", "pearson")
+    bounds: tuple[float, float] | None = None
+    """The lowest and the highest score that there is, if it is known."""
+
+    @classmethod
+    def of(cls, labels: Sequence[str]) -> "Regression":
+        return cls()
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return ("LABEL_0",)  # transformers' own default
+
+    def loss(self, logits: jax.Array, label: jax.Array) -> jax.Array:
+        return jnp.square(logits[..., 0] - label)
+
+    def decide(self, logits: np.ndarray) -> np.ndarray:
+        return logits[:, 0].astype(np.float64)
+
+    def predictions(self, logits: np.ndarray) -> list[Prediction]:
+        return [Prediction(float(row[0]), {}, row) for row in logits]
+
+    def glue_answers(self, logits: np.ndarray) -> list[str]:
+        scores = logits[:, 0] if self.bounds is None else np.clip(logits[:, 0], *self.bounds)
+        return [f"{score:.3f}" for score in scores]
+
+    def reader(self, column: str) -> LabelReader:
+        return _ScoreReader(self)
+
+    def renumber(self, values: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        return values.astype(self.label_dtype)
+
+    def describe(self) -> str:
+        return "a number as label"
+
+
+class _ScoreReader:
+    """Scores within an objective's bounds."""
+
+    def __init__(self, objective: Regression) -> None:
+        self.objective = objective
+        self.labels: list[float] = []
+
+    def read(self, cell: object) -> None:
+        self.labels.append(read_score(cell, self.objective.bounds))
+
+    def finish(self) -> tuple[np.ndarray, Objective]:
+        return np.array(self.labels, self.objective.label_dtype), self.objective
