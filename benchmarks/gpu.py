@@ -1,17 +1,21 @@
 """Training steps on an accelerator: the last k layers of a BERT-base with random weights, against PyTorch.
 
     python benchmarks/gpu.py                                 # one GPU or TPU; PyTorch on a GPU only
-    python benchmarks/gpu.py --layers 2 --hidden_size 64 --batch_sizes 16 --steps 4 --no_pytorch   # a trial on a CPU
+    python benchmarks/gpu.py --layers 2 --hidden_size 64 --batch_sizes 16 --steps 4 --only cached uncached   # a CPU
 
-Prints a JSON object with a record for every (batch size, k): for each contestant milliseconds a step, examples/s, seconds
-to compile and, where the chip's peak is known, the share of its bfloat16 peak that the step's matrix products come to, empty
-slots included (`real_tokens` is the share of slots that hold a token). All contestants train the same examples, lengths
-distributed as in MNLI, with AdamW, clipping and dropout, in bfloat16 over float32 trained weights: `cached` takes the
-state at the cut from the trunk cache on the device, `uncached` computes the trunk in every step, `pytorch` is Hugging
-Face's model with SDPA, autocast and torch.compile (a program for each width, widths multiples of 32), its frozen parameters
-without gradients; `pytorch_graphs` the same in CUDA graphs (`mode="reduce-overhead"`). Batches lie on the device before the
-clock starts. Contestants run in turn, `--rounds` times; figures are medians. A contestant that fails is reported with its
-error in place of figures.
+Prints a JSON object with a record for every (batch size, k): for each contestant milliseconds a step, examples/s,
+seconds to compile, the share of its slots that hold a token and, where the chip's peak is known, the share of its
+bfloat16 peak that the step's matrix products come to, empty slots included. All contestants train the same examples,
+lengths distributed as in MNLI, with AdamW, clipping and dropout, in bfloat16 over float32 trained weights:
+
+    cached           the state at the cut comes from the trunk cache on the device
+    uncached         the trunk is computed in every step
+    pytorch          Hugging Face's model with SDPA, autocast and torch.compile, a program for each width (multiples of
+                     32), its frozen parameters without gradients
+    pytorch_graphs   the same in CUDA graphs (`mode="reduce-overhead"`)
+
+Batches lie on the device before the clock starts. Contestants run in turn, `--rounds` times; figures are medians. One
+that fails is reported with its error in place of figures.
 
     python benchmarks/gpu.py --only pytorch --rounds 0       # fills PyTorch's compile cache; measures nothing
 """
@@ -21,7 +25,6 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
@@ -41,6 +44,7 @@ from jaxfreeze.training.optimizer import OptimizerConfig, make_optimizer
 from jaxfreeze.training.step import Data, Program, compiled_train_steps
 
 CLASSES = 3
+CONTESTANTS = ("cached", "uncached", "pytorch", "pytorch_graphs")
 SETTINGS = OptimizerConfig(5e-5, 0.01, 0.1, 1.0, 10_000)
 PEAK_TFLOPS = {
     "H100": 989, "H200": 989, "A100": 312,
@@ -74,10 +78,14 @@ def matmul_flops(encoder: EncoderConfig, shape: Shape, cut: int, cached: bool) -
     for layer in range(max(1, cut if cached else 1), encoder.num_hidden_layers + 1):
         queries = firsts if layer == encoder.num_hidden_layers else slots
         key_value, query = 4 * slots * width**2, 2 * queries * width**2
-        rest = 2 * queries * width**2 + 4 * queries * shape.width * width + 4 * queries * width * encoder.intermediate_size
+        rest = (
+            2 * queries * width**2 + 4 * queries * shape.width * width + 4 * queries * width * encoder.intermediate_size
+        )
         total += key_value + query + rest
         if layer >= cut:
-            total += 2 * (key_value + query + rest) - (key_value + query if layer == cut else 0)  # no gradient of inputs
+            total += 2 * (key_value + query + rest) - (
+                key_value + query if layer == cut else 0
+            )  # no gradient of inputs
     return total + 3 * 2 * firsts * width**2  # the pooler; the classifier is nothing beside it
 
 
@@ -92,9 +100,9 @@ class Ours:
         self.encoder, self.cut = encoder, freezing.cut_of(labels, encoder.num_hidden_layers)
         self.program = Program(graph, encoder.num_hidden_layers, self.cut, regression=False, shapes=plan.shapes)
         self.optimizer = make_optimizer(SETTINGS, labels)
-        everything = {path: _random(path, leaf.shape) for path, leaf in shapes.items()}
-        self.trained, self.frozen = freezing.split(everything, labels)
-        self.frozen = {path: leaf.astype(jnp.bfloat16) for path, leaf in self.frozen.items()}
+        trained, frozen = freezing.split(random_params({path: leaf.shape for path, leaf in shapes.items()}), labels)
+        frozen = {path: leaf.astype(jnp.bfloat16) for path, leaf in frozen.items()}
+        self.trained, self.frozen = (devices.replicate(leaves, self.mesh) for leaves in (trained, frozen))
         self.state = jax.jit(self.optimizer.init)(freezing.combine(self.trained, self.frozen))
         tokens = Tokens(store.token_id, store.token_type, store.position)
         self.data = devices.replicate(Data(tokens, store.label), self.mesh)
@@ -111,8 +119,8 @@ class Ours:
     def with_cache(self, store: TokenStore) -> None:
         """Take the state at the cut from a cache from now on; its values do not matter here."""
         rows = store.num_examples if self.cut > self.encoder.num_hidden_layers else store.num_tokens
-        hidden = jax.random.normal(jax.random.key(1), (rows, self.encoder.hidden_size), jnp.bfloat16)
-        self.data = self.data._replace(hidden=hidden)
+        hidden = np.random.default_rng(1).standard_normal((rows, self.encoder.hidden_size), np.float32)
+        self.data = self.data._replace(hidden=devices.replicate(hidden.astype(jnp.bfloat16), self.mesh))
         self.flops = sum(matmul_flops(self.encoder, shape, self.cut, cached=True) for shape in self.used)
 
     def compile(self) -> None:
@@ -138,10 +146,15 @@ class Ours:
         return seconds
 
 
-def _random(path: str, shape: tuple[int, ...]) -> jax.Array:
-    if path.endswith(".scale"):
-        return jnp.ones(shape)
-    return 0.02 * jax.random.normal(jax.random.key(sum(path.encode())), shape)
+def random_params(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Leaves as a fresh model has them, on the host."""
+    random = np.random.default_rng(0)
+    return {
+        path: np.ones(shape, np.float32)
+        if path.endswith(".scale")
+        else 0.02 * random.standard_normal(shape, np.float32)
+        for path, shape in shapes.items()
+    }
 
 
 def bert(layers: int, width: int) -> EncoderConfig:
@@ -259,17 +272,15 @@ def contestants_of(
     store = random_store(max(2048, size * options.steps), encoder.vocab_size)
     contestants: dict[str, Any] = {}
     failed: dict[str, dict[str, Any]] = {}
-    if "ours" in options.only:
+    if "uncached" in options.only:
         contestants["uncached"] = Ours(encoder, store, depth, size, options)
-        if depth not in ("all", encoder.num_hidden_layers):
-            contestants["cached"] = Ours(encoder, store, depth, size, options)
-            contestants["cached"].with_cache(store)
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda ours: ours.compile(), contestants.values()))
+    if "cached" in options.only and depth not in ("all", encoder.num_hidden_layers):
+        contestants["cached"] = Ours(encoder, store, depth, size, options)
+        contestants["cached"].with_cache(store)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda ours: ours.compile(), contestants.values()))
     modes = {"pytorch": "default", "pytorch_graphs": "reduce-overhead"}
-    for name in ("pytorch", "pytorch_graphs") if "pytorch" in options.only else ():
-        if name == "pytorch_graphs" and size > options.graphs_up_to:
-            continue
+    for name in modes.keys() & {*options.only}:
         try:
             theirs = PyTorch(encoder, store, depth, size, options, modes[name])
             theirs.compile()
@@ -289,12 +300,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="in one dispatch")
     parser.add_argument("--shapes", type=int, default=4, help="of batches, at most: each is a program to compile")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only", nargs="+", choices=("ours", "pytorch"), default=["ours", "pytorch"])
-    parser.add_argument("--graphs_up_to", type=int, default=16, help="largest batch of pytorch_graphs")
-    parser.add_argument("--no_pytorch", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     options = parser.parse_args()
-    if options.no_pytorch:
-        options.only = ["ours"]
     devices.configure("bfloat16")
     encoder = bert(options.layers, options.hidden_size)
     kind = jax.local_devices()[0].device_kind
@@ -309,7 +316,7 @@ def main() -> None:
             records.append({"batch_size": size, "trainable_layers": depth, **figures})
             print(json.dumps(records[-1]), file=sys.stderr, flush=True)
     versions = {name: version(name) for name in ("jax", "flax", "optax")}
-    if "pytorch" in options.only:
+    if {"pytorch", "pytorch_graphs"} & {*options.only}:
         versions |= {name: version(name) for name in ("torch", "transformers")}
     settings = {name: getattr(options, name) for name in ("layers", "hidden_size", "steps", "shapes", "rounds")}
     print(json.dumps({"device": kind, "versions": versions, **settings, "records": records}))

@@ -4,13 +4,14 @@
     python benchmarks/gpu_sweep.py --data_dir GLUE --model DIR --ways one_by_one --seeds 1 2 --output cpu.json   # a CPU
     python benchmarks/gpu_sweep.py --data_dir GLUE --model DIR --compare cpu.json
 
-Each way is one process with an empty cache folder: `together` is `run.py sweep` as it is on an accelerator, `one_by_one`
-the same sweep with one run in a program, the trunk, its cache and the compiled program shared all the same. Prints a
-JSON object: seconds of each process and of its training steps, all scores, and how scores of the same run differ
-between the ways and from those in the file that --compare names, beside their spread over the seeds.
+Each way is one process with an empty cache folder: `together` is `run.py sweep` as it is on an accelerator,
+`one_by_one` the same sweep with one run in a program, the trunk, its cache and the compiled program shared all the same.
+Prints a JSON object: seconds of each process and of its training steps, all scores, and how scores of the same run
+differ between the ways and from those in the file that --compare names, beside their spread over the seeds.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -52,9 +53,9 @@ def measure(options: argparse.Namespace, way: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
         command = [sys.executable, __file__, *sys.argv[1:], "--way", way, "--folder", f"{work}/sweep"]
         started = time.perf_counter()
-        subprocess.run(
-            command, check=True, env=os.environ | {"JAXFREEZE_CACHE": f"{work}/cache"}, stdout=sys.stderr
-        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            environment = os.environ | {"JAXFREEZE_CACHE": f"{work}/cache"}
+            subprocess.run(command, check=True, env=environment, stdout=sys.stderr, timeout=options.limit)
         seconds = time.perf_counter() - started
         lines = [json.loads(line) for line in Path(work, "sweep", "results.jsonl").read_text().splitlines()]
     parts: dict[str, float] = {}
@@ -62,6 +63,7 @@ def measure(options: argparse.Namespace, way: str) -> dict[str, Any]:
         for part, value in line["seconds"].items():
             parts[part] = parts.get(part, 0.0) + value
     return {
+        "runs": len(lines),
         "seconds": round(seconds, 1),
         "seconds_of": {part: round(value, 2) for part, value in parts.items()},
         "train_examples_per_second": round(sum(line["examples"] for line in lines) / parts["train"]),
@@ -106,6 +108,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    parser.add_argument("--limit", type=float, help="seconds for each way; what is finished by then counts")
     parser.add_argument("--compare", help="what this script printed elsewhere")
     parser.add_argument("--output", help="a file for what is printed")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
@@ -122,7 +125,9 @@ def main() -> None:
         print(json.dumps({way: result[way]}), file=sys.stderr, flush=True)
         result["spread_over_seeds"] = spread(result[way]["scores"])
     if len(options.ways) > 1:
-        result["speed_up"] = round(result["one_by_one"]["seconds"] / result["together"]["seconds"], 2)
+        one, all_ = result["one_by_one"], result["together"]
+        if one["runs"] == all_["runs"]:
+            result["speed_up"] = round(one["seconds"] / all_["seconds"], 2)
         result["difference"] = difference(result["together"]["scores"], result["one_by_one"]["scores"])
     if options.compare:
         known = json.loads(Path(options.compare).read_text())
