@@ -4,8 +4,8 @@
     python benchmarks/gpu_sweep.py --data_dir GLUE --model DIR --ways one_by_one --seeds 1 2 --output cpu.json   # a CPU
     python benchmarks/gpu_sweep.py --data_dir GLUE --model DIR --compare cpu.json
 
-Each way is one process with an empty cache folder: `together` is `run.py sweep` as it is on an accelerator,
-`one_by_one` the same sweep with one run in a program, the trunk, its cache and the compiled program shared all the same.
+Each way is one process with an empty cache folder: `together` is `run.py sweep` as it is on an accelerator, and
+`one_by_one` the same sweep with one run in a program; the trunk, its cache and the compiled program are shared here too.
 Prints a JSON object: seconds of each process and of its training steps, all scores, and how scores of the same run
 differ between the ways and from those in the file that --compare names, beside their spread over the seeds.
 """
@@ -57,7 +57,10 @@ def measure(options: argparse.Namespace, way: str) -> dict[str, Any]:
             environment = os.environ | {"JAXFREEZE_CACHE": f"{work}/cache"}
             subprocess.run(command, check=True, env=environment, stdout=sys.stderr, timeout=options.limit)
         seconds = time.perf_counter() - started
-        lines = [json.loads(line) for line in Path(work, "sweep", "results.jsonl").read_text().splitlines()]
+        file = Path(work, "sweep", "results.jsonl")
+        lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    if not lines:
+        return {"runs": 0, "seconds": round(seconds, 1), "scores": {}}
     parts: dict[str, float] = {}
     for line in lines:
         for part, value in line["seconds"].items():
