@@ -5,7 +5,7 @@
     python benchmarks/gpu_sweep.py --data_dir GLUE --model DIR --compare cpu.json
 
 Each way is one process with an empty cache folder: `together` is `run.py sweep` as it is on an accelerator, and
-`one_by_one` the same sweep with one run in a program; the trunk, its cache and the compiled program are shared here too.
+`one_by_one` the same sweep with one run in a program; trunk, cache and compiled program are shared here too.
 Prints a JSON object: seconds of each process and of its training steps, all scores, and how scores of the same run
 differ between the ways and from those in the file that --compare names, beside their spread over the seeds.
 """
