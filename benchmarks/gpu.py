@@ -1,7 +1,7 @@
 """Training steps on an accelerator: the last k layers of a BERT-base with random weights, against PyTorch.
 
     python benchmarks/gpu.py                                 # one GPU or TPU; PyTorch on a GPU only
-    python benchmarks/gpu.py --layers 2 --hidden_size 64 --batch_sizes 16 --steps 4 --only cached uncached   # a CPU
+    python benchmarks/gpu.py --layers 2 --hidden_size 64 --batch_sizes 16 --steps 4 --no_pytorch   # a CPU
 
 Prints a JSON object with a record for every (batch size, k): for each contestant milliseconds a step, examples/s,
 seconds to compile, the share of its slots that hold a token and, where the chip's peak is known, the share of its
@@ -21,6 +21,8 @@ that fails is reported with its error in place of figures.
 """
 
 import argparse
+import functools
+import itertools
 import json
 import statistics
 import sys
@@ -32,20 +34,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flops import bert, column_and_labels
 
 from jaxfreeze import devices, freezing
-from jaxfreeze.data.batches import BatchPlan, Shape
-from jaxfreeze.data.groups import stack
+from jaxfreeze.data.batch import Shape, Tokens
+from jaxfreeze.data.batches import BatchPlan
+from jaxfreeze.data.dispatch import stack
 from jaxfreeze.data.token_store import TokenStore
-from jaxfreeze.model import weights
-from jaxfreeze.model.classifier import Tokens
-from jaxfreeze.model.encoder import EncoderConfig, Precision
-from jaxfreeze.training.optimizer import OptimizerConfig, make_optimizer
-from jaxfreeze.training.step import Data, Program, compiled_train_steps
+from jaxfreeze.freezing import Layers
+from jaxfreeze.model.encoder import EncoderConfig
+from jaxfreeze.objectives import Classification
+from jaxfreeze.training.optimizer import OptimizerConfig, initial_optimizer_state
+from jaxfreeze.training.step import Data, Program, compile_train_steps
 
-CLASSES = 3
+OBJECTIVE = Classification(("entailment", "neutral", "contradiction"))
 CONTESTANTS = ("cached", "uncached", "pytorch", "pytorch_graphs")
-SETTINGS = OptimizerConfig(5e-5, 0.01, 0.1, 1.0, 10_000)
+LEARNING_RATE = 5e-5
+SETTINGS = OptimizerConfig(weight_decay=0.01, warmup_ratio=0.1, max_grad_norm=1.0, total_steps=10_000)
 PEAK_TFLOPS = {
     "H100": 989, "H200": 989, "A100": 312,
     "TPU v4": 275, "TPU v5 lite": 197, "TPU v5": 459, "TPU v6 lite": 918, "TPU7x": 2307,
@@ -64,7 +69,7 @@ def random_store(num_examples: int, vocab_size: int) -> TokenStore:
     position = np.arange(start[-1]) - np.repeat(start[:-1], lengths)
     ids = random.integers(1000, vocab_size, start[-1], np.int32)
     types = position > np.repeat(lengths // 2, lengths)
-    labels = random.integers(0, CLASSES, num_examples, np.int32)
+    labels = random.integers(0, OBJECTIVE.num_outputs, num_examples, np.int32)
     return TokenStore(ids, types.astype(np.int8), position.astype(np.int16), start, labels)
 
 
@@ -90,55 +95,59 @@ def matmul_flops(encoder: EncoderConfig, shape: Shape, cut: int, cached: bool) -
 
 
 class Ours:
-    """Our training steps for one depth, groups of them in one dispatch."""
+    """Our training steps for one depth, in one dispatch."""
 
-    def __init__(self, encoder: EncoderConfig, store: TokenStore, depth: int | str, size: int, options: Any) -> None:
-        self.mesh = devices.data_mesh(1)
-        graph, shapes = weights.structure(encoder, CLASSES, Precision(compute="bfloat16"))
-        labels = freezing.label_layers(list(shapes), depth, encoder.num_hidden_layers)
-        plan = BatchPlan.make(store, size, seed=0, epochs=1, limit=options.shapes)
-        self.encoder, self.cut = encoder, freezing.cut_of(labels, encoder.num_hidden_layers)
-        self.program = Program(graph, encoder.num_hidden_layers, self.cut, regression=False, shapes=plan.shapes)
-        self.optimizer = make_optimizer(SETTINGS, labels)
-        trained, frozen = freezing.split(random_params({path: leaf.shape for path, leaf in shapes.items()}), labels)
+    def __init__(self, encoder: EncoderConfig, store: TokenStore, depth: Layers, size: int, options: Any) -> None:
+        mesh = devices.data_mesh(1)
+        self.column, labels = column_and_labels(encoder, OBJECTIVE, depth, "bfloat16")
+        plan = BatchPlan.make(store, size, seeds=(0,), epochs=1, limit=options.shapes)
+        self.program = Program(self.column, OBJECTIVE, tuple(sorted(labels.items())), SETTINGS, plan.shapes)
+        shapes = {path: leaf.shape for path, leaf in self.column.shapes().items()}
+        trained, frozen = freezing.split(random_params(shapes), labels)
         frozen = {path: leaf.astype(jnp.bfloat16) for path, leaf in frozen.items()}
-        self.trained, self.frozen = (devices.replicate(leaves, self.mesh) for leaves in (trained, frozen))
-        self.state = jax.jit(self.optimizer.init)(freezing.combine(self.trained, self.frozen))
+        self.trained, self.frozen = (devices.replicate(leaves, mesh) for leaves in (trained, frozen))
+        init = functools.partial(initial_optimizer_state, SETTINGS, self.program.labels)
+        self.state = jax.jit(init, out_shardings=devices.replicated(mesh))(
+            np.float32(LEARNING_RATE), self.trained, self.frozen
+        )
         tokens = Tokens(store.token_id, store.token_type, store.position)
-        self.data = devices.replicate(Data(tokens, store.label), self.mesh)
-        self.batches = [batch for batch, _ in zip(plan, range(options.steps), strict=False)]
+        self.data = devices.replicate(Data(tokens, store.label), mesh)
+        self.batches = list(itertools.islice(plan.batches(), options.steps))
         self.examples = sum(int((batch.example >= 0).sum()) for batch in self.batches)
-        group = stack(self.batches, plan.shapes, len(self.batches), 1)
-        self.group = jax.device_put(group, group.shardings(self.mesh))
-        used = [plan.shapes[number] for number in group.shape_number]
+        dispatch = stack(self.batches, plan.shapes, len(self.batches), mesh.size)
+        self.dispatch = devices.put(dispatch, dispatch.shardings(mesh))
         real = sum(int((batch.index >= 0).sum()) for batch in self.batches)
-        self.real_tokens = real / sum(shape.slots for shape in used)
-        self.flops = sum(matmul_flops(encoder, shape, self.cut, cached=False) for shape in used)
-        self.used, self.steps, self.compile_seconds = used, len(self.batches), 0.0
+        self.real_tokens = real / sum(batch.shape.slots for batch in self.batches)
+        self.flops = self.matmul_flops(cached=False)
+        self.mesh, self.steps, self.compile_seconds = mesh, len(self.batches), 0.0
+
+    def matmul_flops(self, cached: bool) -> float:
+        """Of all steps."""
+        return sum(matmul_flops(self.column.encoder, batch.shape, self.column.cut, cached) for batch in self.batches)
 
     def with_cache(self, store: TokenStore) -> None:
         """Take the state at the cut from a cache from now on; its values do not matter here."""
-        rows = store.num_examples if self.cut > self.encoder.num_hidden_layers else store.num_tokens
-        hidden = np.random.default_rng(1).standard_normal((rows, self.encoder.hidden_size), np.float32)
-        self.data = self.data._replace(hidden=devices.replicate(hidden.astype(jnp.bfloat16), self.mesh))
-        self.flops = sum(matmul_flops(self.encoder, shape, self.cut, cached=True) for shape in self.used)
+        by_example = self.column.cut > self.column.num_layers
+        leaf, rows = ("pooled", store.num_examples) if by_example else ("hidden", store.num_tokens)
+        width = self.column.encoder.hidden_size
+        states = np.random.default_rng(1).standard_normal((rows, width), np.float32).astype(jnp.bfloat16)
+        self.data = self.data.with_states(leaf, devices.replicate(states, self.mesh))
+        self.flops = self.matmul_flops(cached=True)
+
+    def inputs(self) -> tuple[Any, ...]:
+        """What the steps are given."""
+        return self.trained, self.state, self.frozen, self.data, self.dispatch, np.uint32(0), np.int32(0)
 
     def compile(self) -> None:
         """Compile the steps."""
         began = time.perf_counter()
-        lowered = compiled_train_steps.lower(
-            self.program, self.optimizer, self.trained, self.state, self.frozen, self.data, self.group,
-            np.uint32(0), np.int32(0),
-        )  # fmt: skip
-        self.compiled = lowered.compile(devices.compiler_options())
+        self.compiled = compile_train_steps(self.program, False, *self.inputs())
         self.compile_seconds = time.perf_counter() - began
 
     def run(self) -> float:
         """Seconds for all steps."""
         start = time.perf_counter()
-        self.trained, self.state, metrics = self.compiled(
-            self.trained, self.state, self.frozen, self.data, self.group, np.uint32(0), np.int32(0)
-        )
+        self.trained, self.state, metrics = self.compiled(*self.inputs())
         losses = np.asarray(metrics.loss)
         seconds = time.perf_counter() - start
         if not np.isfinite(losses).all():
@@ -157,27 +166,19 @@ def random_params(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     }
 
 
-def bert(layers: int, width: int) -> EncoderConfig:
-    """BERT-base, or another size of it."""
-    return EncoderConfig(
-        model_type="bert", vocab_size=30522, hidden_size=width, num_hidden_layers=layers,
-        num_attention_heads=max(1, width // 64), intermediate_size=4 * width, max_position_embeddings=512,
-        type_vocab_size=2, layer_norm_eps=1e-12, pad_token_id=0,
-    )  # fmt: skip
-
-
 class PyTorch:
     """Hugging Face's model in the same setting; padded batches, widths rounded up to 32."""
 
     def __init__(
-        self, encoder: EncoderConfig, store: TokenStore, depth: int | str, size: int, options: Any, mode: str
+        self, encoder: EncoderConfig, store: TokenStore, depth: Layers, size: int, options: Any, mode: str
     ) -> None:
         import torch
         import transformers
 
         self.torch, self.mode, self.compile_seconds = torch, mode, 0.0
         names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-        config = transformers.BertConfig(num_labels=CLASSES, **{name: getattr(encoder, name) for name in names})
+        sizes = {name: getattr(encoder, name) for name in names}
+        config = transformers.BertConfig(num_labels=OBJECTIVE.num_outputs, **sizes)
         config._attn_implementation = "sdpa"
         self.model = transformers.BertForSequenceClassification(config).cuda().train()
         below = [] if depth == "all" else [self.model.bert.embeddings]
@@ -185,7 +186,7 @@ class PyTorch:
         for module in below:
             module.requires_grad_(False)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=5e-5, weight_decay=0.01, fused=True)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=LEARNING_RATE, weight_decay=0.01, fused=True)
         torch._dynamo.config.recompile_limit = 64
         self.compiled = torch.compile(self.model, dynamic=False, mode=mode)
         order = np.random.default_rng(0).permutation(store.num_examples)
@@ -266,7 +267,7 @@ def measure(contestants: dict[str, Any], rounds: int, peak: float | None) -> dic
 
 
 def contestants_of(
-    options: argparse.Namespace, encoder: EncoderConfig, depth: int | str, size: int
+    options: argparse.Namespace, encoder: EncoderConfig, depth: Layers, size: int
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Who runs at this depth and batch size, compiled, and who could not be."""
     store = random_store(max(2048, size * options.steps), encoder.vocab_size)
@@ -301,6 +302,9 @@ def main() -> None:
     parser.add_argument("--shapes", type=int, default=4, help="of batches, at most: each is a program to compile")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument(
+        "--no_pytorch", dest="only", action="store_const", const=["cached", "uncached"], help="--only cached uncached"
+    )
     options = parser.parse_args()
     devices.configure("bfloat16")
     encoder = bert(options.layers, options.hidden_size)

@@ -30,19 +30,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gpu import CLASSES, PEAK_TFLOPS, Ours, bert, random_params, random_store
+from flops import bert
+from gpu import OBJECTIVE, PEAK_TFLOPS, Ours, random_params, random_store
 
 from jaxfreeze import devices
-from jaxfreeze.data.batches import Shape, evaluation_batches
-from jaxfreeze.data.groups import shape_of
+from jaxfreeze.data.batch import Shape, Tokens
+from jaxfreeze.data.batches import evaluation_batches
 from jaxfreeze.data.hidden_store import Layout
-from jaxfreeze.model import weights
-from jaxfreeze.model.classifier import Tokens
-from jaxfreeze.model.encoder import EncoderConfig, Precision
-from jaxfreeze.training import trunk_cache
+from jaxfreeze.model.classifier import Column
+from jaxfreeze.model.encoder import EncoderConfig
+from jaxfreeze.training.dataset import Dataset
 from jaxfreeze.training.optimizer import apply_gradients
-from jaxfreeze.training.setup import Dataset
-from jaxfreeze.training.step import Data, Program, compiled_trunk_step
+from jaxfreeze.training.step import Data, compiled_trunk_step
+from jaxfreeze.training.trunk_cache import TrunkCache, load_or_compute
 
 SAME = 10  # calls between two looks at the clock
 
@@ -81,10 +81,9 @@ def trunk_flops(encoder: EncoderConfig, shape: Shape, layers: int) -> float:
 def trunk_pass(encoder: EncoderConfig, examples: int, peak: float | None) -> dict[str, Any]:
     """One pass of the trunk below k = 3, or below the last layer."""
     mesh, store = devices.data_mesh(1), random_store(examples, encoder.vocab_size)
-    graph, shapes = weights.structure(encoder, CLASSES, Precision(compute="bfloat16"))
     layers = max(1, encoder.num_hidden_layers - 3)
-    program = Program(graph, encoder.num_hidden_layers, layers + 1, regression=False)
-    leaves = random_params({path: leaf.shape for path, leaf in shapes.items()})
+    column = Column(encoder, OBJECTIVE.num_outputs, "bfloat16", cut=layers + 1)
+    leaves = random_params({path: leaf.shape for path, leaf in column.shapes().items()})
     params = devices.replicate({path: leaf.astype(jnp.bfloat16) for path, leaf in leaves.items()}, mesh)
     tokens = Tokens(store.token_id, store.token_type, store.position)
     dataset = Dataset("train", store, devices.replicate(Data(tokens, store.label), mesh))
@@ -94,10 +93,10 @@ def trunk_pass(encoder: EncoderConfig, examples: int, peak: float | None) -> dic
     on_device = [devices.put(batch, devices.by_row(mesh)) for batch in batches]
 
     def step(batch: Any) -> jax.Array:
-        return compiled_trunk_step(program, 0, params, dataset.data, batch)
+        return compiled_trunk_step(column, 0, params, dataset.data, batch)
 
     began = time.perf_counter()
-    for batch in {shape_of(batch): batch for batch in batches}.values():
+    for batch in {batch.shape: batch for batch in batches}.values():
         jax.block_until_ready(step(devices.put(batch, devices.by_row(mesh))))
     compiling = time.perf_counter() - began
     alone = []
@@ -109,17 +108,16 @@ def trunk_pass(encoder: EncoderConfig, examples: int, peak: float | None) -> dic
         alone.append(time.perf_counter() - began)
     layout = Layout("trial", store.num_tokens, encoder.hidden_size, np.dtype(jnp.bfloat16), False)
     began = time.perf_counter()
-    for _ in trunk_cache._trunk_pass(layout, program, 0, params, dataset, mesh):
-        pass
+    load_or_compute(TrunkCache("host", layouts={dataset.name: layout}), dataset, column, params, mesh)
     whole = time.perf_counter() - began
     began = time.perf_counter()
     rows = np.asarray(last)
     fetching = rows.nbytes / (time.perf_counter() - began)
-    flops = sum(trunk_flops(encoder, shape_of(batch), layers) for batch in batches)
-    slots = sum(shape_of(batch).slots for batch in batches)
+    flops = sum(trunk_flops(encoder, batch.shape, layers) for batch in batches)
+    slots = sum(batch.shape.slots for batch in batches)
     result = {
         "layers": layers, "tokens": int(store.num_tokens), "real_tokens": round(store.num_tokens / slots, 3),
-        "shapes": sorted({(shape.rows, shape.width, shape.segments) for shape in map(shape_of, batches)}),
+        "shapes": sorted({(shape.rows, shape.width, shape.segments) for shape in (batch.shape for batch in batches)}),
         "compile_seconds": round(compiling, 1), "device_seconds": round(min(alone), 3), "pass_seconds": round(whole, 3),
         "packing_seconds": round(packing, 3), "fetch_gb_per_second": round(fetching / 1e9, 2),
         "device_tokens_per_second": round(store.num_tokens / min(alone)),
@@ -134,12 +132,13 @@ def trunk_pass(encoder: EncoderConfig, examples: int, peak: float | None) -> dic
 
 
 def gather(ours: Ours) -> dict[str, Any]:
-    """The batches of a group from the trunk cache."""
+    """The batches of the largest shape, from the trunk cache."""
     assert ours.data.hidden is not None
-    index = jax.device_put(np.stack([batch.index for batch in ours.batches if batch.index.shape == ours.largest]))
+    largest = max((batch.shape for batch in ours.batches), key=lambda shape: shape.slots)
+    index = jax.device_put(np.stack([batch.index for batch in ours.batches if batch.shape == largest]))
     take = jax.jit(lambda hidden, index: hidden[index])
     seconds = seconds_of(lambda: take(ours.data.hidden, index))
-    size = index.size * ours.encoder.hidden_size * 2
+    size = index.size * ours.column.encoder.hidden_size * 2
     return {
         "milliseconds_a_step": round(1e3 * seconds / len(index), 4),
         "gb_per_second": round(2 * size / seconds / 1e9, 1),
@@ -150,11 +149,11 @@ def gather(ours: Ours) -> dict[str, Any]:
 def update(ours: Ours) -> dict[str, float]:
     """The optimizer's part of a step."""
     gradients = {path: 1e-3 * jnp.ones_like(leaf) for path, leaf in ours.trained.items()}
-    apply = jax.jit(apply_gradients, static_argnums=0, donate_argnums=(2, 3))
+    apply = jax.jit(apply_gradients, static_argnums=(0, 1), donate_argnums=(3, 4))
     held = [jax.tree.map(jnp.copy, ours.trained), jax.tree.map(jnp.copy, ours.state)]
 
     def call() -> Any:
-        held[:] = apply(ours.optimizer, gradients, held[1], held[0], ours.frozen)
+        held[:] = apply(ours.program.optimizer, ours.program.labels, gradients, held[1], held[0], ours.frozen)
         return held[0]
 
     call()
@@ -206,10 +205,10 @@ def kernels(call: Callable[[], Any]) -> dict[str, Any]:
 
 def steps(ours: Ours, peak: float | None) -> dict[str, Any]:
     """A step's time by the number of steps in a dispatch, and its kernels."""
-    whole = ours.group
+    whole = ours.dispatch
     found: dict[str, Any] = {}
-    for count in (1, 5, ours.steps):
-        ours.group = whole._replace(count=jax.device_put(np.int32(count), whole.count.sharding))
+    for count in sorted({1, min(5, ours.steps), ours.steps}):
+        ours.dispatch = whole._replace(count=jax.device_put(np.int32(count), whole.count.sharding))
         ours.run()
         found[f"milliseconds, {count} in a dispatch"] = round(
             1e3 * statistics.median(ours.run() for _ in range(9)) / count, 3
@@ -269,7 +268,6 @@ def main() -> None:
             part(f"steps, {name}", lambda ours=ours: steps(ours, peak))
             part(f"optimizer, {name}", lambda ours=ours: update(ours))
             if depth != "all":
-                ours.largest = max((batch.index.shape for batch in ours.batches), key=np.prod)
                 part(f"gather, {name}", lambda ours=ours: gather(ours))
     print(json.dumps(found))
 

@@ -38,7 +38,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 import jaxfreeze
-from jaxfreeze.data import batches
+from jaxfreeze.data import batches, packing
+from jaxfreeze.data.batch import Shape
 from jaxfreeze.errors import Stopped
 from jaxfreeze.inference.export import export
 
@@ -73,13 +74,13 @@ def planted(model: Path, folder: Path) -> Path:
 def one_example_a_row() -> Iterator[None]:
     """Within this block every batch has one shape, and each of its rows holds one example."""
 
-    def shapes(lengths: np.ndarray, *_: int, **__: int) -> tuple[batches.Shape, ...]:
-        return (batches.Shape(lengths.shape[1], -(-int(lengths.max()) // 8) * 8, 1),)
+    def shapes(lengths: np.ndarray, *_: int, **__: int) -> tuple[Shape, ...]:
+        return (Shape(lengths.shape[1], -(-int(lengths.max()) // 8) * 8, 1),)
 
     with (
         mock.patch.object(batches, "choose_shapes", shapes),
-        mock.patch.object(batches, "rows_within", lambda lengths, _: [[place] for place in range(len(lengths))]),
         mock.patch.object(batches, "with_room", lambda shapes, *_: shapes),
+        mock.patch.object(packing, "rows_within", lambda lengths, _: [[place] for place in range(len(lengths))]),
     ):
         yield
 

@@ -33,8 +33,8 @@ def sweep(options: argparse.Namespace, way: str, folder: Path) -> None:
     """Make the sweep in this process."""
     import jax
 
-    from jaxfreeze.study import runner
-    from jaxfreeze.study.grid import make_grid
+    from jaxfreeze.sweep import runner
+    from jaxfreeze.sweep.grid import make_grid
 
     values = {
         "models": [options.model], "tasks": [options.task], "trainable_layers": [options.trainable_layers],
