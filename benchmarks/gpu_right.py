@@ -38,6 +38,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 import jaxfreeze
+from jaxfreeze import console
 from jaxfreeze.data import batches, packing
 from jaxfreeze.data.batch import Shape
 from jaxfreeze.errors import Stopped
@@ -227,7 +228,7 @@ def main() -> None:
     parser.add_argument("--max_steps", type=int, default=200)
     parser.add_argument("--rows", type=int, default=277, help="of the validation rows, for the logits")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory() as work, console.on_stderr():
         os.environ["JAXFREEZE_CACHE"] = f"{work}/cache"
         checks = Checks(options, Path(work))
         whole = checks.train("float32")

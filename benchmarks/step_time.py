@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxfreeze import devices
+from jaxfreeze import console, devices
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.training import experiment as experiments
 from jaxfreeze.training.stopwatch import Stopwatch
@@ -29,9 +29,10 @@ class Contestant:
 
     def __init__(self, config: TrainConfig) -> None:
         watch = Stopwatch()
-        prepared = experiments.prepare([config], watch)
-        self.state = experiments.begin(prepared)
-        self.experiment = experiments.get_ready(prepared, self.state, watch)
+        with console.on_stderr():
+            prepared = experiments.prepare([config], watch)
+            self.state = experiments.begin(prepared)
+            self.experiment = experiments.get_ready(prepared, self.state, watch)
         self.steps = experiments.compile_steps(self.experiment, self.state)  # found: get_ready has compiled them
         _, self.dispatch = next(experiments.dispatches(self.experiment, done=0))
 
