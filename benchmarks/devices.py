@@ -20,55 +20,33 @@ import time
 from typing import Any
 
 COUNTS = (1, 2, 4, 8)
-DEPTHS: tuple[int | str, ...] = (0, 1, 3, 6, 12, "all")
-STEPS = 5
 
 
 def time_of_step(model: str, layers: int, batch_size: int, rounds: int, shard_optimizer: bool) -> float:
     """Milliseconds of a step on all devices, median of the rounds."""
-    import numpy as np
-    from jaxfreeze.training.run import Run
+    from step_time import STEPS, Contestant
 
     from jaxfreeze.config import TrainConfig
 
-    config = TrainConfig(
+    contestant = Contestant(TrainConfig(
         "demo", model=model, trainable_layers=layers, batch_size=batch_size, log_every=STEPS,
         shard_optimizer=shard_optimizer,
-    )  # fmt: skip
-    run = Run.prepare([config])
-    steps, group, seeds = run.get_ready(), next(run.groups())[1], run.seeds()
-    trained, state = run.at_start
-    times = []
-    for _ in range(rounds + 1):
-        start = time.perf_counter()
-        trained, state, metrics = steps(
-            trained, state, run.model.frozen, run.train_set.data, group, seeds, np.int32(0)
-        )  # fmt: skip
-        metrics.loss.block_until_ready()
-        times.append(1e3 * (time.perf_counter() - start) / STEPS)
-    return statistics.median(times[1:])
+    ))  # fmt: skip
+    return statistics.median([contestant.time() for _ in range(rounds + 1)][1:])
 
 
 def bytes_by_depth() -> dict[str, dict[str, int]]:
     """By number of trained layers: bytes for each kind of collective."""
     from collectives import sent_bytes
+    from flops import DEPTHS, LAYERS, TWO_CLASSES, bert, column_and_labels
 
     from jaxfreeze import devices
     from jaxfreeze.data.batch import Shape
-    from jaxfreeze.freezing import cut_of, label_layers
-    from jaxfreeze.model.classifier import Column
-    from jaxfreeze.model.encoder import EncoderConfig
-    from jaxfreeze.objectives import Classification
 
-    encoder = EncoderConfig(
-        model_type="bert", vocab_size=30522, hidden_size=768, num_hidden_layers=12, num_attention_heads=12,
-        intermediate_size=3072, max_position_embeddings=512, type_vocab_size=2, layer_norm_eps=1e-12, pad_token_id=0,
-    )  # fmt: skip
-    objective, shape, found = Classification(("0", "1")), Shape(8, 128, 4), {}
+    found, mesh = {}, devices.data_mesh()
     for depth in DEPTHS:
-        labels = label_layers(Column(encoder, 2, "float32", 0).shapes(), depth, 12)
-        column = Column(encoder, 2, "float32", cut_of(labels, 12))
-        found[str(depth)] = sent_bytes(column, objective, labels, shape, devices.data_mesh())
+        column, labels = column_and_labels(bert(LAYERS, 768), TWO_CLASSES, depth)
+        found[str(depth)] = sent_bytes(column, TWO_CLASSES, labels, Shape(8, 128, 4), mesh)
     return found
 
 
@@ -87,7 +65,7 @@ def packing(batch_size: int) -> dict[str, float]:
         nothing, nothing.astype(np.int8), nothing.astype(np.int16), start, np.zeros(len(lengths), np.int32)
     )
     begin = time.perf_counter()
-    plan = BatchPlan.make(store, batch_size, 0, 1, 8)
+    plan = BatchPlan.make(store, batch_size, (0,), 1, 8)
     chosen, batches = time.perf_counter(), plan.batches()
     count = max(3, 4096 // batch_size)
     for _ in range(count):

@@ -7,37 +7,48 @@ Prints a JSON list of {"trainable_layers", "cached", "flops", "temp_bytes", "opt
 """
 
 import argparse
+import dataclasses
 import json
 
-from jaxfreeze.training.setup import Policy
-
 from jaxfreeze.data.batch import Shape
-from jaxfreeze.freezing import cut_of, label_layers
-from jaxfreeze.model.encoder import EncoderConfig, Precision
-from jaxfreeze.model.weights import structure
-from jaxfreeze.objectives import Classification
-from jaxfreeze.training.inspection import plan_cost
+from jaxfreeze.freezing import Labels, Layers, cut_of, label_layers
+from jaxfreeze.model.classifier import Column
+from jaxfreeze.model.encoder import EncoderConfig
+from jaxfreeze.objectives import Classification, Objective
+from jaxfreeze.training.cost import step_cost
 
 LAYERS = 12
-DEPTHS = (0, 1, 3, 6, 12, "all")
+DEPTHS: tuple[Layers, ...] = (0, 1, 3, 6, 12, "all")
 TWO_CLASSES = Classification(("0", "1"))
 
 
-def measure(hidden_size: int, shape: Shape, depths: tuple[int | str, ...], cached: bool) -> list[dict[str, object]]:
+def bert(layers: int, hidden_size: int) -> EncoderConfig:
+    """BERT-base (12 layers, width 768), or another size of it."""
+    return EncoderConfig(
+        model_type="bert", vocab_size=30522, hidden_size=hidden_size, num_hidden_layers=layers,
+        num_attention_heads=max(1, hidden_size // 64), intermediate_size=4 * hidden_size, max_position_embeddings=512,
+        type_vocab_size=2, layer_norm_eps=1e-12, pad_token_id=0,
+    )  # fmt: skip
+
+
+def column_and_labels(
+    encoder: EncoderConfig, objective: Objective, depth: Layers, dtype: str = "float32"
+) -> tuple[Column, Labels]:
+    """The classifier whose last `depth` layers train, and the labels of its parameters."""
+    uncut = Column(encoder, objective.num_outputs, dtype)
+    labels = label_layers(uncut.shapes(), depth, uncut.num_layers)
+    return dataclasses.replace(uncut, cut=cut_of(labels, uncut.num_layers)), labels
+
+
+def measure(hidden_size: int, shape: Shape, depths: tuple[Layers, ...], cached: bool) -> list[dict[str, object]]:
     """One record per depth, for a 12-layer BERT of this width with two classes, clipping and gradient norm on.
 
     cached: the state at the cut comes from the trunk cache (float32), where there is a trunk.
     """
-    encoder = EncoderConfig(
-        model_type="bert", vocab_size=30522, hidden_size=hidden_size, num_hidden_layers=LAYERS,
-        num_attention_heads=hidden_size // 64, intermediate_size=4 * hidden_size, max_position_embeddings=512,
-        type_vocab_size=2, layer_norm_eps=1e-12, pad_token_id=0,
-    )  # fmt: skip
-    paths = list(structure(encoder, TWO_CLASSES.num_outputs, Precision())[1])
-    records = []
+    encoder, records = bert(LAYERS, hidden_size), []
     for depth in depths:
-        labels = label_layers(paths, depth, LAYERS)
-        cost = plan_cost(encoder, TWO_CLASSES, Policy(labels, cut_of(labels, LAYERS)), shape, "float32", cached)
+        column, labels = column_and_labels(encoder, TWO_CLASSES, depth)
+        cost = step_cost(column, TWO_CLASSES, labels, shape, cached)
         records.append({"trainable_layers": depth, "cached": cached, **cost._asdict()})
     return records
 

@@ -1,44 +1,61 @@
 """Training steps on an accelerator: the last k layers of a BERT-base with random weights, against PyTorch.
 
     python benchmarks/gpu.py                                 # one GPU or TPU; PyTorch on a GPU only
-    python benchmarks/gpu.py --layers 2 --hidden_size 64 --batch_sizes 16 --steps 4 --no_pytorch   # a trial on a CPU
+    python benchmarks/gpu.py --layers 2 --hidden_size 64 --batch_sizes 16 --steps 4 --no_pytorch   # a CPU
 
-Prints a JSON object with a record for every (batch size, k, contestant): milliseconds a step, examples/s and, where the
-chip's peak is known, the share of its bfloat16 peak that the step's own FLOPs come to. All contestants train the same
-examples, lengths distributed as in MNLI, with AdamW, clipping and dropout, in bfloat16 over float32 trained weights:
-`cached` takes the state at the cut from the trunk cache on the device, `uncached` computes the trunk in every step,
-`pytorch` is Hugging Face's model with SDPA, autocast and torch.compile, its frozen parameters without gradients.
-Contestants run in turn, `--rounds` times; figures are medians.
+Prints a JSON object with a record for every (batch size, k): for each contestant milliseconds a step, examples/s,
+seconds to compile, the share of its slots that hold a token and, where the chip's peak is known, the share of its
+bfloat16 peak that the step's matrix products come to, empty slots included. All contestants train the same examples,
+lengths distributed as in MNLI, with AdamW, clipping and dropout, in bfloat16 over float32 trained weights:
+
+    cached           the state at the cut comes from the trunk cache on the device
+    uncached         the trunk is computed in every step
+    pytorch          Hugging Face's model with SDPA, autocast and torch.compile, a program for each width (multiples of
+                     32), its frozen parameters without gradients
+    pytorch_graphs   the same in CUDA graphs (`mode="reduce-overhead"`)
+
+Batches lie on the device before the clock starts. Contestants run in turn, `--rounds` times; figures are medians. One
+that fails is reported with its error in place of figures.
+
+    python benchmarks/gpu.py --only pytorch --rounds 0       # fills PyTorch's compile cache; measures nothing
 """
 
 import argparse
+import functools
+import itertools
 import json
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flops import bert, column_and_labels
 
 from jaxfreeze import devices, freezing
-from jaxfreeze.data.batch import Tokens
+from jaxfreeze.data.batch import Shape, Tokens
 from jaxfreeze.data.batches import BatchPlan
 from jaxfreeze.data.dispatch import stack
 from jaxfreeze.data.token_store import TokenStore
-from jaxfreeze.model import weights
-from jaxfreeze.model.encoder import EncoderConfig, Precision
+from jaxfreeze.freezing import Layers
+from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.objectives import Classification
-from jaxfreeze.training.cost import abstract_group, step_cost
-from jaxfreeze.training.optimizer import OptimizerConfig, make_optimizer
-from jaxfreeze.training.step import Data, Program, compiled_train_steps
+from jaxfreeze.training.optimizer import OptimizerConfig, initial_optimizer_state
+from jaxfreeze.training.step import Data, Program, compile_train_steps
 
-OBJECTIVE = Classification(("0", "1", "2"))
-SETTINGS = OptimizerConfig(5e-5, 0.01, 0.1, 1.0, 10_000)
-PEAK_TFLOPS = {"H100": 989, "H200": 989, "A100": 312, "v4": 275, "v5 lite": 197, "v5p": 459, "v6 lite": 918}
-"""Dense bfloat16, from the makers' data sheets."""
+OBJECTIVE = Classification(("entailment", "neutral", "contradiction"))
+CONTESTANTS = ("cached", "uncached", "pytorch", "pytorch_graphs")
+LEARNING_RATE = 5e-5
+SETTINGS = OptimizerConfig(weight_decay=0.01, warmup_ratio=0.1, max_grad_norm=1.0, total_steps=10_000)
+PEAK_TFLOPS = {
+    "H100": 989, "H200": 989, "A100": 312,
+    "TPU v4": 275, "TPU v5 lite": 197, "TPU v5": 459, "TPU v6 lite": 918, "TPU7x": 2307,
+}  # fmt: skip
+"""Dense bfloat16, from the makers' data sheets, by what a device calls itself (v5p: "TPU v5"); the first that fits."""
 LENGTH_QUANTILES = (5, 19, 24, 29, 33, 37, 42, 47, 54, 64, 128)
 """Tokens of an MNLI pair at every tenth of the distribution: training rows, BERT's tokenizer, at most 128."""
 
@@ -56,56 +73,81 @@ def random_store(num_examples: int, vocab_size: int) -> TokenStore:
     return TokenStore(ids, types.astype(np.int8), position.astype(np.int16), start, labels)
 
 
-class Ours:
-    """Our training steps for one depth, groups of them in one dispatch."""
+def matmul_flops(encoder: EncoderConfig, shape: Shape, cut: int, cached: bool) -> float:
+    """Floating-point operations of the matrix products of one training step in a batch of this shape.
 
-    def __init__(
-        self, encoder: EncoderConfig, store: TokenStore, depth: int | str, batch_size: int, steps: int
-    ) -> None:
-        self.mesh = devices.data_mesh(1)
-        graph, shapes = weights.structure(encoder, OBJECTIVE.num_outputs, Precision(compute="bfloat16"))
-        labels = freezing.label_layers(list(shapes), depth, encoder.num_hidden_layers)
-        plan = BatchPlan.make(store, batch_size, seed=0, epochs=1)
-        cut = freezing.cut_of(labels, encoder.num_hidden_layers)
-        self.program = Program(graph, encoder.num_hidden_layers, cut, OBJECTIVE, shapes=plan.shapes)
-        self.optimizer = make_optimizer(SETTINGS, labels)
-        self.trained, self.frozen = freezing.split(
-            {path: _random(path, leaf.shape) for path, leaf in shapes.items()}, labels
+    Forward from the first layer, or from the cut where the state there is cached; gradients from the cut on.
+    """
+    width, slots, firsts = encoder.hidden_size, shape.slots, shape.rows * shape.segments
+    total = 0.0
+    for layer in range(max(1, cut if cached else 1), encoder.num_hidden_layers + 1):
+        queries = firsts if layer == encoder.num_hidden_layers else slots
+        key_value, query = 4 * slots * width**2, 2 * queries * width**2
+        rest = (
+            2 * queries * width**2 + 4 * queries * shape.width * width + 4 * queries * width * encoder.intermediate_size
         )
-        self.frozen = {path: leaf.astype(jnp.bfloat16) for path, leaf in self.frozen.items()}
-        self.state = jax.jit(self.optimizer.init)(freezing.combine(self.trained, self.frozen))
+        total += key_value + query + rest
+        if layer >= cut:
+            total += 2 * (key_value + query + rest) - (
+                key_value + query if layer == cut else 0
+            )  # no gradient of inputs
+    return total + 3 * 2 * firsts * width**2  # the pooler; the classifier is nothing beside it
+
+
+class Ours:
+    """Our training steps for one depth, in one dispatch."""
+
+    def __init__(self, encoder: EncoderConfig, store: TokenStore, depth: Layers, size: int, options: Any) -> None:
+        mesh = devices.data_mesh(1)
+        self.column, labels = column_and_labels(encoder, OBJECTIVE, depth, "bfloat16")
+        plan = BatchPlan.make(store, size, seeds=(0,), epochs=1, limit=options.shapes)
+        self.program = Program(self.column, OBJECTIVE, tuple(sorted(labels.items())), SETTINGS, plan.shapes)
+        shapes = {path: leaf.shape for path, leaf in self.column.shapes().items()}
+        trained, frozen = freezing.split(random_params(shapes), labels)
+        frozen = {path: leaf.astype(jnp.bfloat16) for path, leaf in frozen.items()}
+        self.trained, self.frozen = (devices.replicate(leaves, mesh) for leaves in (trained, frozen))
+        init = functools.partial(initial_optimizer_state, SETTINGS, self.program.labels)
+        self.state = jax.jit(init, out_shardings=devices.replicated(mesh))(
+            np.float32(LEARNING_RATE), self.trained, self.frozen
+        )
         tokens = Tokens(store.token_id, store.token_type, store.position)
-        self.data = devices.replicate(Data(tokens, store.label), self.mesh)
-        batches = [batch for batch, _ in zip(plan, range(steps), strict=False)]
-        self.examples = sum(int((batch.example >= 0).sum()) for batch in batches)
-        group = stack(batches, plan.shapes, len(batches), 1)
-        self.group = jax.device_put(group, group.shardings(self.mesh))
-        self.flops = sum(self._flops(plan.shapes[number]) for number in group.shape_number)
-        self.steps = len(batches)
+        self.data = devices.replicate(Data(tokens, store.label), mesh)
+        self.batches = list(itertools.islice(plan.batches(), options.steps))
+        self.examples = sum(int((batch.example >= 0).sum()) for batch in self.batches)
+        dispatch = stack(self.batches, plan.shapes, len(self.batches), mesh.size)
+        self.dispatch = devices.put(dispatch, dispatch.shardings(mesh))
+        real = sum(int((batch.index >= 0).sum()) for batch in self.batches)
+        self.real_tokens = real / sum(batch.shape.slots for batch in self.batches)
+        self.flops = self.matmul_flops(cached=False)
+        self.mesh, self.steps, self.compile_seconds = mesh, len(self.batches), 0.0
 
-    def with_cache(self, encoder: EncoderConfig, store: TokenStore) -> None:
+    def matmul_flops(self, cached: bool) -> float:
+        """Of all steps."""
+        return sum(matmul_flops(self.column.encoder, batch.shape, self.column.cut, cached) for batch in self.batches)
+
+    def with_cache(self, store: TokenStore) -> None:
         """Take the state at the cut from a cache from now on; its values do not matter here."""
-        rows = store.num_examples if self.program.cut > encoder.num_hidden_layers else store.num_tokens
-        hidden = jax.random.normal(jax.random.key(1), (rows, encoder.hidden_size), jnp.bfloat16)
-        self.data = self.data._replace(hidden=hidden)
-        self.flops = sum(self._flops(self.program.shapes[number]) for number in np.asarray(self.group.shape_number))
+        by_example = self.column.cut > self.column.num_layers
+        leaf, rows = ("pooled", store.num_examples) if by_example else ("hidden", store.num_tokens)
+        width = self.column.encoder.hidden_size
+        states = np.random.default_rng(1).standard_normal((rows, width), np.float32).astype(jnp.bfloat16)
+        self.data = self.data.with_states(leaf, devices.replicate(states, self.mesh))
+        self.flops = self.matmul_flops(cached=True)
 
-    def _flops(self, shape: Any) -> float:
-        key = (shape, self.data.hidden is not None)
-        known: dict[Any, float] = self.__dict__.setdefault("_known_flops", {})
-        if key not in known:
-            program = Program(*[*vars(self.program).values()][:5], shapes=(shape,))
-            inputs = (program, self.optimizer, self.trained, self.frozen, self.data, abstract_group(shape))
-            known[key] = step_cost(*inputs).flops
-        return known[key]
+    def inputs(self) -> tuple[Any, ...]:
+        """What the steps are given."""
+        return self.trained, self.state, self.frozen, self.data, self.dispatch, np.uint32(0), np.int32(0)
+
+    def compile(self) -> None:
+        """Compile the steps."""
+        began = time.perf_counter()
+        self.compiled = compile_train_steps(self.program, False, *self.inputs())
+        self.compile_seconds = time.perf_counter() - began
 
     def run(self) -> float:
         """Seconds for all steps."""
         start = time.perf_counter()
-        self.trained, self.state, metrics = compiled_train_steps(
-            self.program, self.optimizer, self.trained, self.state, self.frozen, self.data, self.group,
-            np.uint32(0), np.int32(0),
-        )  # fmt: skip
+        self.trained, self.state, metrics = self.compiled(*self.inputs())
         losses = np.asarray(metrics.loss)
         seconds = time.perf_counter() - start
         if not np.isfinite(losses).all():
@@ -113,22 +155,27 @@ class Ours:
         return seconds
 
 
-def _random(path: str, shape: tuple[int, ...]) -> jax.Array:
-    if path.endswith(".scale"):
-        return jnp.ones(shape)
-    return 0.02 * jax.random.normal(jax.random.key(sum(path.encode())), shape)
+def random_params(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Leaves as a fresh model has them, on the host."""
+    random = np.random.default_rng(0)
+    return {
+        path: np.ones(shape, np.float32)
+        if path.endswith(".scale")
+        else 0.02 * random.standard_normal(shape, np.float32)
+        for path, shape in shapes.items()
+    }
 
 
 class PyTorch:
     """Hugging Face's model in the same setting; padded batches, widths rounded up to 32."""
 
     def __init__(
-        self, encoder: EncoderConfig, store: TokenStore, depth: int | str, batch_size: int, steps: int
+        self, encoder: EncoderConfig, store: TokenStore, depth: Layers, size: int, options: Any, mode: str
     ) -> None:
         import torch
         import transformers
 
-        self.torch = torch
+        self.torch, self.mode, self.compile_seconds = torch, mode, 0.0
         names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
         sizes = {name: getattr(encoder, name) for name in names}
         config = transformers.BertConfig(num_labels=OBJECTIVE.num_outputs, **sizes)
@@ -139,11 +186,23 @@ class PyTorch:
         for module in below:
             module.requires_grad_(False)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=5e-5, weight_decay=0.01, fused=True)
-        self.compiled = torch.compile(self.model)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=LEARNING_RATE, weight_decay=0.01, fused=True)
+        torch._dynamo.config.recompile_limit = 64
+        self.compiled = torch.compile(self.model, dynamic=False, mode=mode)
         order = np.random.default_rng(0).permutation(store.num_examples)
-        self.batches = [self._padded(store, part) for part in np.split(order[: batch_size * steps], steps)]
-        self.examples, self.steps = batch_size * steps, steps
+        self.batches = [self._padded(store, part) for part in np.split(order[: size * options.steps], options.steps)]
+        self.examples, self.steps = size * options.steps, options.steps
+        real = sum(int(batch["attention_mask"].sum()) for batch in self.batches)
+        self.real_tokens = real / sum(batch["attention_mask"].numel() for batch in self.batches)
+
+    def compile(self) -> None:
+        """Compile a program for each width; three steps of each, as CUDA graphs are recorded in the second one."""
+        began = time.perf_counter()
+        widths = {batch["input_ids"].shape[1]: batch for batch in self.batches}
+        for batch in (*widths.values(),) * 3:
+            self.step(batch)
+        self.torch.cuda.synchronize()
+        self.compile_seconds = time.perf_counter() - began
 
     def _padded(self, store: TokenStore, examples: np.ndarray) -> dict[str, Any]:
         width = -(-int(store.lengths[examples].max()) // 32) * 32
@@ -156,55 +215,80 @@ class PyTorch:
         batch["labels"] = store.label[examples].astype(np.int64)
         return {name: self.torch.tensor(values).cuda() for name, values in batch.items()}
 
+    def step(self, batch: dict[str, Any]) -> None:
+        """One training step."""
+        if self.mode != "default":
+            self.torch.compiler.cudagraph_mark_step_begin()
+        with self.torch.autocast("cuda", self.torch.bfloat16):
+            loss = self.compiled(**batch).loss
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+
     def run(self) -> float:
         """Seconds for all steps."""
         self.torch.cuda.synchronize()
         start = time.perf_counter()
         for batch in self.batches:
-            with self.torch.autocast("cuda", self.torch.bfloat16):
-                loss = self.compiled(**batch).loss
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-            self.optimizer.step()
+            self.step(batch)
         self.torch.cuda.synchronize()
         return time.perf_counter() - start
 
 
 def measure(contestants: dict[str, Any], rounds: int, peak: float | None) -> dict[str, dict[str, Any]]:
-    """Run the contestants in turn -> per contestant its figures."""
-    for contestant in contestants.values():
-        contestant.run()  # compiles
-        contestant.run()
+    """Run the contestants in turn -> per contestant its figures, or why it has none."""
+    results: dict[str, dict[str, Any]] = {}
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
+    for turn in range(rounds + 2):
         for name, contestant in contestants.items():
-            seconds[name].append(contestant.run())
-    results = {}
+            if name in results:
+                continue
+            try:
+                seconds[name].append(contestant.run())
+            except Exception as error:  # noqa: BLE001
+                results[name] = {"error": f"{type(error).__name__}: {error}"[:400], "turn": turn}
     for name, contestant in contestants.items():
-        median = statistics.median(seconds[name])
+        if name in results or not rounds:
+            continue
+        values = seconds[name][2:]  # the first two warm up
+        median = statistics.median(values)
         results[name] = {
             "milliseconds": round(1e3 * median / contestant.steps, 3),
+            "fastest": round(1e3 * min(values) / contestant.steps, 3),
+            "slowest": round(1e3 * max(values) / contestant.steps, 3),
             "examples_per_second": round(contestant.examples / median, 1),
+            "compile_seconds": round(contestant.compile_seconds, 1),
+            "real_tokens": round(contestant.real_tokens, 3),
         }
         if peak and hasattr(contestant, "flops"):
-            results[name]["share_of_peak"] = round(contestant.flops / median / peak, 3)
+            results[name]["share_of_peak"] = round(contestant.flops / median / peak, 4)
     return results
 
 
-def contestants_of(options: argparse.Namespace, encoder: EncoderConfig, depth: int | str, size: int) -> dict[str, Any]:
-    """Who runs at this depth and batch size."""
+def contestants_of(
+    options: argparse.Namespace, encoder: EncoderConfig, depth: Layers, size: int
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Who runs at this depth and batch size, compiled, and who could not be."""
     store = random_store(max(2048, size * options.steps), encoder.vocab_size)
-    inputs = (encoder, store, depth, size, options.steps)
-    makers: dict[str, Callable[..., Any]] = {"uncached": Ours}
-    if depth not in ("all", encoder.num_hidden_layers):
-        makers["cached"] = Ours
-    if not options.no_pytorch:
-        makers["pytorch"] = PyTorch
-    contestants = {name: make(*inputs) for name, make in makers.items()}
-    if "cached" in contestants:
-        contestants["cached"].with_cache(encoder, store)
-    return contestants
+    contestants: dict[str, Any] = {}
+    failed: dict[str, dict[str, Any]] = {}
+    if "uncached" in options.only:
+        contestants["uncached"] = Ours(encoder, store, depth, size, options)
+    if "cached" in options.only and depth not in ("all", encoder.num_hidden_layers):
+        contestants["cached"] = Ours(encoder, store, depth, size, options)
+        contestants["cached"].with_cache(store)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda ours: ours.compile(), contestants.values()))
+    modes = {"pytorch": "default", "pytorch_graphs": "reduce-overhead"}
+    for name in modes.keys() & {*options.only}:
+        try:
+            theirs = PyTorch(encoder, store, depth, size, options, modes[name])
+            theirs.compile()
+            contestants[name] = theirs
+        except Exception as error:  # noqa: BLE001
+            failed[name] = {"error": f"{type(error).__name__}: {error}"[:400]}
+    return contestants, failed
 
 
 def main() -> None:
@@ -212,31 +296,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--hidden_size", type=int, default=768)
-    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[16, 256])
-    parser.add_argument("--depths", nargs="+", default=["0", "1", "3", "6", "12", "all"])
+    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[16, 128])
+    parser.add_argument("--depths", nargs="+", default=["3", "all", "1"])
     parser.add_argument("--steps", type=int, default=20, help="in one dispatch")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--no_pytorch", action="store_true")
+    parser.add_argument("--shapes", type=int, default=4, help="of batches, at most: each is a program to compile")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument(
+        "--no_pytorch", dest="only", action="store_const", const=["cached", "uncached"], help="--only cached uncached"
+    )
     options = parser.parse_args()
     devices.configure("bfloat16")
-    encoder = EncoderConfig(
-        model_type="bert", vocab_size=30522, hidden_size=options.hidden_size, num_hidden_layers=options.layers,
-        num_attention_heads=max(1, options.hidden_size // 64), intermediate_size=4 * options.hidden_size,
-        max_position_embeddings=512, type_vocab_size=2, layer_norm_eps=1e-12, pad_token_id=0,
-    )  # fmt: skip
+    encoder = bert(options.layers, options.hidden_size)
     kind = jax.local_devices()[0].device_kind
     peak = next((1e12 * rate for name, rate in PEAK_TFLOPS.items() if name in kind), None)
     records = []
-    for size in options.batch_sizes:
-        for depth in ("all" if text == "all" else int(text) for text in options.depths):
+    for depth in ("all" if text == "all" else int(text) for text in options.depths):
+        for size in options.batch_sizes:
             if depth != "all" and depth > options.layers:
                 continue
-            contestants = contestants_of(options, encoder, depth, size)
-            record = {"batch_size": size, "trainable_layers": depth, **measure(contestants, options.rounds, peak)}
-            records.append(record)
-            print(json.dumps(record), flush=True)
+            contestants, failed = contestants_of(options, encoder, depth, size)
+            figures = measure(contestants, options.rounds, peak) | failed
+            records.append({"batch_size": size, "trainable_layers": depth, **figures})
+            print(json.dumps(records[-1]), file=sys.stderr, flush=True)
     versions = {name: version(name) for name in ("jax", "flax", "optax")}
-    print(json.dumps({"device": kind, "versions": versions, "records": records}))
+    if {"pytorch", "pytorch_graphs"} & {*options.only}:
+        versions |= {name: version(name) for name in ("torch", "transformers")}
+    settings = {name: getattr(options, name) for name in ("layers", "hidden_size", "steps", "shapes", "rounds")}
+    print(json.dumps({"device": kind, "versions": versions, **settings, "records": records}))
 
 
 if __name__ == "__main__":

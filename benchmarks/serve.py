@@ -89,10 +89,11 @@ def main() -> None:
 def train(folder: Path) -> list[Path]:
     """Three runs on the demo, one step each."""
     os.environ["JAXFREEZE_CACHE"] = f"{folder}/cache"
-    from jaxfreeze import finetune
+    from jaxfreeze import console, finetune
 
     flags: dict[str, Any] = {"model": "demo", "trainable_layers": 2, "max_steps": 1, "cache": "off"}
-    return [finetune("demo", seed=seed, output_dir=folder / f"seed{seed}", **flags).path for seed in range(3)]
+    with console.on_stderr():
+        return [finetune("demo", seed=seed, output_dir=folder / f"seed{seed}", **flags).path for seed in range(3)]
 
 
 def draw(paths: Sequence[Path], right: int, wrong: int) -> list[Asked]:

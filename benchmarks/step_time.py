@@ -12,39 +12,42 @@ import json
 import statistics
 import time
 from importlib.metadata import version
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
-from jaxfreeze import devices
+from jaxfreeze import console, devices
 from jaxfreeze.config import TrainConfig
-from jaxfreeze.training.run import Run
-from jaxfreeze.training.step import compiled_train_steps
+from jaxfreeze.training import experiment as experiments
+from jaxfreeze.training.stopwatch import Stopwatch
 
 STEPS = 5
 
 
 class Contestant:
-    """A policy's compiled steps and their state."""
+    """An experiment's compiled steps and their state, and its first dispatch, of STEPS steps."""
 
-    def __init__(self, model: str, trainable_layers: int | Literal["all"], cache: Literal["device", "off"]) -> None:
-        config = TrainConfig("demo", model=model, trainable_layers=trainable_layers, cache=cache, log_every=STEPS)
-        self.run = Run.prepare([config])
-        self.run.fill_cache()
-        self.seeds = self.run.seeds()
-        self.trained = self.run.model.trained
-        self.state = self.run.initial_state(self.trained)
-        self.group = next(self.run.groups())[1]
+    def __init__(self, config: TrainConfig) -> None:
+        watch = Stopwatch()
+        with console.on_stderr():
+            prepared = experiments.prepare([config], watch)
+            self.state = experiments.begin(prepared)
+            self.experiment = experiments.get_ready(prepared, self.state, watch)
+        self.steps = experiments.compile_steps(self.experiment, self.state)  # found: get_ready has compiled them
+        _, self.dispatch = next(experiments.dispatches(self.experiment, done=0))
 
     def time(self) -> float:
         """Milliseconds of a step."""
+        frozen, data = self.experiment.model.frozen, self.experiment.train_set.data
         start = time.perf_counter()
-        self.trained, self.state, metrics = compiled_train_steps(
-            self.run.program, self.run.optimizer, self.trained, self.state, self.run.model.frozen,
-            self.run.train_set.data, self.group, self.seeds, np.int32(0),
+        trained, state, metrics = self.steps(
+            self.state.trained, self.state.optimizer_state, frozen, data, self.dispatch, self.experiment.seeds,
+            np.int32(0),
         )  # fmt: skip
         metrics.loss.block_until_ready()
-        return 1e3 * (time.perf_counter() - start) / STEPS
+        seconds = time.perf_counter() - start
+        self.state = self.state._replace(trained=trained, optimizer_state=state)
+        return 1e3 * seconds / STEPS
 
 
 def main() -> None:
@@ -54,10 +57,14 @@ def main() -> None:
     parser.add_argument("--trainable_layers", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
+    policies: dict[str, dict[str, Any]] = {
+        "cached": {"trainable_layers": options.trainable_layers, "cache": "device"},
+        "uncached": {"trainable_layers": options.trainable_layers, "cache": "off"},
+        "all": {"trainable_layers": "all", "cache": "off"},
+    }
     contestants = {
-        "cached": Contestant(options.model, options.trainable_layers, "device"),
-        "uncached": Contestant(options.model, options.trainable_layers, "off"),
-        "all": Contestant(options.model, "all", "off"),
+        name: Contestant(TrainConfig("demo", model=options.model, log_every=STEPS, **policy))
+        for name, policy in policies.items()
     }
     rounds = [{name: one.time() for name, one in contestants.items()} for _ in range(options.rounds + 1)][1:]
     result = {
@@ -68,7 +75,7 @@ def main() -> None:
             for name in ("cached", "uncached")
         },
         "rounds": options.rounds,
-        "devices": devices.describe(contestants["all"].run.mesh),
+        "devices": devices.describe(contestants["all"].experiment.mesh),
         "jax": version("jax"),
     }
     print(json.dumps(result))

@@ -59,7 +59,7 @@ def digests(out: Path) -> dict[str, str]:
     from jaxfreeze.training import checkpoint
 
     run = FinishedRun(out)
-    return freezing.digests(checkpoint.read(out / "checkpoints", run.metrics["steps"], run.model.trained).trained)
+    return freezing.digests(checkpoint.read(out / "checkpoints", run.metrics["steps"], run.model.pretrained).trained)
 
 
 def kill(options: argparse.Namespace, work: Path, environment: dict[str, str]) -> dict[str, Any]:
