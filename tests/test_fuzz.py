@@ -24,7 +24,7 @@ from jaxfreeze.errors import InputError
 from jaxfreeze.model import weights
 from jaxfreeze.objectives import Classification
 from jaxfreeze.strict_yaml import from_text
-from tests.data.test_batches import check, store_of
+from tests.data.test_batches import batches_of, check, store_of
 from tests.folders import VOCABULARY, make_folder
 
 quick = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -134,9 +134,9 @@ def test_any_lengths_are_packed_whole(
     lengths: list[int], batch_size: int, seed: int, row_multiple: int, limit: int
 ) -> None:
     store = store_of(np.array(lengths))
-    plan = BatchPlan.make(store, batch_size, seed, epochs=1, row_multiple=row_multiple, limit=limit)
+    plan = BatchPlan.make(store, batch_size, (seed,), epochs=1, row_multiple=row_multiple, limit=limit)
     assert len(plan.shapes) <= limit
-    for made in (list(plan), list(evaluation_batches(store, batch_size, row_multiple))):
+    for made in (batches_of(plan), list(evaluation_batches(store, batch_size, row_multiple))):
         assert sorted(example for batch in made for example in check(batch, store)) == list(range(len(lengths)))
         assert all(len(batch.index) % row_multiple == 0 for batch in made)
 

@@ -6,7 +6,7 @@ from typing import Any
 from jaxfreeze.config import FOLDER_FLAGS
 from jaxfreeze.data.tasks import OWN_FILES
 from jaxfreeze.report.document import Table, Value
-from jaxfreeze.report.reference import LEARNING_RATES, authors_model
+from jaxfreeze.report.reference import LEARNING_RATES, authors_epochs, authors_model
 from jaxfreeze.report.words import TASKS, listed
 from jaxfreeze.sweep.results import RunResult, counted_runs
 
@@ -18,7 +18,7 @@ PAPER: dict[str, Any] = {
     "max_grad_norm": 1.0,
     "dtype": "float32",
 }
-"""Settings of all of the authors' runs; they took 3 epochs for BERT and 10 for RoBERTa."""
+"""Settings of all of the authors' runs."""
 
 SHOWN_VALUES = 12
 
@@ -110,11 +110,10 @@ def _epochs(found: Sequence[RunResult]) -> list[tuple[str, str]]:
         own = [run.config for run in found if run.model == model]
         values = _distinct(config.get("epochs") for config in own)
         steps = _distinct(config.get("max_steps") for config in own)
-        paper = 10 if "roberta" in model.lower() else 3
+        family, paper = authors_epochs(model)
         if steps != [None]:
             items.append((f"Length of training, {model}", f"max_steps {_listed(steps)}; in the paper {paper} epochs"))
         elif values != [paper]:
-            family = "RoBERTa" if paper == 10 else "BERT"
             items.append((f"Epochs, {model}", f"{_listed(values)}; in the paper {paper} for {family}"))
     return items
 

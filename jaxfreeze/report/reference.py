@@ -46,6 +46,11 @@ class AuthorsScores(NamedTuple):
     later: dict[Layers, Snapshot]
 
 
+def authors_epochs(model: str) -> tuple[str, int]:
+    """The authors' family that a model is compared with, by its name, and the epochs of its runs."""
+    return ("RoBERTa", 10) if "roberta" in model.lower() else ("BERT", 3)
+
+
 def authors_model(model: str, num_layers: int) -> str | None:
     """The authors' name of a model, from its hub name or its folder; None if they have no such model."""
     name = PurePosixPath(model).name
