@@ -240,8 +240,7 @@ def test_damaged_safetensors_headers(folder: Path) -> None:
         return damaged(sound[:header], random) + sound[header:]
 
     def read(path: Path) -> None:
-        for name in weights._tensor_names(path):
-            leaf = weights._read(path, name)
+        for name, leaf in weights.read_file(path).items():
             if name in TENSORS and leaf.shape == TENSORS[name].shape:
                 np.testing.assert_array_equal(leaf, TENSORS[name].astype(np.float32), err_msg=name)
 

@@ -1,6 +1,7 @@
 """Which examples form a batch: shuffled for training, dealt by length for a pass; every batch of a run."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -71,17 +72,8 @@ class BatchPlan:
         one compiled program. If a seed produces a larger batch, the last shape is enlarged.
         """
 
-        def lengths_of(seeds: Iterable[int], epochs: int) -> np.ndarray:
-            orders = (
-                shuffled_batches(store.num_examples, batch_size, s, epoch) for s in seeds for epoch in range(epochs)
-            )
-            lengths = np.concatenate([_lengths(store, _in_parts(order, parts)) for order in orders])
-            lengths = lengths.reshape(-1, lengths.shape[-1])
-            return lengths[lengths.any(axis=1)]
-
-        count = min(PLAN_BATCHES, max(1, PLAN_DRAW // batch_size))
-        drawn = lengths_of([NO_RUN], -(-count * batch_size // store.num_examples))[:count]
-        shapes = with_room(choose_shapes(drawn, row_multiple, limit), lengths_of(seeds, epochs), row_multiple)
+        shapes = _foreseen_shapes(store, batch_size, row_multiple, limit, parts)
+        shapes = with_room(shapes, _lengths_of(store, batch_size, seeds, epochs, parts), row_multiple)
         return cls(store, batch_size, seeds, epochs, shapes, parts)
 
     @property
@@ -101,6 +93,25 @@ class BatchPlan:
             first = 0
 
 
+@functools.lru_cache(maxsize=8)  # for the runs of a sweep
+def _foreseen_shapes(
+    store: TokenStore, batch_size: int, row_multiple: int, limit: int, parts: int
+) -> tuple[Shape, ...]:
+    """The shapes chosen from batches of a seed that no run has."""
+    count = min(PLAN_BATCHES, max(1, PLAN_DRAW // batch_size))
+    drawn = _lengths_of(store, batch_size, (NO_RUN,), -(-count * batch_size // store.num_examples), parts)
+    return choose_shapes(drawn[:count], row_multiple, limit)
+
+
+def _lengths_of(store: TokenStore, batch_size: int, seeds: Iterable[int], epochs: int, parts: int) -> np.ndarray:
+    """Lengths of the examples of every part of every batch: [number of parts, B / M], 0 where there is no example."""
+    sizes = (store.num_examples, batch_size)
+    orders = (shuffled_batches(*sizes, seed, epoch) for seed in seeds for epoch in range(epochs))
+    lengths = np.concatenate([_lengths(store, _in_parts(order, parts)) for order in orders])
+    lengths = lengths.reshape(-1, lengths.shape[-1])
+    return lengths[lengths.any(axis=1)]
+
+
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
     """Optimizer steps in one epoch, the last, partial batch included."""
     return -(-num_examples // batch_size)
@@ -116,10 +127,16 @@ def _in_parts(examples: np.ndarray, parts: int) -> np.ndarray:
 
 def evaluation_batches(store: TokenStore, batch_size: int, row_multiple: int = 1) -> Iterator[Batch]:
     """Every example once, in at most two shapes; those of one chunk of the store come before those of the next."""
-    batches = dealt_batches(store.lengths, batch_size)
-    shapes = choose_shapes(_lengths(store, batches), row_multiple, limit=2)
+    batches, shapes = _evaluation_plan(store, batch_size, row_multiple)
     for examples in batches:
         yield pack(store, examples, shapes)
+
+
+@functools.lru_cache(maxsize=8)
+def _evaluation_plan(store: TokenStore, batch_size: int, row_multiple: int) -> tuple[np.ndarray, tuple[Shape, ...]]:
+    """The examples of each batch [steps, B], and the shapes that hold them."""
+    batches = dealt_batches(store.lengths, batch_size)
+    return batches, choose_shapes(_lengths(store, batches), row_multiple, limit=2)
 
 
 def _lengths(store: TokenStore, examples: np.ndarray) -> np.ndarray:

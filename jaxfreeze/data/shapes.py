@@ -24,8 +24,8 @@ def choose_shapes(lengths: np.ndarray, row_multiple: int = 1, limit: int = 4) ->
     fullest = np.setdiff1d(np.arange(len(batches) - count // 4, len(batches)), spread)
     sample = [batches[place] for place in (*spread, *fullest)]
     weight = np.repeat([len(batches) / count, 1], [len(spread), len(fullest)])  # batches that each stands for
-    shapes, table = _candidates(sample, row_multiple)
-    best = _best_set(table * weight, limit)
+    shapes, table = candidates(sample, row_multiple)
+    best = best_set(table * weight, limit)
     if np.isfinite(table[best[:-1]].min(axis=0, initial=np.inf)).all():  # the others hold all without the largest
         best.pop()
     return with_room(tuple(shapes[place] for place in best), lengths, row_multiple)
@@ -56,7 +56,7 @@ def _widths(longest: int) -> set[int]:
     return {*(width for width in WIDTHS if width <= 2 * longest), longest}
 
 
-def _candidates(sample: list[list[int]], row_multiple: int) -> tuple[list[Shape], np.ndarray]:
+def candidates(sample: list[list[int]], row_multiple: int) -> tuple[list[Shape], np.ndarray]:
     """The N shapes worth choosing from, cheapest first, and the cost of each batch in each (inf: does not fit) [N, M].
 
     They are the shapes that some batch of the sample needs exactly. One is left out if a cheaper one holds all that it
@@ -76,7 +76,7 @@ def _candidates(sample: list[list[int]], row_multiple: int) -> tuple[list[Shape]
     return kept, np.array([np.where(fits[shape], shape.cost, np.inf) for shape in kept])
 
 
-def _best_set(table: np.ndarray, limit: int) -> list[int]:
+def best_set(table: np.ndarray, limit: int) -> list[int]:
     """At most `limit` rows of costs [N, M], the last one among them, whose elementwise minimum has the least sum."""
     last = len(table) - 1
     if limit == 1:

@@ -155,7 +155,6 @@ def side_by_side(group: Group) -> int:
 def train_together(experiment: Experiment, watch: Stopwatch, progress: SweepProgress) -> tuple[Experiment, Outcome]:
     """Train runs side by side, or a single one -> the experiment with its cache filled, and what became of the runs."""
     progress.steps_of(experiment.total_steps)
-    before = freezing.digests(experiment.model.frozen)
     state = begin(experiment)
     experiment = get_ready(experiment, state, watch)
     cost = compile_steps(experiment, state).cost_analysis() or {}
@@ -164,7 +163,7 @@ def train_together(experiment: Experiment, watch: Stopwatch, progress: SweepProg
     with watch.part("train"):
         state = fit(experiment, state, [log])
     with watch.part("load"):
-        freezing.check_unmoved(before, freezing.digests(experiment.model.frozen))
+        freezing.check_unmoved(experiment.frozen_digests, freezing.digests(experiment.model.frozen))
     scored = {}
     with watch.part("eval"):
         for number in range(len(experiment.configs)):
@@ -179,7 +178,7 @@ def train_together(experiment: Experiment, watch: Stopwatch, progress: SweepProg
             "config": as_json(experiment.configs[number]),
             "flops_per_step": flops or None,
             "side_by_side": len(experiment.configs),
-            "frozen_digest": freezing.digest_of(before),
+            "frozen_digest": freezing.digest_of(experiment.frozen_digests),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         for number, metrics in scored.items()

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -65,6 +65,7 @@ class Experiment:
     configs: tuple[TrainConfig, ...]
     task: Task
     model: Model
+    frozen_digests: Mapping[str, str]  # of the frozen leaves before the first step, by path
     train_set: Dataset
     validation_sets: tuple[Dataset, ...]
     mesh: Mesh
@@ -114,19 +115,23 @@ def prepare(configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
             encoder = text_encoder(config, model)
             train_set, *validation_sets = (make_dataset(split, encoder, mesh) for split in (train, *validations))
     processes.check_equal(lambda: _digests(model, [train_set, *validation_sets]), "give all processes the same files")
-    return _experiment(tuple(configs), task, model, train_set, tuple(validation_sets), mesh)
+    with watch.part("load"):
+        digests = freezing.digests(model.frozen)
+    return _experiment(tuple(configs), task, model, digests, train_set, tuple(validation_sets), mesh)
 
 
 def alike(experiment: Experiment, configs: Sequence[TrainConfig]) -> Experiment:
     """Runs that differ from those of an experiment in seed and learning rate alone: on its data, model and cache."""
-    parts = (experiment.task, experiment.model, experiment.train_set, experiment.validation_sets, experiment.mesh)
-    return _experiment(tuple(configs), *parts, cache=experiment.cache)
+    of = experiment
+    parts = (of.task, of.model, of.frozen_digests, of.train_set, of.validation_sets, of.mesh, of.cache)
+    return _experiment(tuple(configs), *parts)
 
 
 def _experiment(
     configs: tuple[TrainConfig, ...],
     task: Task,
     model: Model,
+    frozen_digests: Mapping[str, str],
     train_set: Dataset,
     validation_sets: tuple[Dataset, ...],
     mesh: Mesh,
@@ -152,9 +157,11 @@ def _experiment(
     )
     if cache is None:
         examples = min(total_steps * config.batch_size, config.epochs * store.num_examples)
-        digests = freezing.digests(model.frozen)
-        cache = trunk_cache.plan(config, model.column, digests, (train_set, *validation_sets), mesh, examples)
-    return Experiment(configs, task, model, train_set, validation_sets, mesh, total_steps, plan, program, cache)
+        sets = (train_set, *validation_sets)
+        cache = trunk_cache.plan(config, model.column, frozen_digests, sets, mesh, examples)
+    return Experiment(
+        configs, task, model, frozen_digests, train_set, validation_sets, mesh, total_steps, plan, program, cache
+    )
 
 
 def _layers_in_a_step(config: TrainConfig, model: Model) -> int:
@@ -245,6 +252,7 @@ def evaluate(experiment: Experiment, trained: freezing.Params) -> dict[str, floa
     return metrics
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Of the packages that a result depends on."""
     return {name: version(name) for name in VERSIONS}

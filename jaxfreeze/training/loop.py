@@ -68,15 +68,15 @@ def _finetune(config: TrainConfig, folder: RunFolder, received: signals.Signals)
         folder.create(config)
     introduce(experiment)
 
-    frozen_digests = freezing.digests(experiment.model.frozen)
     writer = CheckpointWriter(folder.checkpoints, config.keep_last)
-    state, best_score = resume(experiment, experiments.begin(experiment), writer, watch, frozen_digests)
+    state, best_score = resume(experiment, experiments.begin(experiment), writer, watch)
     if state.progress.steps:
         console.say(f"going on after step {state.progress.steps:,} of {experiment.total_steps:,}")
     experiment = experiments.get_ready(experiment, state, watch)
 
     with writer, RunLog(folder, experiment.total_steps, state.progress.steps) as log:
-        saving = SavingHook(experiment, writer, received, watch, frozen_digests, best_score)
+        saving = SavingHook(experiment, writer, received, watch, best_score)
+        # The order counts: a checkpoint holds what was logged, and how the evaluation went.
         hooks: list[Hook] = [
             LogHook(experiment, state, log),
             EvaluationHook(experiment, watch, log, saving.evaluated),
@@ -87,9 +87,9 @@ def _finetune(config: TrainConfig, folder: RunFolder, received: signals.Signals)
         with watch.part("load"):
             after = freezing.digests(experiment.model.frozen)
             params = experiment.model.params(state.trained)
-            audit = freezing.audit(experiment.model.labels, params, frozen_digests, after)
+            audit = freezing.audit(experiment.model.labels, params, experiment.frozen_digests, after)
             write_json(folder.freeze, audit)
-            freezing.check_unmoved(frozen_digests, after)
+            freezing.check_unmoved(experiment.frozen_digests, after)
             saving.finish(state)
         with watch.part("eval"):
             metrics = experiments.evaluate(experiment, state.trained)

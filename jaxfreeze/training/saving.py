@@ -31,12 +31,11 @@ class SavingHook:
         writer: CheckpointWriter,
         signals: Signals,
         watch: Stopwatch,
-        frozen_digests: Mapping[str, str],
         best_score: float | None,
     ) -> None:
-        """frozen_digests: of the frozen leaves, by path, before the first step."""
+        """best_score: of the evaluations so far."""
         self._experiment, self._writer, self._signals, self._watch = experiment, writer, signals, watch
-        self._frozen_digests, self._best_score = frozen_digests, best_score
+        self._best_score = best_score
         self._is_best = False
         self._saved = time.perf_counter()
 
@@ -55,7 +54,7 @@ class SavingHook:
         if not (due or stop or self._is_best):
             return
         frozen = freezing.digests(self._experiment.model.frozen)
-        freezing.check_unmoved(self._frozen_digests, frozen)  # else going on would hide it
+        freezing.check_unmoved(self._experiment.frozen_digests, frozen)  # else going on would hide it
         begun = self._save(state, self._is_best)
         self._is_best = False
         if stop:
@@ -81,7 +80,7 @@ class SavingHook:
     def _save(self, state: TrainState, best: bool = False, finished: bool = False) -> bool:
         """Begin to write a checkpoint -> whether that began well."""
         about = {
-            **identity(self._experiment, self._frozen_digests),
+            **identity(self._experiment),
             "progress": list(state.progress),
             **_unlogged_as_json(state, self._experiment.config.log_every),
             "seconds": self._watch.seconds(),
@@ -107,7 +106,6 @@ def resume(
     start: TrainState,
     writer: CheckpointWriter,
     watch: Stopwatch,
-    frozen_digests: Mapping[str, str],
 ) -> tuple[TrainState, float | None]:
     """The state of the last good checkpoint, and the best score up to it; `start` and None if there is no checkpoint.
 
@@ -118,7 +116,7 @@ def resume(
     found = None
     with processes.shared_errors():
         if processes.is_first():
-            found = _last_good(experiment, writer, template, identity(experiment, frozen_digests))
+            found = _last_good(experiment, writer, template, identity(experiment))
     about = processes.all_gather(None if found is None else found.about)[0]
     if about is None:
         return start, None
@@ -170,9 +168,9 @@ def _check(experiment: Experiment, about: Mapping[str, Any], wanted: Mapping[str
         console.say(f"the last digits may differ from those of a run without a stop: {'; '.join(changed)}")
 
 
-def identity(experiment: Experiment, frozen_digests: Mapping[str, str]) -> dict[str, str]:
+def identity(experiment: Experiment) -> dict[str, str]:
     """What a checkpoint has to have in common with the run that goes on from it, beside the settings."""
-    return {"base": freezing.digest_of(frozen_digests), "data": experiment.train_set.store.digest}
+    return {"base": freezing.digest_of(experiment.frozen_digests), "data": experiment.train_set.store.digest}
 
 
 def by_path(state: optax.OptState) -> dict[str, Any]:

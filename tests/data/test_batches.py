@@ -15,7 +15,7 @@ from jaxfreeze.data.batch import Batch, Shape
 from jaxfreeze.data.batches import CHUNK, BatchPlan, evaluation_batches, shuffled_batches
 from jaxfreeze.data.packing import full_rows, pack, rows_within
 from jaxfreeze.data.readers import read_split
-from jaxfreeze.data.shapes import choose_shapes
+from jaxfreeze.data.shapes import best_set, candidates, choose_shapes
 from jaxfreeze.data.tasks import get_task
 from jaxfreeze.data.token_store import TextEncoder, TokenStore, tokenize
 from jaxfreeze.model import hub
@@ -167,7 +167,7 @@ def test_shapes_that_hold_every_batch_only_together() -> None:
 def test_shapes_are_the_best_of_all_sets() -> None:
     """Against every set of up to three of the candidates, one by one."""
     sample = random_lengths(16 * 40).reshape(40, 16).tolist()
-    shapes, table = batches._candidates(sample, 1)
+    shapes, table = candidates(sample, 1)
     for shape, costs in zip(shapes, table, strict=True):
         fits = [rows_within(batch, shape) is not None for batch in sample]
         assert costs.tolist() == [shape.cost if fit else np.inf for fit in fits]
@@ -176,7 +176,7 @@ def test_shapes_are_the_best_of_all_sets() -> None:
         for one in range(len(shapes))
         for other in range(len(shapes))
     )
-    assert table[batches._best_set(table, 3)].min(axis=0).sum() == pytest.approx(least)
+    assert table[best_set(table, 3)].min(axis=0).sum() == pytest.approx(least)
 
 
 def test_most_of_what_is_computed_is_real() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxfreeze.data import readers
 from jaxfreeze.data.readers import read_file, read_glue_tsv, read_split, splits_for_evaluation
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import OWN_FILES, TASKS, Task, get_task
@@ -279,7 +278,8 @@ def test_the_hubs_labels_are_mapped_by_name(monkeypatch, name, split, label_name
 
 def test_the_hubs_labels_have_to_be_ours(monkeypatch):
     rows = hub_rows({"sentence": ["a"], "label": [0]}, ["bad", "good"])
-    monkeypatch.setattr(readers, "_hub_dataset", lambda config, split: rows)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: rows)
     assert message(read_split, get_task("sst2"), "train", None) == (
         "nyu-mll/glue sst2: expected the labels ['negative', 'positive'], found ['bad', 'good']"
     )

@@ -253,7 +253,6 @@ def test_a_flipped_bit_in_any_file_is_found(saved: Path, tmp_path: Path):
     assert messages[largest, place] == (
         f"{folder / '7'}: damaged, other bytes than were saved in {KERNEL}; train again with --overwrite"
     )
-    assert len(messages) > 5
 
 
 def test_three_layers_of_bert_base_are_under_a_quarter_of_it(tmp_path: Path):

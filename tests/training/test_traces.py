@@ -1,0 +1,42 @@
+"""What a process has traced and compiled for one run is found again by the next one of the same shapes."""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxfreeze import finetune
+from tests.folders import make_folder, tiny_rte
+
+EVENTS = {  # JAX's own names of what costs time: tracing, lowering, compiling
+    "/jax/core/compile/jaxpr_trace_duration",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    "/jax/core/compile/backend_compile_duration",
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("model") / "bert", "bert")
+
+
+@pytest.fixture
+def traced() -> list[str]:
+    """The events of this test so far."""
+    seen: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, duration, **more: seen.append(event) if event in EVENTS else None
+    )
+    return seen
+
+
+@pytest.mark.parametrize("more", [{}, {"trainable_layers": 0, "cache": "host"}, {"trainable_layers": "all"}], ids=str)
+def test_a_second_run_traces_nothing(more: dict, model: Path, tmp_path: Path, traced: list[str]) -> None:
+    settings = {"trainable_layers": 1, "max_steps": 6, "max_length": 32, "data_dir": tiny_rte(tmp_path / "glue")} | more
+    finetune("rte", model=model, output_dir=tmp_path / "first", seed=1, **settings)
+    assert traced  # the listener hears
+    traced.clear()
+    finetune("rte", model=model, output_dir=tmp_path / "second", seed=2, learning_rate=1e-3, **settings)
+    assert traced == []
+    finetune("rte", model=model, output_dir=tmp_path / "third", weight_decay=0.5, **settings)
+    assert traced  # other settings of the optimizer are another program
