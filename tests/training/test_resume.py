@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,24 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return tiny_rte(tmp_path / "glue")
+
+
+Whole = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The folder of a run that was not stopped, made once for all tests of it."""
+    folder, made = tmp_path_factory.mktemp("whole"), {}
+
+    def run(model: Path, **more: object) -> Path:
+        key = repr((model, sorted(more.items())))
+        if key not in made:
+            made[key] = folder / str(len(made))
+            loop.finetune(config(model, tiny_rte(folder / "glue"), made[key], **more))
+        return made[key]
+
+    return run
 
 
 class Killed(BaseException):
@@ -95,12 +114,11 @@ def assert_same(one: Path, other: Path) -> None:
     ],
 )
 def test_to_the_bit(
-    family: str, more: dict, every: int, last: int, request: pytest.FixtureRequest, data: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    family: str, more: dict, every: int, last: int, request: pytest.FixtureRequest, data: Path, whole: Whole,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Dropout on; the state is that of step `every`, or its multiple below the step after which the process ended."""
-    folder, whole, parts = request.getfixturevalue(family), tmp_path / "whole", tmp_path / "parts"
-    loop.finetune(config(folder, data, whole, **more))
+    folder, parts = request.getfixturevalue(family), tmp_path / "parts"
     with monkeypatch.context() as patch:
         stop_after(last, patch)
         with pytest.raises(Killed):
@@ -108,31 +126,33 @@ def test_to_the_bit(
     with (parts / "log.jsonl").open("a") as log:
         log.write('{"kind": "train", "st')  # and a line was torn
     loop.finetune(config(folder, data, parts, checkpoint_every=every, **more))
-    assert_same(whole, parts)
+    assert_same(whole(folder, **more), parts)
     if not more.get("keep_best"):
         assert [path.name for path in (parts / "checkpoints").iterdir()] == [str(STEPS)]
 
 
-def test_stopped_at_every_step(bert: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop.finetune(config(bert, data, tmp_path / "whole"))
+def test_stopped_at_every_step(
+    bert: Path, data: Path, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for step in range(1, STEPS):
         with monkeypatch.context() as patch:
             stop_after(step, patch)
             with pytest.raises(Killed):
                 loop.finetune(config(bert, data, tmp_path / "parts", checkpoint_every=1))
     loop.finetune(config(bert, data, tmp_path / "parts", checkpoint_every=1))
-    assert_same(tmp_path / "whole", tmp_path / "parts")
+    assert_same(whole(bert), tmp_path / "parts")
 
 
-def test_stopped_after_the_last_step(bert: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_after_the_last_step(
+    bert: Path, data: Path, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The top is saved, the score is not yet written."""
-    loop.finetune(config(bert, data, tmp_path / "whole"))
     with monkeypatch.context() as patch:
         patch.setattr(loop, "write_json", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             loop.finetune(config(bert, data, tmp_path / "parts"))
     loop.finetune(config(bert, data, tmp_path / "parts"))
-    assert_same(tmp_path / "whole", tmp_path / "parts")
+    assert_same(whole(bert), tmp_path / "parts")
 
 
 @pytest.fixture
@@ -151,7 +171,7 @@ def go_on(model: Path, data: Path, out: Path, **more: object) -> None:
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "bit", "other"])
-def test_a_damaged_step_is_skipped(damage: str, stopped: Path, bert: Path, data: Path, tmp_path: Path, capsys) -> None:
+def test_a_damaged_step_is_skipped(damage: str, stopped: Path, bert: Path, data: Path, whole: Whole, capsys) -> None:
     last = stopped / "checkpoints" / "6"
     if damage == "empty":
         shutil.rmtree(last)
@@ -169,11 +189,10 @@ def test_a_damaged_step_is_skipped(damage: str, stopped: Path, bert: Path, data:
     out = capsys.readouterr().out
     assert f"{last}: damaged, " in out
     assert "going on after step 4 of 11" in out
-    loop.finetune(config(bert, data, tmp_path / "whole"))
-    assert_same(tmp_path / "whole", stopped)
+    assert_same(whole(bert), stopped)
 
 
-def test_no_step_is_good(stopped: Path, bert: Path, data: Path, tmp_path: Path, capsys) -> None:
+def test_no_step_is_good(stopped: Path, bert: Path, data: Path, whole: Whole, capsys) -> None:
     for step in ("4", "6"):
         shutil.rmtree(stopped / "checkpoints" / step / "description")
     go_on(bert, data, stopped)
@@ -181,8 +200,7 @@ def test_no_step_is_good(stopped: Path, bert: Path, data: Path, tmp_path: Path, 
     assert out.count("; skipped") == 2
     assert "--overwrite" not in out
     assert "going on" not in out
-    loop.finetune(config(bert, data, tmp_path / "whole"))
-    assert_same(tmp_path / "whole", stopped)
+    assert_same(whole(bert), stopped)
 
 
 def test_another_base_is_refused(stopped: Path, bert: Path, data: Path, tmp_path: Path) -> None:

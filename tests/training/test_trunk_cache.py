@@ -1,8 +1,10 @@
 """The trunk cache: training from it is the same training, it is found again, and half of one is never used."""
 
+import functools
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +18,22 @@ from jaxfreeze.data import hidden_store
 from jaxfreeze.training import trunk_cache
 from tests.folders import make_folder, tiny_rte
 
+Folders = Callable[[str], Path]
 POLICIES = {
     "k0": ["--trainable_layers", "0"], "k1": ["--trainable_layers", "1"], "k2": ["--trainable_layers", "2"],
     "custom": ["--trainable", r"layers\.1\..*bias", r"head\..*"],
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=("bert", "roberta"))
-def family_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("model") / request.param, request.param)
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """The folder of a family's model, made once."""
+    return functools.cache(lambda family: make_folder(tmp_path_factory.mktemp("model") / family, family))
 
 
 @pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("model") / "bert", "bert")
+def bert(folders: Folders) -> Path:
+    return folders("bert")
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +68,11 @@ def metrics(out: Path) -> dict:
     return json.loads((out / "metrics.json").read_text())
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_cache_on_is_cache_off(family_folder: Path, policy: str, data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("family", "policy"), [("bert", "k0"), ("roberta", "k1"), ("bert", "k2"), ("roberta", "custom")]
+)
+def test_cache_on_is_cache_off(family: str, policy: str, folders: Folders, data: Path, tmp_path: Path) -> None:
+    family_folder = folders(family)
     runs = {}
     for place in ("off", "device", "host", "disk"):
         out = tmp_path / place
@@ -97,10 +104,11 @@ def test_the_trunk_runs_once(bert: Path, data: Path, tmp_path: Path, monkeypatch
         passes = len(calls)
 
 
-@pytest.mark.parametrize("dtype", ("float32", "bfloat16"))
+@pytest.mark.parametrize(("family", "dtype"), [("bert", "float32"), ("roberta", "bfloat16")])
 def test_a_higher_cut_starts_from_a_lower_ones_cache(
-    family_folder: Path, dtype: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    family: str, dtype: str, folders: Folders, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
+    family_folder = folders(family)
     flags = ["--trainable_layers", "0", "--dtype", dtype]
     assert train(family_folder, data, tmp_path / "from-tokens", *flags) == 0
     shutil.rmtree(cache_root() / "trunk")
