@@ -58,15 +58,17 @@ def test_what_a_dead_process_left_goes_and_what_a_living_one_writes_stays() -> N
 def test_the_longest_unused_make_room() -> None:
     size = 100 + len('{"model": "a"}')
     a, b, c = add("a", 100, used=3), add("b", 100, used=1), add("c", 100, used=2)
-    assert cache_folder.make_room(need=1, budget=3 * size + 1) == ""
+    cache_folder.make_room(need=1, budget=3 * size + 1)
     assert names() == {"a", "b", "c"}
-    assert cache_folder.make_room(need=1, budget=3 * size) == ""
+    assert cache_folder.room(3 * size).obstacle(1) == ""
+    cache_folder.make_room(need=1, budget=3 * size)
     assert names() == {"a", "c"}
-    assert cache_folder.make_room(2 * size, budget=3 * size, wanted=[c]) == ""
+    assert cache_folder.room(3 * size, wanted=[c]).obstacle(2 * size) == ""
+    cache_folder.make_room(2 * size, budget=3 * size, wanted=[c])
     assert names() == {"c"}
-    assert "--cache_budget" in cache_folder.make_room(size, budget=2 * size - 1, wanted=[c])
-    assert names() == {"c"}
-    assert "GB free" in cache_folder.make_room(need=10**18, budget=10**19)
+    assert cache_folder.room(2 * size, wanted=[c]).obstacle(size) == ""
+    assert "--cache_budget" in cache_folder.room(2 * size - 1, wanted=[c]).obstacle(size)
+    assert "GB free" in cache_folder.room(10**19).obstacle(10**18)
     assert names() == {"c"}
     assert a != b
 

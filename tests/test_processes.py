@@ -152,7 +152,7 @@ def leaves(pair: Pair, out: str) -> dict[str, str]:
     from jaxfreeze.inference.finished_run import FinishedRun
 
     run = FinishedRun(pair.folder / out)
-    return freezing.digests(checkpoint.read(run.folder.checkpoints, STEPS, run.model.trained).trained)
+    return freezing.digests(checkpoint.read(run.folder.checkpoints, STEPS, run.model.pretrained).trained)
 
 
 def alone(pair: Pair, out: str, **more: object) -> None:

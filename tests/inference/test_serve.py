@@ -21,6 +21,7 @@ from jaxfreeze.data.request_batches import request_batches, request_shapes
 from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.inference import web
 from jaxfreeze.inference.batcher import TEXTS_PER_PASS
+from jaxfreeze.objectives import Classification
 from tests.inference.serving import HEAD, JSON, WORDS, Gate, Running, check_refused, exchange
 
 ROOT = Path(cli.__file__).parent.parent
@@ -156,7 +157,7 @@ def test_a_defect_is_one_line_too(
         raise ZeroDivisionError("private")
 
     with monkeypatch.context() as patch:
-        patch.setattr(web, "predictions", fail)
+        patch.setattr(Classification, "predictions", fail)
         check_refused(server.ask({"texts": "a"}), 500, "a defect of the server (ZeroDivisionError)")
     deadline = time.monotonic() + 10
     while "private" not in caplog.text:  # the answer goes out first

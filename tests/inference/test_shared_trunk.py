@@ -114,7 +114,7 @@ def test_eight_tasks_cost_little_more_than_one(tmp_path: Path) -> None:
 
     def flops(count: int) -> float:
         step = jax.jit(shared_step, static_argnums=0, compiler_options=devices.compiler_options())
-        lowered = step.lower(trunk.programs * count, trunk.params * count, tokens, batch)
+        lowered = step.lower(trunk.columns * count, trunk.params * count, tokens, batch)
         return lowered.compile().cost_analysis()["flops"]
 
     assert flops(3) < 1.2 * flops(1)
