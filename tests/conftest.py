@@ -31,6 +31,24 @@ CACHE = Path(os.environ["JAXFREEZE_CACHE"])
 MESH = devices.data_mesh
 
 
+SLOW = {  # modules that train many runs, start processes, or work through very many inputs
+    *("data/test_batches", "inference/test_export", "inference/test_predict", "inference/test_serve"),
+    *("inference/test_serve_wrong", "inference/test_shared_trunk", "inference/test_submission", "sweep/test_cluster"),
+    *("sweep/test_runner", "sweep/test_search", "test_api", "test_bad_input", "test_flops", "test_fuzz"),
+    *("test_processes", "test_run", "training/test_memory", "training/test_resume", "training/test_side_by_side"),
+    *("training/test_step", "training/test_stopped", "training/test_trunk_cache"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of slow modules; `make test-fast` leaves them out."""
+    root = Path(__file__).parent
+    assert all((root / f"{name}.py").is_file() for name in SLOW)
+    for item in items:
+        if item.path.relative_to(root).with_suffix("").as_posix() in SLOW:
+            item.add_marker("slow")
+
+
 def pytest_sessionfinish() -> None:
     """Leave nothing behind."""
     if "PYTEST_XDIST_WORKER" not in os.environ:

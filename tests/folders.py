@@ -1,5 +1,6 @@
 """Whole Hugging Face folders made in-process: a random model of each family, and a tokenizer for the demo's texts."""
 
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests import reference
 from tests.families import FAMILIES
 
 VOCABULARY = 400
+PROGRAMS = Path(os.environ["JAXFREEZE_CACHE"]) / "xla"  # compiled programs, shared by all tests
 GLUE_RTE = "index\tsentence1\tsentence2\tlabel\n"
 
 
@@ -71,6 +73,15 @@ def _bytes(texts: list[str]) -> transformers.PreTrainedTokenizerFast:
 
 
 TOKENIZERS = {"wordpiece": _wordpiece, "bytes": _bytes}
+
+
+def empty_cache(folder: Path) -> Path:
+    """A cache folder with nothing in it but the compiled programs, which all tests share."""
+    PROGRAMS.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "xla").exists():
+        (folder / "xla").symlink_to(PROGRAMS)
+    return folder
 
 
 def tiny_rte(folder: Path, train: int = 40, validation: int = 11) -> Path:

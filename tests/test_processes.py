@@ -18,7 +18,7 @@ import pytest
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.training import checkpoint
 from jaxfreeze.training.loop import finetune
-from tests.folders import make_folder, tiny_rte
+from tests.folders import empty_cache, make_folder, tiny_rte
 
 ROOT = Path(__file__).parents[1]
 STEPS = 12
@@ -71,7 +71,7 @@ class Pair:
             command += (own or {}).get(number, ())
             environment = os.environ | {
                 "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
-                "JAXFREEZE_CACHE": str(self.folder / caches[number]),
+                "JAXFREEZE_CACHE": str(empty_cache(self.folder / caches[number])),
                 "PYTHONPATH": str(ROOT),
             }
             if slurm:

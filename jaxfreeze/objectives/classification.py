@@ -7,7 +7,6 @@ from typing import ClassVar
 import jax
 import numpy as np
 import optax
-from scipy.special import softmax
 
 from jaxfreeze.errors import InputError
 from jaxfreeze.objectives.label_cells import ClassIds
@@ -53,6 +52,8 @@ class Classification(Objective):
         return logits.argmax(axis=-1)
 
     def predictions(self, logits: np.ndarray) -> list[Prediction]:
+        from scipy.special import softmax  # here, because training does without
+
         shares = softmax(logits.astype(np.float64), axis=-1).tolist()
         return [
             Prediction(self.labels[best], dict(zip(self.labels, share, strict=True)), row)

@@ -14,7 +14,7 @@ import yaml
 from jaxfreeze.cli import main
 from jaxfreeze.sweep import results_file, runner
 from jaxfreeze.training import step
-from tests.folders import make_folder, tiny_rte
+from tests.folders import empty_cache, make_folder, tiny_rte
 
 ROOT = Path(__file__).parents[2]
 
@@ -103,7 +103,7 @@ def test_the_trunk_is_paid_once(file: Path, tmp_path: Path, monkeypatch: pytest.
         return honest(column, start, params, data, batch)
 
     monkeypatch.setattr(trunk_cache, "compiled_trunk_step", counted)
-    monkeypatch.setenv("JAXFREEZE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("JAXFREEZE_CACHE", str(empty_cache(tmp_path / "cache")))
     assert main(["sweep", "--config", str(file), "--output_dir", str(tmp_path / "sweep")]) == 0
     assert set(layers) == {(0, 2), (2, 3)}  # k = 1 from the tokens, k = 0 from there one layer more
     assert len(layers) == 2 * 3  # 40 training examples are two batches, 11 are one

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxfreeze.training import checkpoint
-from tests.folders import make_folder, tiny_rte
+from tests.folders import empty_cache, make_folder, tiny_rte
 from tests.training.test_resume import assert_same
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ def start(tmp_path: Path) -> Start:
     def start(out: str, *flags: str, steps: int = 400) -> subprocess.Popen[str]:
         command = [sys.executable, "run.py", "--task", "rte", "--data_dir", str(data), "--model", str(model)]
         command += ["--output_dir", str(tmp_path / out), "--max_steps", str(steps), "--max_length", "32", *flags]
-        environment = {**os.environ, "XLA_FLAGS": "", "JAXFREEZE_CACHE": str(tmp_path / "cache")}
+        environment = {**os.environ, "XLA_FLAGS": "", "JAXFREEZE_CACHE": str(empty_cache(tmp_path / "cache"))}
         return subprocess.Popen(
             [*command, "--log_every", "1", "--trainable_layers", "1"], cwd=ROOT, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -16,7 +16,7 @@ from jaxfreeze.cache_folder import cache_root
 from jaxfreeze.cli import main
 from jaxfreeze.data import hidden_store
 from jaxfreeze.training import trunk_cache
-from tests.folders import make_folder, tiny_rte
+from tests.folders import empty_cache, make_folder, tiny_rte
 
 Folders = Callable[[str], Path]
 POLICIES = {
@@ -37,13 +37,9 @@ def bert(folders: Folders) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def empty_cache(own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache folder for each test, but compiled programs are shared."""
-    folder = tmp_path / "cache"
-    folder.mkdir()
-    (own_cache / "xla").mkdir(parents=True, exist_ok=True)
-    (folder / "xla").symlink_to(own_cache / "xla")
-    monkeypatch.setenv("JAXFREEZE_CACHE", str(folder))
+def own_trunk_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache folder for each test."""
+    monkeypatch.setenv("JAXFREEZE_CACHE", str(empty_cache(tmp_path / "cache")))
 
 
 @pytest.fixture
