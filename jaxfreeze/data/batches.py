@@ -71,7 +71,6 @@ class BatchPlan:
         The shapes are chosen from batches that do not depend on the seed, so runs that differ only in their seed share
         one compiled program. If a seed produces a larger batch, the last shape is enlarged.
         """
-
         shapes = _foreseen_shapes(store, batch_size, row_multiple, limit, parts)
         shapes = with_room(shapes, _lengths_of(store, batch_size, seeds, epochs, parts), row_multiple)
         return cls(store, batch_size, seeds, epochs, shapes, parts)

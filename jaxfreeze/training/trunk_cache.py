@@ -125,30 +125,28 @@ def plan(
     needed = [(name, cut) for name, cuts in kept.items() for cut in {column.cut, *cuts[:2]}]  # its own, the next below
     wanted = [layouts[name][cut].folder for name, cut in needed]
     budget = int(config.cache_budget * 1e9)
-    facts = Facts(
-        kept, cache_folder.room(budget, wanted), devices.free_bytes(mesh), devices.free_host_bytes()
-    )  # fmt: skip
-    everyones = [Facts(*found)._replace(room=cache_folder.Room(*found[1])) for found in processes.all_gather(facts)]
+    facts = Facts(kept, cache_folder.room(budget, wanted), devices.free_bytes(mesh), devices.free_host_bytes())
+    all_facts = [Facts(*found)._replace(room=cache_folder.Room(*found[1])) for found in processes.all_gather(facts)]
     short = examples < datasets[0].store.num_examples
-    chosen = choose(config.cache, column.cut, layouts, everyones, mesh.size, short)
-    if chosen.keep:
-        cache_folder.make_room(_missing(chosen), budget, wanted)
+    chosen = choose(config.cache, column.cut, layouts, all_facts, mesh.size, short)
+    if chosen.keep and (missing := _missing(chosen)):
+        cache_folder.make_room(missing, budget, wanted)
     note = {"task": config.task, "model": config.model, "cut": str(column.cut), "dtype": config.dtype}
     return dataclasses.replace(chosen, note=note)
 
 
-def choose(asked: str, cut: int, layouts: Layouts, facts: Sequence[Facts], devices: int, short: bool) -> TrunkCache:
+def choose(asked: str, cut: int, layouts: Layouts, facts: Sequence[Facts], num_devices: int, short: bool) -> TrunkCache:
     """The place, from what all processes know; a pure function.
 
-    devices: their number. short: whether the run is shorter than one pass over its rows, which would then cost more
-    than it saves. Raises InputError for a disk that was asked for and has no room.
+    num_devices: that share the cache. short: whether the run is shorter than one pass over its rows, which would then
+    cost more than it saves. Raises InputError for a disk that was asked for and has no room.
     """
     found = frozenset(name for name in layouts if all(cut in of.kept[name] for of in facts))
     cache = TrunkCache("off", True, {name: by_cut[cut] for name, by_cut in layouts.items()}, found)
     missing = _missing(cache)
     if asked == "auto" and (cut == 1 or (missing and short)):
         return TrunkCache("off")  # the embeddings alone are a lookup already
-    fits, fits_in_parts = (cache.size <= SHARE * min(of.device_bytes for of in facts) * n for n in (1, devices))
+    fits, fits_in_parts = (cache.size <= SHARE * min(of.device_bytes for of in facts) * n for n in (1, num_devices))
     fits_host = cache.size <= SHARE * min(of.host_bytes for of in facts)
     fastest: Place = "device" if fits_in_parts else "host" if fits_host else "disk"
     place: Place = fastest if asked == "auto" else asked  # type: ignore[assignment]

@@ -193,6 +193,15 @@ def test_without_room_on_disk_memory_serves(bert: Path, data: Path, tmp_path: Pa
     assert not [entry for entry in cache_folder.entries() if entry.kind == "trunk"]
 
 
+def test_what_is_there_is_used_whatever_the_budget(bert: Path, data: Path, tmp_path: Path, capsys) -> None:
+    """Nothing has to be written, so nothing is removed either."""
+    for budget in ("50", "0.00001"):
+        assert train(bert, data, tmp_path / budget, "--trainable_layers", "1", "--cache_budget", budget) == 0
+    assert "found on disk" in capsys.readouterr().out
+    assert len([entry for entry in cache_folder.entries() if entry.kind == "trunk"]) == 2
+    assert losses(tmp_path / "50") == losses(tmp_path / "0.00001")
+
+
 def test_a_full_disk_ends_in_one_line(bert, data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
