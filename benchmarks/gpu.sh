@@ -24,14 +24,16 @@ part() { # name, most seconds, command ...
 steps="python3 benchmarks/gpu.py"
 part torch-3-16 150 $steps --only pytorch --rounds 0 --depths 3 --batch_sizes 16 &
 part graphs-3-16 150 $steps --only pytorch_graphs --rounds 0 --depths 3 --batch_sizes 16 &
+part torch-1-16 150 $steps --only pytorch --rounds 0 --depths 1 --batch_sizes 16 &
 part torch-all-16 150 $steps --only pytorch --rounds 0 --depths all --batch_sizes 16 &
 part torch-128 150 $steps --only pytorch --rounds 0 --depths 3 all --batch_sizes 128 &
-part jax-3-16 150 $steps --only cached --rounds 0 --depths 3 --batch_sizes 16 --shapes 4 &
+part jax-1-3-16 150 $steps --only cached --rounds 0 --depths 1 3 --batch_sizes 16 --shapes 4 &
 part jax-3-128 150 $steps --only cached uncached --rounds 0 --depths 3 --batch_sizes 128 --shapes 2 &
 part jax-all 150 $steps --only uncached --rounds 0 --depths all --batch_sizes 128 16 --shapes 2 &
 part right 150 python3 benchmarks/gpu_right.py --data_dir "$GLUE" --model "$MODEL" --max_steps 120 &
 wait
-part pytorch-3-16 60 $steps --depths 3 --batch_sizes 16 --only cached pytorch --shapes 4
+part 3-16 60 $steps --depths 3 --batch_sizes 16 --only cached pytorch --shapes 4
+part 1-16 50 $steps --depths 1 --batch_sizes 16 --only cached pytorch --shapes 4
 part sweep 130 python3 benchmarks/gpu_sweep.py --data_dir "$GLUE" --model "$MODEL" --limit 65
 part all-128 40 $steps --depths all --batch_sizes 128 --only uncached pytorch --shapes 2
 part profile 40 python3 benchmarks/gpu_profile.py --output "$OUT" --depths 3 --sizes 16 --shapes 4

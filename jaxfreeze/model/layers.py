@@ -45,9 +45,17 @@ def linear(size_in: int, size_out: int, dtype: str, rngs: nnx.Rngs) -> Linear:
     return Linear(size_in, size_out, dtype=dtype, rngs=rngs)
 
 
-def embed(rows: int, config: EncoderConfig, dtype: str, rngs: nnx.Rngs) -> nnx.Embed:
+class Embed(nnx.Embed):
+    """A table whose vectors are cast once they are read: so the gradient of a row is added up in float32."""
+
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
+        """[...] integers -> [..., D]."""
+        return jnp.take(self.embedding[...], inputs, axis=0).astype(self.dtype)
+
+
+def embed(rows: int, config: EncoderConfig, dtype: str, rngs: nnx.Rngs) -> Embed:
     """A table of vectors, [rows, D]."""
-    return nnx.Embed(rows, config.hidden_size, dtype=dtype, rngs=rngs)
+    return Embed(rows, config.hidden_size, dtype=dtype, rngs=rngs)
 
 
 def layer_norm(config: EncoderConfig, dtype: str, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -5,7 +5,7 @@ import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import jax
@@ -254,8 +254,14 @@ def evaluate(experiment: Experiment, trained: freezing.Params) -> dict[str, floa
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Of the packages that a result depends on."""
-    return {name: version(name) for name in VERSIONS}
+    """Of the packages that a result depends on; "not installed": jaxfreeze run from its folder alone."""
+    found = {}
+    for name in VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
 
 
 def _settings(config: TrainConfig) -> dict[str, Any]:
