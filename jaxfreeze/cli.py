@@ -20,7 +20,7 @@ from jaxfreeze.config import (
     TrainConfig,
     read_settings,
 )
-from jaxfreeze.errors import InputError, Stopped, one_of
+from jaxfreeze.errors import InputError, Stopped, one_of_names
 from jaxfreeze.flags import Command, asks_for_help, help_text, read
 from jaxfreeze.settings import MissingError, Takes, make, settings_of
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(name: str, arguments: list[str]) -> None:
     if name not in COMMANDS:
-        raise InputError(f"{name}: not a command; expected {one_of(COMMANDS, name)}")
+        raise InputError(f"{name}: not a command; expected {one_of_names(COMMANDS, name)}")
     command = COMMANDS[name]
     if asks_for_help(arguments):
         print(help_text(command))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 
-from jaxfreeze.errors import InputError, one_of, shorten
+from jaxfreeze.errors import InputError, one_of_names, shorten
 from jaxfreeze.settings import Takes, check_limits, convert, expected, settings_of
 from jaxfreeze.strict_yaml import read_yaml
 
@@ -291,7 +291,7 @@ def check_settings(values: Mapping[Any, Any], place: str) -> dict[str, Any]:
     settings = {}
     for name, value in values.items():
         if name not in known:
-            raise InputError(f"{place}: no setting '{name}'; expected {one_of(known, str(name))}")
+            raise InputError(f"{place}: no setting '{name}'; expected {one_of_names(known, str(name))}")
         kind = known[name].kind
         try:
             settings[name] = convert(kind, value)

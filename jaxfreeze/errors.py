@@ -16,15 +16,43 @@ class InputError(Exception):
 
 
 def one_of(allowed: Iterable[str], found: str) -> str:
-    """The end of an error line: every allowed value, and the one nearest to what was found."""
+    """The end of an error line: every allowed value, and the one that was meant if it is the same word.
+
+    Case and punctuation apart: another word means something else, and a near one most of all. `gelu_python` is not the
+    approximation `gelu_pytorch_tanh`, SNLI is not MNLI, and `not_entailment` is not `entailment`.
+    """
     values = list(allowed)
-    return f"one of {', '.join(values)}{did_you_mean(values, found)}"
+    return f"one of {', '.join(values)}{same_word(values, found)}"
 
 
-def did_you_mean(allowed: Iterable[str], found: str) -> str:
-    """The end of an error line: the allowed value nearest to what was found, or nothing if none is near."""
-    near = difflib.get_close_matches(found, list(allowed), n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else ""
+def one_of_names(allowed: Iterable[str], found: str) -> str:
+    """The end of an error line: every allowed name of a flag, a column or the like, and the one nearest to the typo."""
+    names = list(allowed)
+    return f"one of {', '.join(names)}{did_you_mean(names, found)}"
+
+
+def same_word(allowed: Iterable[str], found: str) -> str:
+    """The end of an error line: the allowed value that is the same word, or nothing."""
+    return _meant([value for value in allowed if _word(value) == _word(found)])
+
+
+def did_you_mean(names: Iterable[str], found: str) -> str:
+    """The end of an error line: the name nearest to what was found, or nothing if none is near."""
+    return _meant(difflib.get_close_matches(found, list(names), n=1, cutoff=0.6))
+
+
+def _meant(values: list[str]) -> str:
+    return f"; did you mean '{values[0]}'?" if len(values) == 1 else ""
+
+
+def _word(value: str) -> str:
+    return "".join(filter(str.isalnum, value.casefold()))
+
+
+def listed(names: Iterable[str], most: int = 3) -> str:
+    """Names for an error line: the first few, and how many more there are."""
+    values = list(names)
+    return ", ".join(values[:most]) + (f" and {len(values) - most:,} more" if len(values) > most else "")
 
 
 def shorten(text: str, most: int = 60) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
-from jaxfreeze.errors import InputError, did_you_mean
+from jaxfreeze.errors import InputError, same_word
 from jaxfreeze.strict_yaml import from_text
 
 T = TypeVar("T")
@@ -173,9 +173,9 @@ def _first(kinds: tuple[Any, ...], value: Any) -> Any:
 
 
 def expected(kind: Any, found: Any = None) -> str:
-    """What an annotation takes, in words; with the name nearest to what was found if it takes one of several names."""
+    """What an annotation takes, in words; with the name that was meant if it takes one of several names."""
     names = get_args(bare(kind)) if get_origin(bare(kind)) is Literal else ()
-    return _words(kind) + (did_you_mean(names, found) if isinstance(found, str) else "")
+    return _words(kind) + (same_word(names, found) if isinstance(found, str) else "")
 
 
 def _words(kind: Any) -> str:

@@ -35,7 +35,7 @@ TABLE = [  # what is wrong, the arguments, what the line has to say
     ("no arguments", "", "--task is required, as in: python run.py --task demo"),
     ("no task", "--epochs 3", "--task is required"),
     ("inspect without task", "inspect", "--task is required, as in: python run.py inspect"),
-    ("unknown task", "--task mlni", "did you mean 'mnli'?"),
+    ("unknown task", "--task MNLI", "did you mean 'mnli'?"),
     ("unknown flag", "--task rte --epoch 3", "--epoch: no such flag; did you mean '--epochs'?"),
     ("unknown flag with =", "--task rte --epoch=3", "--epoch: no such flag; did you mean '--epochs'?"),
     ("unknown flag of predict", "predict --imput x", "--imput: no such flag; did you mean '--input'?"),

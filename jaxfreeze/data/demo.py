@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxfreeze.data.split import Split
-from jaxfreeze.errors import InputError, one_of
+from jaxfreeze.errors import InputError, one_of_names
 
 ENTAILMENT, NEUTRAL, CONTRADICTION = range(3)
 SCENES = {"train": 1000, "validation": 100}
@@ -171,7 +171,7 @@ def demo_split(split: str) -> Split:
     Raises InputError for any other name.
     """
     if split not in SCENES:
-        raise InputError(f"task 'demo' has no split '{split}'; expected {one_of(SCENES, split)}")
+        raise InputError(f"task 'demo' has no split '{split}'; expected {one_of_names(SCENES, split)}")
     rng = random.Random(SEED)
     scenes: dict[str, list[Row]] = {}  # by premise
     while len(scenes) < sum(SCENES.values()):

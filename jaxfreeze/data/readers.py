@@ -12,7 +12,7 @@ from jaxfreeze.data.demo import demo_split
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.tables import FILE_KINDS, Record, check_file, checked_text, no_rows, records, tsv_rows
 from jaxfreeze.data.tasks import Task
-from jaxfreeze.errors import InputError, one_of, shorten
+from jaxfreeze.errors import InputError, one_of_names, shorten
 from jaxfreeze.objectives import LabelReader
 
 HUB_DATASET = "nyu-mll/glue"
@@ -28,7 +28,7 @@ def read_split(task: Task, split: str, data_dir: Path | None) -> Split:
     if task.name == "demo":
         return demo_split(split)
     if split not in task.splits:
-        raise InputError(f"task '{task.name}' has no split '{split}'; expected {one_of(task.splits, split)}")
+        raise InputError(f"task '{task.name}' has no split '{split}'; expected {one_of_names(task.splits, split)}")
     if data_dir is None:
         return _read_hub(task, split)
     return read_glue_tsv(task.tsv_file(split, data_dir), task, split)
@@ -151,7 +151,7 @@ def read_file(path: Path, task: Task, split: str) -> tuple[Split, Task]:
     check_file(path)
     kind = path.suffix.lower()
     if kind not in FILE_KINDS:
-        raise InputError(f"{path}: the ending '{kind}' is not {one_of(FILE_KINDS, kind)}")
+        raise InputError(f"{path}: the ending '{kind}' is not {one_of_names(FILE_KINDS, kind)}")
     reader = task.objective.reader(task.label_column)
     texts = _collect(split, path, FILE_KINDS[kind](path, [columns]), task.text_columns, reader)
     try:

@@ -18,7 +18,7 @@ from jaxfreeze.data.tables import (
 )
 from jaxfreeze.data.tables import records as records_of
 from jaxfreeze.data.tasks import Task
-from jaxfreeze.errors import InputError, one_of
+from jaxfreeze.errors import InputError, one_of_names
 
 LINES = "lines"
 FORMATS = ("tsv", "csv", "jsonl", "parquet", LINES)
@@ -31,7 +31,7 @@ def format_of(path: Path, asked: str | None, task: Task) -> str:
     """
     if asked is not None:
         if asked not in FORMATS:
-            raise InputError(f"--format {asked}: expected {one_of(FORMATS, asked)}")
+            raise InputError(f"--format {asked}: expected {one_of_names(FORMATS, asked)}")
         return asked
     if path == STANDARD_INPUT:
         return LINES

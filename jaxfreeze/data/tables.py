@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxfreeze.errors import InputError, one_of, shorten
+from jaxfreeze.errors import InputError, one_of_names, shorten
 
 MAX_LINE_BYTES = 10_000_000
 STANDARD_INPUT = Path("-")
@@ -88,7 +88,7 @@ def _positions(header: Sequence[str], layouts: Layouts, place: str) -> dict[str,
     columns = next((columns for columns in layouts if set(columns) <= set(header)), layouts[0])
     for column in columns:
         if column not in header:
-            there = one_of([shorten(name) for name in header[:50]], column)
+            there = one_of_names([shorten(name) for name in header[:50]], column)
             raise InputError(f"{place}: no column '{column}'; it has to be {there}")
     return {column: header.index(column) for column in columns}
 

@@ -128,7 +128,7 @@ TASKS: dict[str, Task] = {task.name: task for task in _TABLE}
 def get_task(name: str) -> Task:
     """The GLUE or demo task called `name`; raises InputError for any other name ('files' is made by `own_task`)."""
     if name not in TASKS:
-        raise InputError(f"--task: '{name}' is not a task; expected {one_of([*TASKS, OWN_FILES], name.lower())}")
+        raise InputError(f"--task: '{name}' is not a task; expected {one_of([*TASKS, OWN_FILES], name)}")
     return TASKS[name]
 
 

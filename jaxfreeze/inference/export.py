@@ -14,7 +14,7 @@ from jaxfreeze import console, freezing
 from jaxfreeze.atomic import check_new, new_folder
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.data.token_store import TOKENIZER_FILES
-from jaxfreeze.errors import InputError
+from jaxfreeze.errors import InputError, listed
 from jaxfreeze.inference import model_card
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.stablehlo import serialized
@@ -27,7 +27,6 @@ CONFIG, TOKENIZER_CONFIG, CARD, ABOUT = "config.json", "tokenizer_config.json", 
 FORMAT = 1  # of jaxfreeze.json
 PLACES = ("base", "top")  # where a tensor of the whole model comes from
 NOT_KEPT = ("num_labels", "torch_dtype", "quantization_config", "auto_map")  # of the source's config.json: wrong here
-NAMED = 3  # tensors named in one line of error, at most
 
 Tensors = dict[str, np.ndarray]
 
@@ -158,14 +157,9 @@ def _check_tensors(found: Tensors, expected: Mapping[str, str], what: str, mend:
         "surplus": found.keys() - expected.keys(),
         "with other bits": {name for name, digest in digests.items() if expected.get(name, digest) != digest},
     }
-    lists = [f"{title}: {_some(sorted(names))}" for title, names in wrong.items() if names]
+    lists = [f"{title}: {listed(sorted(names))}" for title, names in wrong.items() if names]
     if lists:
         raise InputError(f"{what} ({'; '.join(lists)}); {mend}")
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _config(source: Mapping[str, Any], task: Task) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from jaxfreeze.data.tables import json_object
-from jaxfreeze.errors import InputError, one_of, shorten
+from jaxfreeze.errors import InputError, one_of, one_of_names, shorten
 from jaxfreeze.inference.texts import checked_rows
 
 MOST_BYTES = 1_000_000  # of a body
@@ -41,7 +41,7 @@ def read_request(body: bytes, names: Collection[str]) -> Request:
         raise InputError(f'expected an object {{"texts": [...]}}, found {_found(fields)}')
     unknown = next((name for name in fields if name not in FIELDS), None)
     if unknown is not None:
-        raise InputError(f"field '{_shown(unknown)}': expected {one_of(FIELDS, shorten(unknown))}")
+        raise InputError(f"field '{_shown(unknown)}': expected {one_of_names(FIELDS, shorten(unknown))}")
     if "texts" not in fields:
         raise InputError('texts: expected this field, found none, as in {"texts": ["A man plays a guitar."]}')
     return Request(_rows(fields["texts"]), _tasks(fields.get("tasks"), names))

@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from jaxfreeze.errors import InputError, one_of, shorten
+from jaxfreeze.errors import InputError, one_of_names, shorten
 from jaxfreeze.inference.batcher import Batcher
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.request import MOST_BYTES, TooLargeError, read_request
@@ -227,7 +227,7 @@ async def _wrong_input(_: Request, error: InputError) -> Response:
 async def _refused(request: Request, error: HTTPException) -> Response:
     line, path = error.detail, shorten(request.url.path)
     if error.status_code == 404:
-        line = f"{path}: not here; expected {one_of(('/', '/predict', '/tasks', '/health'), path)}"
+        line = f"{path}: not here; expected {one_of_names(('/', '/predict', '/tasks', '/health'), path)}"
     if error.status_code == 405:
         allowed = ", ".join(sorted((error.headers or {})["Allow"].split(", ")))
         line = f"{path}: expected {allowed}, found {shorten(request.method)}"

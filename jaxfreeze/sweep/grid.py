@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_args
 
 from jaxfreeze.config import AXES, PER_RUN, SweepConfig, TrainConfig, check_settings
 from jaxfreeze.data.tasks import OWN_FILES, TASKS
-from jaxfreeze.errors import InputError, one_of
+from jaxfreeze.errors import InputError, one_of, one_of_names
 from jaxfreeze.freezing import Layers, order
 from jaxfreeze.settings import convert, expected, settings_of, within
 from jaxfreeze.strict_yaml import read_yaml
@@ -69,7 +69,8 @@ def read_grid(file: Path | None, flags: Mapping[str, Any], line_search: bool = F
             raise InputError(f"--line_search: {place} has no section {LINE_SEARCH}; expected one with learning_rates")
         surplus = [name for name in section if name not in AXES]
         if surplus:
-            raise InputError(f"{place}: {LINE_SEARCH}: no setting '{surplus[0]}'; expected {one_of(AXES, surplus[0])}")
+            axes = one_of_names(AXES, surplus[0])
+            raise InputError(f"{place}: {LINE_SEARCH}: no setting '{surplus[0]}'; expected {axes}")
         values |= section
     values |= flags
     return make_grid(values, place, frozenset(flags))
@@ -111,7 +112,7 @@ def check_name(name: str, where: str) -> None:
     if name in PER_RUN[:4]:
         raise InputError(f"{where}: one for each run of a sweep; expected the list {name}s")
     if name not in names:
-        raise InputError(f"{where}: no such setting of a sweep; expected {one_of(names, str(name))}")
+        raise InputError(f"{where}: no such setting of a sweep; expected {one_of_names(names, str(name))}")
 
 
 def check_depths(grid: Grid, num_layers: Mapping[str, int]) -> None:

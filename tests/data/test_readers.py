@@ -56,7 +56,7 @@ WRONG_CLASSIC = [  # task, training file, what the error says after the path
     ("rte", RTE + "\n0\tA\tB\tentailment\n", f":2: expected 4 fields as in the header, found 1; {RAGGED}"),
     ("cola", "sentence\tlabel\nHe ran.\t1\n", f":1: expected 4 fields as in the header, found 2; {RAGGED}"),
     ("rte", RTE + "0\tA\tB\tentailement\n",
-     ":2: label 'entailement' is not one of entailment, not_entailment; did you mean 'entailment'?"),
+     ":2: label 'entailement' is not one of entailment, not_entailment"),
     ("rte", RTE + "0\tA\t \tentailment\n", f":2: the text in column 'sentence2' {EMPTY}"),
     ("rte", "sentence1\tsentence2\nA\tB\n", ":1: no column 'label'; it has to be one of sentence1, sentence2"),
     ("rte", "sentence1\tsentence 2\tlabel\nA\tB\t1\n",
@@ -78,7 +78,7 @@ WRONG_OWN = [  # file, content, what the error says after the path
     ("a.csv", "text,label,text\na,b,c\n", ":1: two columns are called 'text'; column names have to differ"),
     ("a.jsonl", '{"text": "a", "text": "b"}', f":1: broken JSON (a name stands twice in one object); {JSON}"),
     ("a.csv", "txt,label\na,b\n", ":1: no column 'text'; it has to be one of txt, label; did you mean 'txt'?"),
-    ("a.csv", "text;label\n", ":1: no column 'text'; it has to be one of text;label; did you mean 'text;label'?"),
+    ("a.csv", "text;label\n", ":1: no column 'text'; it has to be one of text;label"),
     ("a.csv", "text\na\n", ":1: no column 'label'; it has to be one of text"),
     ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "a"}', ":2: no column 'label'; it has to be one of text"),
     ("a.csv", 'text,label\n"a\nb",1\nc,d,e\n', f":4: expected 2 fields as in the header, found 3; {RAGGED}"),
@@ -441,7 +441,7 @@ def test_json_nested_without_end(tmp_path):
 def test_a_validation_label_has_to_be_known(tmp_path):
     path = write(tmp_path / "a.csv", "text,label\na,yes\nb,yess\n")
     assert message(read_own, path, ["text"], "label", Classification(("no", "yes"))) == (
-        f"{path}:3: label 'yess' is not one of no, yes; did you mean 'yes'?"
+        f"{path}:3: label 'yess' is not one of no, yes"
     )
     split, _ = read_own(write(path, "text,label\na,yes\n"), objective=Classification(("no", "yes")))
     assert split.labels.tolist() == [1]

@@ -54,9 +54,9 @@ def test_the_tsv_layout_matches_the_task(name):
 
 
 @pytest.mark.parametrize(
-    ("found", "nearest"), [("mnil", "mnli"), ("MNLI", "mnli"), ("STS-B", "stsb"), ("file", "files"), ("zzzz", None)]
+    ("found", "nearest"), [("snli", None), ("MNLI", "mnli"), ("STS-B", "stsb"), ("Files", "files"), ("zzzz", None)]
 )
-def test_an_unknown_task_lists_all_of_them_and_the_nearest(found, nearest):
+def test_an_unknown_task_lists_all_of_them_and_the_same_word(found, nearest):
     with pytest.raises(InputError) as error:
         get_task(found)
     hint = f"; did you mean '{nearest}'?" if nearest else ""

@@ -38,7 +38,7 @@ WRONG = [  # what is wrong, the body, the status, what the line has to say
     ("mixed", b'{"texts": ["a", ["a", "b"]]}', 400, "example 1: expected 1 texts as in the first one, found 2"),
     ("NUL", b'{"texts": ["a\\u0000b"]}', 400, "example 0: the text in column '1' has a NUL character"),
     ("half a surrogate", b'{"texts": ["\\ud83d"]}', 400, "has half a surrogate pair"),
-    ("unknown task", b'{"texts": ["a"], "tasks": "rtte"}', 400, "'rtte' is not one of rte, files; did you mean 'rte'?"),
+    ("unknown task", b'{"texts": ["a"], "tasks": "RTE"}', 400, "'RTE' is not one of rte, files; did you mean 'rte'?"),
     ("strange task", b'{"texts": "a", "tasks": ["\\ud83d"]}', 400, "tasks: '?' is not one of rte, files"),
     ("no task", b'{"texts": ["a"], "tasks": []}', 400, "expected a name or a list of names, found an empty list"),
     ("task 7", b'{"texts": ["a"], "tasks": 7}', 400, "tasks: expected a name or a list of names, found a number"),

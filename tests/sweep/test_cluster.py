@@ -77,7 +77,7 @@ def test_a_sweep_in_parts(file: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     ("flags", "line"),
     [(["--part", "0/3"], "--part 0/3: expected I/N with I from 1 to N, such as 3/16"),
      (["--part", "4/3"], "--part 4/3: expected I/N"), (["--part", "third"], "--part third: expected I/N"),
-     (["--engine", "rai"], "--engine rai: expected one of local, ray; did you mean 'ray'?")],
+     (["--engine", "Ray"], "--engine Ray: expected one of local, ray; did you mean 'ray'?")],
 )  # fmt: skip
 def test_wrong_flags(flags: list[str], line: str, file: Path, tmp_path: Path, capsys) -> None:
     assert main(["sweep", "--config", str(file), "--output_dir", str(tmp_path / "out"), *flags]) == 2

@@ -67,7 +67,7 @@ REFUSED = [
     ({"tasks": None}, "tasks: expected a list"),
     ({"tasks": "rte"}, r"tasks: expected a list, such as \[rte\]"),
     ({"tasks": ["rte", "cola", "rte"]}, "tasks: rte stands there twice"),
-    ({"tasks": ["rtee"]}, "tasks: 'rtee' is not a task.*did you mean 'rte'"),
+    ({"tasks": ["RTE"]}, "tasks: 'RTE' is not a task.*did you mean 'rte'"),
     ({"models": [3]}, "models: expected a hub name or a folder, found 3"),
     ({"trainable_layers": [-1]}, "trainable_layers: expected numbers of layers, or all, found -1"),
     ({"trainable_layers": ["al"]}, "trainable_layers: expected numbers of layers, or all, found 'al'"),
