@@ -10,6 +10,7 @@ from jaxfreeze.config import TrainConfig, check_settings
 from jaxfreeze.inference.classifier import Classifier, SharedClassifier
 from jaxfreeze.inference.export import apply_top
 from jaxfreeze.inference.shared_trunk import SharedTrunk
+from jaxfreeze.settings import expanded
 from jaxfreeze.training import loop
 
 __all__ = ["Classifier", "FineTuned", "SharedClassifier", "apply_top", "finetune", "load"]
@@ -62,5 +63,9 @@ def load(run: Run | Sequence[Run], best: bool = False) -> Classifier | SharedCla
     the run was trained on, and for runs that do not share them.
     """
     if isinstance(run, (str, os.PathLike)):
-        return Classifier(SharedTrunk([Path(run)], best))
-    return SharedClassifier(SharedTrunk([Path(one) for one in run], best))
+        return Classifier(SharedTrunk([_path(run)], best))
+    return SharedClassifier(SharedTrunk([_path(one) for one in run], best))
+
+
+def _path(run: Run) -> Path:
+    return Path(expanded(os.fspath(run)))

@@ -7,6 +7,7 @@ exception the temporary file or folder is deleted; after a killed process it sta
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from jaxfreeze.errors import InputError
 
 WRITING = ".writing"
 """Part of every temporary name: .NAME.writing for the file NAME, .writing-RANDOM for a folder."""
+TEMPORARY_FOLDER = re.compile(rf"{re.escape(WRITING)}-[a-z0-9_]{{8}}")
+"""The name of a temporary folder, as tempfile makes it."""
 
 
 def is_temporary(path: Path) -> bool:
@@ -47,6 +50,44 @@ def write_errors(place: str, then: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"{place}: cannot be written ({error.strerror or error}){then}") from error
+
+
+@contextlib.contextmanager
+def locked(file: Path, busy: str) -> Iterator[None]:
+    """Hold this lock file, and its folder, for the block; both go at its end if nothing else is in the folder.
+
+    The lock ends with the process, however that ends. Where the file system has no locks, nothing is held. Raises
+    InputError, with the line `busy`, if another process holds it.
+    """
+    made = [folder for folder in file.parents if not folder.exists()]  # the innermost first
+    with write_errors(str(file.parent)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = _lock(file, busy)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(lock)
+        with contextlib.suppress(OSError):
+            for folder in made:
+                folder.rmdir()
+
+
+def _lock(file: Path, busy: str) -> int:
+    """A descriptor that holds the lock of the file of this name; whoever held it before may just have removed it."""
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise InputError(busy) from None
+        except OSError:
+            return descriptor
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), file.stat()):
+                return descriptor
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -99,6 +140,8 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 def remove_abandoned(parent: Path) -> None:
     """Delete the temporary folders in `parent` that no living process has locked."""
     for folder in parent.glob(f"{WRITING}-*"):
+        if not TEMPORARY_FOLDER.fullmatch(folder.name) or folder.is_symlink():
+            continue
         with contextlib.suppress(OSError):
             lock = os.open(folder, os.O_RDONLY)
             try:

@@ -11,15 +11,25 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxfreeze import atomic
+from jaxfreeze import atomic, removal
+from jaxfreeze.settings import expanded
 
 NOTE = "done.json"  # written last: what the entry is, for `cache list`
+VARIABLE = "JAXFREEZE_CACHE"
+ENTRY_FILES = re.compile(r"done\.json|hidden|(token_id|token_type|position|start|label)\.npy")
+"""What an entry of tokens/ or trunk/ is made of."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_KEPT = re.compile(rf"{_DIGEST.pattern}/({ENTRY_FILES.pattern})")
+_COMPILED = re.compile(r"[^/]+-[0-9a-f]{64}-(cache|atime)|xla_gpu_[a-z_]+/[^/]+|\.lockfile")  # by JAX and XLA
+KINDS = {"tokens": _KEPT, "trunk": _KEPT, "xla": _COMPILED}
+"""Our folders in the cache folder, and the files in each."""
 
 
 class Entry(NamedTuple):
@@ -34,7 +44,7 @@ class Entry(NamedTuple):
 
 def cache_root() -> Path:
     """Where jaxfreeze keeps what it can make again: $JAXFREEZE_CACHE, else ~/.cache/jaxfreeze."""
-    return Path(os.environ.get("JAXFREEZE_CACHE", Path.home() / ".cache" / "jaxfreeze"))
+    return Path(expanded(os.environ.get(VARIABLE, "").strip() or "~/.cache/jaxfreeze"))
 
 
 @contextlib.contextmanager
@@ -48,7 +58,7 @@ def new_entry(folder: Path, note: dict[str, str]) -> Iterator[Path]:
         yield temporary
         (temporary / NOTE).write_text(json.dumps(note))
         if not (folder / NOTE).is_file():
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
         try:
             temporary.rename(folder)
         except OSError:
@@ -67,7 +77,7 @@ def is_whole(folder: Path) -> bool:
 
 def remove(folder: Path) -> None:
     """Remove an entry, if it is there."""
-    shutil.rmtree(folder, ignore_errors=True)
+    removal.remove_folder(folder, ENTRY_FILES)
 
 
 class Room(NamedTuple):
@@ -123,7 +133,7 @@ def entries() -> list[Entry]:
     found = []
     for kind in ("tokens", "trunk"):
         for folder in sorted((cache_root() / kind).glob("[!.]*")):
-            if (folder / NOTE).is_file():
+            if _DIGEST.fullmatch(folder.name) and (folder / NOTE).is_file():
                 note = json.loads((folder / NOTE).read_text())
                 found.append(Entry(kind, folder, _size(folder), folder.stat().st_mtime, note))
     compiled = cache_root() / "xla"
@@ -133,11 +143,20 @@ def entries() -> list[Entry]:
 
 
 def clear() -> int:
-    """Remove everything in the cache folder -> bytes freed. Nothing is lost: it is all made again when needed."""
-    before = _size(cache_root())
-    for kind in ("tokens", "trunk", "xla"):
-        shutil.rmtree(cache_root() / kind, ignore_errors=True)
-    return before - _size(cache_root())
+    """Remove every entry -> bytes freed. Nothing is lost: all is made again when needed; what is being written stays.
+
+    Raises InputError, and removes nothing, if there are files in our folders that are not ours.
+    """
+    root = cache_root()
+    before = _size(root)
+    folders = [root / kind for kind in KINDS if (root / kind).is_dir()]
+    for folder in folders:
+        written = re.compile(rf"{KINDS[folder.name].pattern}|{atomic.TEMPORARY_FOLDER.pattern}/.*")
+        removal.check_removable(folder, written, f"cache clear: {folder}")
+    for folder in folders:
+        atomic.remove_abandoned(folder)
+        removal.remove_folder(folder, KINDS[folder.name])
+    return before - _size(root)
 
 
 def _size(folder: Path) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from jaxfreeze import run_commands
+from jaxfreeze import console, run_commands
 from jaxfreeze.config import (
     AXES,
     FOLDER_FLAGS,
@@ -22,6 +22,7 @@ from jaxfreeze.config import (
 )
 from jaxfreeze.errors import InputError, Stopped, one_of_names
 from jaxfreeze.flags import Command, asks_for_help, help_text, read
+from jaxfreeze.run_folder import RunFolder
 from jaxfreeze.settings import MissingError, Takes, make, settings_of
 
 
@@ -69,10 +70,25 @@ class FileConfig:
 
 def _train_config(given: dict[str, Any]) -> TrainConfig:
     """The settings of a run: those in the file that --config names, and flags, which win over it."""
-    settings = read_settings(Path(given["config"])) if "config" in given else {}
+    settings = _read_file(Path(given["config"]), "output_dir" in given) if "config" in given else {}
     if given.keys() & {"trainable", "trainable_layers"}:  # one policy replaces the other
         settings = {name: value for name, value in settings.items() if name not in ("trainable", "trainable_layers")}
     return make(TrainConfig, settings | given)
+
+
+def _read_file(file: Path, elsewhere: bool) -> dict[str, Any]:
+    """The settings in a file. The config.yaml of a run folder means this run, wherever the folder lies by now.
+
+    elsewhere: another folder is asked for.
+    """
+    settings = read_settings(file)
+    folder = RunFolder(file.parent)
+    if elsewhere or file.name != folder.config.name or not folder.identity.is_file():
+        return settings
+    before = Path(settings.get("output_dir") or file.parent)
+    if before.resolve() != folder.path.resolve():
+        console.say(f"{folder.path}: this run's folder was {before} before; it goes on where it is now")
+    return settings | {"output_dir": str(folder.path)}
 
 
 def _train(given: dict[str, Any]) -> None:
@@ -133,7 +149,7 @@ def _refuse_in_sweep(name: str) -> None:
 class ReportConfig:
     """Write a report about finished runs: figures, tables, and how many layers are enough."""
 
-    folders: Annotated[tuple[str, ...], Takes("DIR [DIR ...]", expected="DIR", positional=True)]
+    folders: Annotated[tuple[Folder, ...], Takes("DIR [DIR ...]", expected="DIR", positional=True)]
     """Folders of sweeps or of single runs."""
     output: Folder
     """Folder for report.html, report.md and the figures."""

@@ -22,8 +22,8 @@ PER_RUN = ("model", "task", "learning_rate", "seed", "trainable", "eval_every", 
 """Settings of one run that a sweep does not take; an axis stands for each of the first four."""
 MAX_SEED = 2**32 - 1
 
-Folder = Annotated[str, Takes("DIR")]
-File = Annotated[str, Takes("FILE")]
+Folder = Annotated[str, Takes("DIR", path=True)]
+File = Annotated[str, Takes("FILE", path=True)]
 Name = Annotated[str, Takes("NAME")]
 Count = Annotated[int, Takes(low=1)]
 Steps = Annotated[int, Takes("STEPS", low=1)]
@@ -50,7 +50,7 @@ class TrainConfig:
     regression: bool = False
     """For --task files: labels are numbers to predict, not classes."""
 
-    model: Annotated[str, Takes("MODEL")] = "bert-base-uncased"
+    model: Annotated[str, Takes("MODEL", path=True)] = "bert-base-uncased"
     """A BERT or RoBERTa: hub name, local folder, or `demo` (the packaged 6-layer MiniLM)."""
     trainable_layers: Annotated[int | Literal["all"], Takes("K")] | None = None
     """How many of the last encoder layers to train with the head: 0 to the number of layers; all: the embeddings too
@@ -229,7 +229,7 @@ class SweepConfig:
     """Make only the I-th of N parts; `report` merges them."""
     engine: Annotated[Literal["local", "ray"], Takes(expected="one of local, ray")] = "local"
     """Where the runs are made: here, or on the Ray cluster at $RAY_ADDRESS, a group of runs on each free place."""
-    models: tuple[Annotated[str, Takes("MODEL", expected="a hub name or a folder")], ...] = ()
+    models: tuple[Annotated[str, Takes("MODEL", expected="a hub name or a folder", path=True)], ...] = ()
     """Axis: hub names, local folders, or `demo`."""
     tasks: tuple[Annotated[str, Takes("TASK")], ...] = ()
     """Axis: tasks, as --task of `train` takes them."""

@@ -40,7 +40,7 @@ class PredictConfig:
     layers, which are computed once for all of them.
     """
 
-    run: Annotated[tuple[str, ...], Takes("DIR", repeated=True)] = ()
+    run: Annotated[tuple[Folder, ...], Takes("DIR", repeated=True)] = ()
     """Run folder; may be given repeatedly."""
     input: File | None = None
     """GLUE's TSV, or a .tsv, .csv, .jsonl or .parquet file with the text columns of the run's task (labels in it are
@@ -118,7 +118,7 @@ class ServeConfig:
     POST /predict takes JSON, GET / is a page to try it.
     """
 
-    run: Annotated[tuple[str, ...], Takes("DIR", repeated=True)] = ()
+    run: Annotated[tuple[Folder, ...], Takes("DIR", repeated=True)] = ()
     """Run folder; may be given repeatedly."""
     best: bool = False
     """Use the checkpoint that --keep_best kept, not the last one."""

@@ -2,14 +2,31 @@
 
 import dataclasses
 import json
-import shutil
+import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from jaxfreeze.atomic import check_writable, is_temporary, new_file, write_errors
+from jaxfreeze import removal
+from jaxfreeze.atomic import check_writable, is_temporary, locked, new_file, write_errors
 from jaxfreeze.config import FOLDER_FLAGS, TrainConfig, from_yaml, to_yaml
 from jaxfreeze.errors import InputError
+from jaxfreeze.identity import Origin
 
+_ITEM = r"(ocdbt\.process_\d+/)?(d/[0-9a-f]{32}|manifest\.ocdbt)(\.__lock)?"
+STEP_FILES = re.compile(
+    r"_CHECKPOINT_METADATA|commit_success\.txt|(description|trained|state)/"
+    rf"(commit_success\.txt|metadata|_METADATA|_sharding|_strings\.json|array_metadatas/process_\d+|{_ITEM})"
+)
+"""What Orbax writes for one step of a run."""
+UNFINISHED_STEP = re.compile(r"\d+\.(removed|orbax-checkpoint-tmp[^/]*)")
+"""The folder of a step that is half written or half removed."""
+EVENT_FILES = re.compile(r"events/events\.out\.tfevents\.[^/]+")
+RUN_FILES = re.compile(
+    r"\.?(identity\.json|config\.yaml|log\.jsonl|freeze\.json|metrics\.json)(\.writing)?|\.lock|"
+    rf"{EVENT_FILES.pattern}|checkpoints/(\d+(\.removed)?/({STEP_FILES.pattern})|\d+\.orbax-checkpoint-tmp[^/]*/.+)"
+)
+"""All that is ever written into the folder of a run."""
 NOT_COMPARED = (*FOLDER_FLAGS, "log_every", "cache", "cache_budget")  # flags that do not change a run's result
 
 
@@ -18,6 +35,22 @@ class RunFolder:
     """Paths of a run."""
 
     path: Path
+
+    @property
+    def identity(self) -> Path:
+        """What the run was made of; the mark by which the folder is known as one of ours."""
+        return self.path / "identity.json"
+
+    @property
+    def lock(self) -> Path:
+        """There while a process trains the run."""
+        return self.path / ".lock"
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the folder for this process. Raises InputError if another one has it."""
+        busy = "another process is training in it; wait for it, or give another folder"
+        busy = "another process is training in it; wait for it, or give another folder"
+        return locked(self.lock, f"--output_dir {self.path}: {busy}")
 
     @property
     def config(self) -> Path:
@@ -45,18 +78,26 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def is_finished(self, config: TrainConfig) -> bool:
-        """Whether this very run is finished here; if not, it can begin or go on here.
+        """Whether a run with these settings is finished here; if not, it can begin or go on here.
 
-        Raises InputError if something else is in the way.
+        What it was made of is not compared here: see `check_origin`. Raises InputError if something else is in the way.
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--output_dir {self.path}: expected a folder, found a file; give another name")
-        if not self.path.is_dir() or all(map(is_temporary, self.path.iterdir())):
+        if not self.path.is_dir() or all(is_temporary(file) or file == self.lock for file in self.path.iterdir()):
             check_writable(self.path, "--output_dir")
             return False
-        if not self.config.is_file():
-            raise InputError(f"--output_dir {self.path}: the folder is not empty and holds no run; give another name")
+        if not self.identity.is_file():
+            what = "holds no run"
+            if self.config.is_file() and self.freeze.is_file():
+                what = "its run has no identity.json: an earlier jaxfreeze made it"
+            raise InputError(f"--output_dir {self.path}: the folder is not empty and {what}; give another name")
+        check_writable(self.path, "--output_dir")
         if config.overwrite:
+            inputs = tuple(Path(path) for path in (config.train_file, config.validation_file, config.data_dir) if path)
+            removal.check_removable(self.path, RUN_FILES, f"--overwrite: {self.path}", (*inputs, Path(config.model)))
+            return False
+        if not self.config.is_file():  # killed before it was written
             return False
         differences = self._differences(config)
         if differences:
@@ -68,6 +109,24 @@ class RunFolder:
             raise InputError(f"--output_dir {self.path}: holds this run, unfinished; --overwrite starts it again")
         return self.metrics.is_file()
 
+    def origin(self) -> Origin | None:
+        """What the run here was made of; None if there is none, or an earlier jaxfreeze made it. Raises InputError."""
+        if not self.identity.is_file():
+            return None
+        try:
+            return Origin.from_json(self.read(self.identity))
+        except ValueError as error:
+            raise InputError(f"{self.identity}: damaged ({error}); --overwrite runs it again") from error
+
+    def check_origin(self, now: Origin) -> None:
+        """Raise InputError if the run here was made of other rows, classes, tokenizer or weights than those of now."""
+        then = self.origin()
+        if then is not None and (differences := then.differences(now)):
+            raise InputError(
+                f"--output_dir {self.path}: holds a run with {differences}; put back what it was made of, give another "
+                "folder, or --overwrite to delete that run"
+            )
+
     def _differences(self, config: TrainConfig) -> list[str]:
         here = dataclasses.asdict(from_yaml(self.config))
         asked = dataclasses.asdict(config)
@@ -77,13 +136,16 @@ class RunFolder:
             if name not in NOT_COMPARED and here[name] != asked[name]
         ]
 
-    def create(self, config: TrainConfig) -> None:
-        """Have config.yaml in it; with --overwrite, nothing else."""
+    def create(self, config: TrainConfig, origin: Origin) -> None:
+        """Have identity.json and config.yaml in it; with --overwrite, nothing else of ours."""
         with write_errors(f"--output_dir {self.path}"):
-            if config.overwrite and self.config.is_file():
-                shutil.rmtree(self.path)
+            if config.overwrite and self.path.is_dir():
+                self.metrics.unlink(missing_ok=True)  # first: what is left of a run that is deleted is unfinished
+                removal.remove(self.path, RUN_FILES, [file.name for file in (self.lock, self.identity, self.config)])
             self.path.mkdir(parents=True, exist_ok=True)
-        if not self.config.is_file():
+        begins = config.overwrite or not self.config.is_file()
+        write_json(self.identity, {"made_by": "jaxfreeze", "kind": "run", **origin.as_json()})
+        if begins:
             recorded = dataclasses.replace(config, overwrite=False, resume=True, output_dir=str(self.path))
             with new_file(self.config, "--output_dir") as file:
                 file.write(to_yaml(recorded))

@@ -9,6 +9,8 @@ import functools
 import inspect
 import itertools
 import math
+import os
+import re
 from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
@@ -43,6 +45,8 @@ class Takes:
     """A list whose flag is given once for each item."""
     positional: bool = False
     """Given without a flag."""
+    path: bool = False
+    """A file or a folder: `~` and environment variables are what they stand for."""
 
 
 class Setting(NamedTuple):
@@ -142,10 +146,28 @@ def convert(kind: Any, value: Any) -> Any:
         return _convert(kind, from_text(value))
 
 
+def expanded(path: str) -> str:
+    """A path with `~` and $VARIABLE replaced by what they stand for; a `$` in the name of what is there stays.
+
+    Raises InputError for a variable that is not set or empty, and for the home of nobody.
+    """
+    found = os.path.expanduser(path)  # noqa: PTH111  # Path would change a hub's address
+    if re.match(r"~\w*(/|$)", found):
+        raise InputError(f"{path}: nobody here is called {found.partition('/')[0][1:]}")
+    if os.path.lexists(found):
+        return found
+    names = ["".join(name) for name in re.findall(r"\$(?:\{(\w+)\}|(\w+))", found)]
+    unset = [name for name in names if not os.environ.get(name)]
+    if unset:
+        raise InputError(f"{path}: the environment variable {unset[0]} is not set")
+    return os.path.expandvars(found)
+
+
 def _convert(kind: Any, value: Any) -> Any:
     origin, kinds = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return _convert(kinds[0], value)
+        converted = _convert(kinds[0], value)
+        return expanded(converted) if kinds[1].path and isinstance(converted, str) else converted
     if origin in (Union, UnionType):
         return _first(kinds, value)
     if origin is Literal and isinstance(value, str) and value in kinds:

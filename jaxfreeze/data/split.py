@@ -1,6 +1,8 @@
 """Texts and labels of one split, as every reader returns them."""
 
 import dataclasses
+import functools
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,6 +22,17 @@ class Split:
     """[E, ...] as the task's objective has them; None when the split has no labels."""
     skipped: int = 0
     """Rows left out because the published file is damaged there (QQP only)."""
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) over the texts and labels."""
+        sha = hashlib.sha256()
+        for column in self.texts:
+            sha.update(f"{len(column)}\0".encode())
+            sha.update("\0".join(column).encode())
+        if self.labels is not None:
+            sha.update(self.labels.dtype.str.encode() + self.labels.tobytes())
+        return sha.hexdigest()
 
     def chunks(self) -> Iterator["Split"]:
         """The texts alone, CHUNK examples at a time; nothing if there are none."""

@@ -21,6 +21,7 @@ from jaxfreeze.inference.stablehlo import serialized
 from jaxfreeze.model import weights
 from jaxfreeze.model.families import family_of
 from jaxfreeze.model.hub import model_folder, read_config, read_json
+from jaxfreeze.settings import expanded
 
 WHOLE, TOP, STABLEHLO = "model.safetensors", "top.safetensors", "model.stablehlo"
 CONFIG, TOKENIZER_CONFIG, CARD, ABOUT = "config.json", "tokenizer_config.json", "README.md", "jaxfreeze.json"
@@ -54,11 +55,13 @@ def export(
     run = FinishedRun(run_path, best)
     parts = _parts(run)
     with new_folder(output, "--output") as folder:
+        about = {"format": FORMAT, "base": run.config.model, "identity": run.origin and run.origin.identity.as_json()}
         if top_only:
             _save(parts.top, folder / TOP)
-            _write_json(folder / ABOUT, _about(run.config.model, parts))
+            about |= _tensors(parts)
         else:
             _save(parts.base | parts.top, folder / WHOLE)
+        _write_json(folder / ABOUT, about)
         if with_stablehlo:
             (folder / STABLEHLO).write_bytes(serialized(run.model, run.params))
         _write_json(folder / CONFIG, _config(read_json(run.model.folder / CONFIG), run.task))
@@ -81,12 +84,12 @@ def apply_top(top: str | Path, base: str | Path, output: str | Path) -> Path:
     tensors than those that were frozen in the run, a top with a damaged, missing or surplus tensor (both are named in
     it), a folder that is no top, and an output folder with something in it.
     """
-    top, output = Path(top), Path(output)
+    top, output = Path(expanded(str(top))), Path(expanded(str(output)))
     check_new(output, "--output")
     trained_on, digests = _read_about(top)
     own = weights.read_file(top / TOP)
     _check_tensors(own, digests["top"], f"{top / TOP}: not the file that was exported", "copy or export it again")
-    source = model_folder(str(base))
+    source = model_folder(expanded(str(base)))
     found = weights.read_as_filed(source, read_config(source).model_type, digests["base"])
     given = f"{base}: not the weights that this top was trained on"
     _check_tensors(found, digests["base"], given, f"give the folder or hub name of {trained_on}")
@@ -94,6 +97,8 @@ def apply_top(top: str | Path, base: str | Path, output: str | Path) -> Path:
     with new_folder(output, "--output") as folder:
         _save(found | own, folder / WHOLE)
         _copy(top, folder, (CONFIG, *TOKENIZER_FILES))
+        about = read_json(top / ABOUT)
+        _write_json(folder / ABOUT, {name: about[name] for name in about if name not in ("sha256", "tensors")})
         card = top / CARD
         if card.is_file():
             (folder / CARD).write_text(model_card.of_whole(card.read_text(encoding="utf-8")), encoding="utf-8")
@@ -114,12 +119,10 @@ def _parts(run: FinishedRun) -> Parts:
     return Parts(base, top, {names[path][0]: label for path, label in model.labels.items()})
 
 
-def _about(base: str, parts: Parts) -> dict[str, Any]:
-    """The content of jaxfreeze.json."""
+def _tensors(parts: Parts) -> dict[str, Any]:
+    """What jaxfreeze.json says of the tensors where a part of them is left out."""
     digests = {place: freezing.digests(getattr(parts, place)) for place in PLACES}
     return {
-        "format": FORMAT,
-        "base": base,
         "sha256": freezing.digest_of(digests["base"] | digests["top"]),
         "tensors": {
             name: {"from": place, "label": parts.labels[name], "sha256": digest}

@@ -1,5 +1,7 @@
 """A finished run, loaded from its folder: config, task, pretrained weights and trained parameters."""
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ from jaxfreeze.config import TrainConfig, from_yaml
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import OWN_FILES, Task, get_task, own_task
 from jaxfreeze.errors import InputError
+from jaxfreeze.identity import Origin, inputs_of
 from jaxfreeze.run_folder import RunFolder
 from jaxfreeze.training import checkpoint, evaluation
-from jaxfreeze.training.dataset import Dataset, make_dataset
-from jaxfreeze.training.pretrained import load_model, text_encoder
+from jaxfreeze.training.dataset import Dataset, make_dataset, rows_files_of
+from jaxfreeze.training.experiment import identity_of
+from jaxfreeze.training.pretrained import load_model, model_files_of, text_encoder
 
 
 class FinishedRun:
@@ -36,6 +40,9 @@ class FinishedRun:
         self.mesh = devices.data_mesh()
         self.task = self._task()
         self.model = load_model(self.config, self.task.objective.num_outputs, self.mesh)
+        self.encoder = text_encoder(self.config, self.model)
+        self.origin = self.folder.origin()
+        self._check_origin()
         self.digests = self._check_base()
         saved = checkpoint.read(self.folder.checkpoints, self.metrics["steps"], self.model.pretrained)
         self.scores: dict[str, float] = self.metrics["metrics"]
@@ -57,6 +64,18 @@ class FinishedRun:
             return get_task(self.config.task)
         return own_task(self.config, self.metrics["labels"])
 
+    def _check_origin(self) -> None:
+        """Raise InputError if texts or weights are read otherwise now than when the run was trained."""
+        if self.origin is None:
+            console.say(f"{self.folder.path}: an earlier jaxfreeze made it; its tokenizer and rows are not compared")
+            return
+        now = Origin(identity_of(self.task, self.model, self.encoder, []), inputs_of(model_files_of(self.model.folder)))
+        if differences := self.origin.differences(now, splits=()):
+            raise InputError(
+                f"--run {self.folder.path}: was trained with {differences} than --model {self.config.model} has now; "
+                "put the original files back"
+            )
+
     def _check_base(self) -> dict[str, str]:
         """The digests of the frozen leaves, proved to be those of the run."""
         expected = self.folder.read(self.folder.freeze)["digest_after"]
@@ -70,7 +89,15 @@ class FinishedRun:
             )
         return digests
 
+    def other_rows(self, splits: Sequence[Split]) -> str:
+        """In what these splits differ from those that the run was scored on, in words; nothing if in nothing."""
+        if self.origin is None:
+            return ""
+        rows = {split.name: split.digest for split in splits}
+        now = dataclasses.replace(self.origin.identity, rows=rows)
+        return self.origin.differences(Origin(now, inputs_of(rows_files_of(self.config))), list(rows))
+
     def logits(self, split: Split) -> tuple[Dataset, np.ndarray]:
         """The tokenised split and its logits: float32 [E, C]."""
-        dataset = make_dataset(split, text_encoder(self.config, self.model), self.mesh)
+        dataset = make_dataset(split, self.encoder, self.mesh)
         return dataset, evaluation.predict(self.model.column, self.params, dataset, self.mesh)

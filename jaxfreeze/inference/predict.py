@@ -16,22 +16,29 @@ from jaxfreeze.errors import InputError
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
 from jaxfreeze.training import evaluation
-from jaxfreeze.training.dataset import read_task
+from jaxfreeze.training.dataset import read_validations
 
 SAY_EVERY = 10  # seconds
 STANDARD_OUTPUT = STANDARD_INPUT
+REQUIRED = {"prediction", "logits"}
+FIELDS = REQUIRED | {"probabilities"}
+"""Of a prediction in a line of the output."""
 
 
 def evaluate(path: Path, best: bool = False) -> dict[str, float]:
     """Score a finished run on its validation rows again -> {metric: value}; says whether it is the score of the run."""
     run = FinishedRun(path, best)
-    _, _, validations = read_task(run.config)
+    validations = read_validations(run.config, run.task)
+    differences = run.other_rows(validations)
     metrics: dict[str, float] = {}
     for split in validations:
         metrics |= evaluation.score(run.task, *run.logits(split))
     console.say(f"pretrained weights: the same ones, by digest of {len(run.model.frozen)} frozen arrays")
     console.say(f"{run.config.task} validation: {console.metrics_line(metrics)}")
     recorded = run.metrics["metrics"]
+    if differences:
+        console.say(f"scored on {differences} than those of metrics.json, which says: {console.metrics_line(recorded)}")
+        return metrics
     if best:
         return metrics
     if metrics == recorded:
@@ -51,12 +58,44 @@ def predict(
     --regression a number without probabilities. Either file may be `-`. Memory does not grow with the rows. The output
     file is written atomically, once all rows are done; standard output gets each chunk as it is done.
     """
-    if output_file != STANDARD_OUTPUT and not output_file.absolute().parent.is_dir():
-        raise InputError(f"--output {output_file}: its folder does not exist")
-    if output_file.is_dir():
-        raise InputError(f"--output {output_file}: expected a file, found a folder")
+    if output_file != STANDARD_OUTPUT:
+        check_output(output_file, input_file)
     with console.on_stderr():
         return _predict(SharedTrunk(paths, best), input_file, format_, output_file)
+
+
+def check_output(output: Path, input_file: Path) -> None:
+    """Raise InputError unless predictions may be written to this file: it is new, or holds earlier predictions."""
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"--output {output}: its folder does not exist")
+    if output.is_dir():
+        raise InputError(f"--output {output}: expected a file, found a folder")
+    if not output.exists() and not output.is_symlink():
+        return
+    if output.is_symlink() or not output.is_file():
+        raise InputError(f"--output {output}: expected a new file or earlier predictions, found a link or a device")
+    if input_file.exists() and output.samefile(input_file):
+        raise InputError(f"--output {output}: is the input too; give another name")
+    if output.stat().st_size and not _holds_predictions(output):
+        raise InputError(f"--output {output}: holds something else than predictions; give another name")
+
+
+def _holds_predictions(file: Path) -> bool:
+    """Whether each line is one of `predict`'s, and nothing was added."""
+    try:
+        with file.open(encoding="utf-8") as lines:
+            return all(_is_prediction(json.loads(line), number) for number, line in enumerate(lines))
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _is_prediction(line: Any, index: int) -> bool:
+    if not isinstance(line, dict) or line.pop("index", None) != index:
+        return False
+    runs = [line] if "prediction" in line else list(line.values())
+    return bool(runs) and all(
+        isinstance(run, dict) and {"prediction", "logits"} <= run.keys() <= FIELDS for run in runs
+    )
 
 
 def _predict(trunk: SharedTrunk, input_file: Path, format_: str | None, output_file: Path) -> int:

@@ -11,6 +11,7 @@ from jaxfreeze.config import as_json, from_yaml
 from jaxfreeze.data.tasks import OWN_FILES
 from jaxfreeze.errors import InputError, shorten
 from jaxfreeze.freezing import ALL, Layers
+from jaxfreeze.identity import Origin
 from jaxfreeze.run_folder import NOT_COMPARED, RunFolder
 
 RESULTS_FILE = "results.jsonl"
@@ -47,6 +48,8 @@ class RunResult:
     """ISO date and time, or nothing."""
     place: str
     """File and line that it was read from."""
+    origin: Origin | None
+    """What it was made of; None if an earlier jaxfreeze made it."""
 
     @property
     def key(self) -> tuple[str, str, Layers, int, float]:
@@ -59,12 +62,14 @@ class RunResult:
         return f"{self.task} ({self.config.get('train_file')})" if self.task == OWN_FILES else self.task
 
     def differences(self, other: "RunResult") -> list[str]:
-        """The settings in which two runs of one curve differ and should not."""
-        return [
+        """The settings, rows and weights in which two runs of one curve differ and should not."""
+        settings = [
             f"{name} {self.config[name]} and {other.config[name]}"
             for name in self.config
             if name not in MAY_DIFFER and name in other.config and self.config[name] != other.config[name]
         ]
+        origins = self.origin and other.origin and self.origin.differences(other.origin)
+        return [*settings, origins] if origins else settings
 
 
 class Results(NamedTuple):
@@ -120,10 +125,14 @@ def _read_folder(folder: Path, found: Results) -> None:
             _read_lines(file, found)
     elif files.metrics.is_file() and files.config.is_file():
         record = files.read(files.metrics)
+        origin = files.origin()
         if not isinstance(record, dict):
             raise InputError(f"{files.metrics}: expected a JSON object, found {shorten(repr(record))}")
         config = as_json(from_yaml(files.config))
-        _add({"learning_rate": config["learning_rate"], **record, "config": config}, str(files.metrics), found)
+        made_of = {"origin": origin.as_json()} if origin else {}
+        _add(
+            {"learning_rate": config["learning_rate"], **record, "config": config} | made_of, str(files.metrics), found
+        )
     elif files.config.is_file():
         raise InputError(f"{folder}: this run is not finished, it has no metrics.json; finish it or leave it out")
     else:
@@ -174,6 +183,10 @@ def _add(record: Any, place: str, found: Results) -> None:
         )
     fields: dict[str, Any] = {field.name: record.get(field.name) for field in dataclasses.fields(RunResult)}
     fields |= {"date": record.get("date") or "", "side_by_side": record.get("side_by_side") or 1, "place": place}
+    try:
+        fields["origin"] = None if record.get("origin") is None else Origin.from_json(record["origin"])
+    except ValueError as error:
+        raise InputError(f"{place}: origin: {error}; remove the line or mend it") from None
     found.runs.append(RunResult(**fields))
 
 

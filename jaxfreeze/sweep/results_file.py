@@ -2,18 +2,25 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jaxfreeze.atomic import check_writable, write_errors
+from jaxfreeze.atomic import check_writable, locked, write_errors
 from jaxfreeze.config import TrainConfig, as_json
 from jaxfreeze.errors import InputError
+from jaxfreeze.identity import Origin
 from jaxfreeze.run_folder import NOT_COMPARED
 from jaxfreeze.sweep import results
+from jaxfreeze.sweep.results import RunResult
+from jaxfreeze.training import experiment as experiments
+from jaxfreeze.training.stopwatch import Stopwatch
 
 IDENTITY = ("model", "task", "train_file", "trainable_layers", "seed", "learning_rate")
 """Settings that distinguish the runs of a sweep."""
+LOCKS = f".{results.RESULTS_FILES}.lock"
 BLOCK = 1 << 16  # bytes of results read at a time, from their end
 
 
@@ -29,22 +36,31 @@ class ResultsFile:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--output_dir {folder}: expected a folder, found a file; give another name")
         files = list(folder.glob(results.RESULTS_FILES)) if folder.is_dir() else []
-        if folder.is_dir() and any(folder.iterdir()) and not files:
+        others = [file for file in folder.iterdir() if not fnmatch(file.name, LOCKS)] if folder.is_dir() else []
+        if others and not files:
             raise InputError(f"--output_dir {folder}: the folder is not empty and holds no sweep; give another name")
         check_writable(folder, "--output_dir")
         self.notes: list[str] = []
-        self.done: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self.done: dict[tuple[Any, ...], RunResult] = {}
+        self._origins: dict[tuple[Any, ...], Origin] = {}
+        """By task and model; one for all lines."""
         if any(b"\n" in file.read_bytes() for file in files):
             found = results.read([folder])
             self.notes = found.notes
-            self.done = {_identity(run.config): run.config for run in found.runs}
+            self.done = {_identity(run.config): run for run in found.runs}
+            self._origins = {_made_of(run.config): run.origin for run in found.runs if run.origin}
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the file for this process. Raises InputError if another one makes the same sweep, or part of one."""
+        busy = f"{self.path}: another process is at work on it; wait for it, or give another --output_dir"
+        return locked(self.path.with_name(f".{self.path.name}.lock"), busy)
 
     def has(self, config: TrainConfig) -> bool:
         """Whether the result of this run is there. Raises InputError if it is there with other settings."""
         asked = as_json(config)
-        before = self.done.get(_identity(asked))
-        if before is None:
+        if _identity(asked) not in self.done:
             return False
+        before = self.done[_identity(asked)].config
         differing = [
             f"{name} was {before.get(name)}, is {value}"
             for name, value in asked.items()
@@ -54,8 +70,31 @@ class ResultsFile:
             raise InputError(f"{self.path}: holds other runs ({'; '.join(differing)}); give another --output_dir")
         return True
 
+    def check_origins(self, configs: Iterable[TrainConfig]) -> None:
+        """Raise InputError if a result that is there was made of other rows, classes, tokenizer or weights than now."""
+        by_key: dict[tuple[Any, ...], TrainConfig] = {_made_of(as_json(config)): config for config in configs}
+        for key, config in by_key.items():
+            now, inputs = None, experiments.inputs_of(config)
+            for run in self.done.values():
+                if _made_of(run.config) != key or run.origin is None or run.origin.inputs == inputs:
+                    continue
+                now = now or experiments.prepare([config], Stopwatch()).origin
+                self._check(run.origin, now, run.place)
+
+    def _check(self, then: Origin, now: Origin, place: str) -> None:
+        if differences := then.differences(now):
+            raise InputError(
+                f"{place}: the result of a run with {differences}; a sweep's results are made of the same; put that "
+                "back, or give another --output_dir"
+            )
+
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a line and wait until it is on disk; an incomplete last line, of a killed process, is removed first."""
+        """Add a line and wait until it is on disk; an incomplete last line, of a killed process, is removed first.
+
+        Raises InputError if it was made of something else than the results that are there.
+        """
+        origin = Origin.from_json(record["origin"])
+        self._check(self._origins.setdefault(_made_of(record["config"]), origin), origin, str(self.path))
         with write_errors(str(self.path), "; the lines before stay"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+") as file:
@@ -76,6 +115,10 @@ def _end_of_lines(file: BinaryIO) -> int:
             return begin + found + 1
         place = begin
     return 0
+
+
+def _made_of(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(config.get(name) for name in ("model", "task", "train_file"))
 
 
 def _identity(config: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -82,6 +82,7 @@ def run_groups(
     file = ResultsFile(folder, RESULTS_FILE if part is None else part.file_name)
     for note in file.notes:
         console.say(note)
+    file.check_origins(run for group in groups for run in group.runs if file.has(run))
     missing = [group._replace(runs=tuple(run for run in group.runs if not file.has(run))) for group in groups]
     missing = [group for group in missing if group.runs]
     total, count = sum(len(group.runs) for group in groups), sum(len(group.runs) for group in missing)
@@ -92,7 +93,7 @@ def run_groups(
         describe_plan(missing)
         return
     diverged: list[str] = []
-    with SweepProgress(missing) as progress:
+    with file.locked(), SweepProgress(missing) as progress:
         for outcome in (engine or make_groups)(missing, progress):
             for record in outcome.records:
                 file.append(record)
@@ -176,6 +177,7 @@ def train_together(experiment: Experiment, watch: Stopwatch, progress: SweepProg
             **result_of(experiment, state.progress, watch, metrics, number),
             "learning_rate": experiment.configs[number].learning_rate,
             "config": as_json(experiment.configs[number]),
+            "origin": experiment.origin.as_json(),
             "flops_per_step": flops or None,
             "side_by_side": len(experiment.configs),
             "frozen_digest": freezing.digest_of(experiment.frozen_digests),

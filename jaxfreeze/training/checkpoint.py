@@ -9,7 +9,7 @@ reading, and so is that of the description itself.
 import contextlib
 import hashlib
 import json
-import shutil
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -19,10 +19,14 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxfreeze import console, devices, freezing, processes
+from jaxfreeze import console, devices, freezing, processes, removal
 from jaxfreeze.errors import InputError
+from jaxfreeze.run_folder import STEP_FILES, UNFINISHED_STEP
 
 MEND = "train again with --overwrite"
+ITEMS = ("trained", "state", "description")
+"""The parts of a checkpoint."""
+ANYTHING = re.compile(".*")
 
 
 class Checkpoint(NamedTuple):
@@ -48,9 +52,8 @@ class CheckpointWriter:
         self._manager: ocp.CheckpointManager | None = None
         self._writing: int | None = None
         if folder.is_dir():
-            for path in folder.iterdir():  # what a process that was killed left half written or half removed
-                if not path.name.isdigit():
-                    shutil.rmtree(path, ignore_errors=True)
+            for path in folder.iterdir():
+                _remove_unfinished(path)
 
     def __enter__(self) -> Self:
         return self
@@ -123,7 +126,9 @@ class CheckpointWriter:
         """Remove these steps; one that is half removed has no step's name any more."""
         for folder in (self.folder / str(step) for step in steps):
             if folder.exists():
-                shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}.removed")), ignore_errors=True)
+                if not removal.foreign(folder, STEP_FILES):
+                    folder = folder.rename(folder.with_name(f"{folder.name}.removed"))
+                removal.remove_folder(folder, STEP_FILES)
                 self._close()  # a manager remembers the steps
 
     def _failed(self, error: Exception) -> None:
@@ -132,7 +137,7 @@ class CheckpointWriter:
             self.best = None
         self._close()
         for path in self.folder.glob(f"{step}.*"):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove_unfinished(path)
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         last = f"the last good one is that of step {self.steps[-1]}" if self.steps else "there is none yet"
         console.say(f"the checkpoint of step {step} could not be written ({reason}); {last}")
@@ -146,7 +151,17 @@ class CheckpointWriter:
 
 def steps_in(folder: Path) -> list[int]:
     """The steps of which there is a checkpoint, oldest first, whole or not."""
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit() and path.is_dir())
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit() and _holds_a_step(path))
+
+
+def _holds_a_step(path: Path) -> bool:
+    return any((path / name).is_dir() for name in ITEMS)
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Delete a step that a killed process left half written or half removed; nothing if the path is none."""
+    if path.is_dir() and not path.is_symlink() and UNFINISHED_STEP.fullmatch(path.name):
+        removal.remove_folder(path, STEP_FILES if path.name.endswith(".removed") else ANYTHING)
 
 
 def read(folder: Path, step: int, trained: freezing.Params, state: freezing.Params | None = None) -> Checkpoint:

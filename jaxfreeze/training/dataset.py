@@ -11,7 +11,7 @@ from jaxfreeze.data.batch import Batch, Tokens
 from jaxfreeze.data.hidden_store import HiddenStore
 from jaxfreeze.data.readers import read_file, read_split, splits_for_evaluation
 from jaxfreeze.data.split import Split
-from jaxfreeze.data.tasks import OWN_FILES, Task, get_task, own_task
+from jaxfreeze.data.tasks import OWN_FILES, TASKS, Task, get_task, own_task
 from jaxfreeze.data.token_store import TextEncoder, TokenStore, tokenize
 from jaxfreeze.training.step import Data
 
@@ -39,18 +39,36 @@ def read_task(config: TrainConfig) -> tuple[Task, Split, list[Split]]:
     """The task, its training split and its validation splits. Raises InputError for anything wrong in them."""
     if config.task == OWN_FILES:
         train, task = read_file(Path(str(config.train_file)), own_task(config, config.label_names), "train")
-        validation, task = read_file(Path(str(config.validation_file)), task, "validation")
-        return task, train, [validation]
+        return task, train, read_validations(config, task)
     task = get_task(config.task)
-    data_dir = None if config.data_dir is None else Path(config.data_dir)
-    names, missing = splits_for_evaluation(task, data_dir)
-    for name in missing:
-        console.say(f"--data_dir {data_dir}: no file for {name}; scored without it")
-    train, *validations = (read_split(task, name, data_dir) for name in ("train", *names))
+    train = read_split(task, "train", None if config.data_dir is None else Path(config.data_dir))
+    validations = read_validations(config, task)
     for split in (train, *validations):
         if split.skipped:
             console.say(f"{config.task} {split.name}: {split.skipped} rows left out, damaged in the published file")
     return task, train, validations
+
+
+def read_validations(config: TrainConfig, task: Task) -> list[Split]:
+    """The validation splits of a run whose task, classes included, is known. Raises InputError."""
+    if config.task == OWN_FILES:
+        return [read_file(Path(str(config.validation_file)), task, "validation")[0]]
+    data_dir = None if config.data_dir is None else Path(config.data_dir)
+    names, missing = splits_for_evaluation(task, data_dir)
+    for name in missing:
+        console.say(f"--data_dir {data_dir}: no file for {name}; scored without it")
+    return [read_split(task, name, data_dir) for name in names]
+
+
+def rows_files_of(config: TrainConfig) -> list[Path]:
+    """The files that a run's rows are read from; none for the demo and what comes from the hub."""
+    if config.task == OWN_FILES:
+        return [Path(str(config.train_file)), Path(str(config.validation_file))]
+    if config.data_dir is None or config.task not in TASKS or not TASKS[config.task].tsv_files:
+        return []
+    task, data_dir = TASKS[config.task], Path(config.data_dir)
+    names = ["train", *splits_for_evaluation(task, data_dir)[0]]
+    return [place for name in names for place in task.tsv_places(name, data_dir)]
 
 
 def make_dataset(split: Split, encoder: TextEncoder, mesh: Mesh) -> Dataset:

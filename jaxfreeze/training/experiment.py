@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,16 +14,20 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jaxfreeze import devices, freezing, processes
+from jaxfreeze import devices, freezing, identity, processes
 from jaxfreeze.config import TrainConfig, as_json
 from jaxfreeze.data.batch import Batch
 from jaxfreeze.data.batches import BatchPlan, steps_per_epoch
 from jaxfreeze.data.dispatch import Dispatch, stack
+from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import Task
+from jaxfreeze.data.token_store import TextEncoder
+from jaxfreeze.identity import Identity, Inputs, Origin
+from jaxfreeze.model.hub import model_folder
 from jaxfreeze.training import evaluation, trunk_cache
-from jaxfreeze.training.dataset import Dataset, make_dataset, read_task
+from jaxfreeze.training.dataset import Dataset, make_dataset, read_task, rows_files_of
 from jaxfreeze.training.optimizer import OptimizerConfig, initial_optimizer_state
-from jaxfreeze.training.pretrained import Model, load_model, text_encoder
+from jaxfreeze.training.pretrained import Model, load_model, model_files_of, text_encoder
 from jaxfreeze.training.step import Metrics, Program, abstract, compile_train_steps
 from jaxfreeze.training.stopwatch import Stopwatch
 from jaxfreeze.training.trunk_cache import TrunkCache
@@ -65,6 +70,7 @@ class Experiment:
     configs: tuple[TrainConfig, ...]
     task: Task
     model: Model
+    origin: Origin
     frozen_digests: Mapping[str, str]  # of the frozen leaves before the first step, by path
     train_set: Dataset
     validation_sets: tuple[Dataset, ...]
@@ -104,6 +110,7 @@ class Experiment:
 def prepare(configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
     """Read, check and load everything; raise InputError for whatever is wrong. Writes nothing but token stores."""
     config = configs[0]
+    inputs = inputs_of(config)  # before they are read: a file that is written meanwhile counts as touched
     devices.configure(config.dtype)
     mesh = devices.data_mesh()
     processes.check_equal(lambda: _settings(config), "start all processes with the same flags and packages")
@@ -114,16 +121,30 @@ def prepare(configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
         with watch.part("tokenize"):
             encoder = text_encoder(config, model)
             train_set, *validation_sets = (make_dataset(split, encoder, mesh) for split in (train, *validations))
-    processes.check_equal(lambda: _digests(model, [train_set, *validation_sets]), "give all processes the same files")
+            found = identity_of(task, model, encoder, [train, *validations])
+    processes.check_equal(lambda: _flat(found), "give all processes the same files")
     with watch.part("load"):
         digests = freezing.digests(model.frozen)
-    return _experiment(tuple(configs), task, model, digests, train_set, tuple(validation_sets), mesh)
+    origin = Origin(found, inputs)
+    return _experiment(tuple(configs), task, model, origin, digests, train_set, tuple(validation_sets), mesh)
+
+
+def inputs_of(config: TrainConfig) -> Inputs:
+    """The files that a run is made of, as they are now."""
+    return identity.inputs_of([*rows_files_of(config), *model_files_of(model_folder(config.model))])
+
+
+def identity_of(task: Task, model: Model, encoder: TextEncoder, splits: Sequence[Split]) -> Identity:
+    """What a run on these splits depends on, beside its settings."""
+    architecture = hashlib.sha256(repr(model.encoder).encode()).hexdigest()
+    rows = {split.name: split.digest for split in splits}
+    return Identity(rows, task.objective.labels, encoder.tokenizer_digest, model.digest, architecture)
 
 
 def alike(experiment: Experiment, configs: Sequence[TrainConfig]) -> Experiment:
     """Runs that differ from those of an experiment in seed and learning rate alone: on its data, model and cache."""
     of = experiment
-    parts = (of.task, of.model, of.frozen_digests, of.train_set, of.validation_sets, of.mesh, of.cache)
+    parts = (of.task, of.model, of.origin, of.frozen_digests, of.train_set, of.validation_sets, of.mesh, of.cache)
     return _experiment(tuple(configs), *parts)
 
 
@@ -131,6 +152,7 @@ def _experiment(
     configs: tuple[TrainConfig, ...],
     task: Task,
     model: Model,
+    origin: Origin,
     frozen_digests: Mapping[str, str],
     train_set: Dataset,
     validation_sets: tuple[Dataset, ...],
@@ -160,7 +182,18 @@ def _experiment(
         sets = (train_set, *validation_sets)
         cache = trunk_cache.plan(config, model.column, frozen_digests, sets, mesh, examples)
     return Experiment(
-        configs, task, model, frozen_digests, train_set, validation_sets, mesh, total_steps, plan, program, cache
+        configs,
+        task,
+        model,
+        origin,
+        frozen_digests,
+        train_set,
+        validation_sets,
+        mesh,
+        total_steps,
+        plan,
+        program,
+        cache,
     )
 
 
@@ -269,8 +302,8 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
     return {f"--{name}": value for name, value in as_json(config).items() if name not in OWN_PATHS} | versions()
 
 
-def _digests(model: Model, datasets: Sequence[Dataset]) -> dict[str, str]:
-    """Digests of what was read."""
-    rows = {f"digest of the {dataset.name} rows": dataset.store.digest for dataset in datasets}
-    whole = freezing.digests(model.params(model.pretrained))
-    return rows | {"digest of the pretrained weights": freezing.digest_of(whole)}
+def _flat(of: Identity) -> dict[str, Any]:
+    """By what an error calls each part."""
+    rows = {f"digest of the {name} rows": digest for name, digest in of.rows.items()}
+    whole = {"tokenizer": of.tokenizer, "pretrained weights": of.weights, "config.json": of.encoder}
+    return rows | {"classes": list(of.classes)} | {f"digest of the {what}": d for what, d in whole.items()}

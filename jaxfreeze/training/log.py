@@ -1,7 +1,6 @@
 """What a run writes down as it goes: log.jsonl, TensorBoard events, and the progress line."""
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Self
 
 from tensorboardX import SummaryWriter
 
-from jaxfreeze import console
-from jaxfreeze.run_folder import RunFolder
+from jaxfreeze import console, removal
+from jaxfreeze.run_folder import EVENT_FILES, RunFolder
 
 
 class RunLog:
@@ -23,7 +22,7 @@ class RunLog:
         self._log.truncate(_size_up_to(folder.log, step, total_steps))
         events = folder.path / "events"
         if step == 0:
-            shutil.rmtree(events, ignore_errors=True)
+            removal.remove(folder.path, EVENT_FILES)
         self._events = SummaryWriter(str(events), flush_secs=10, purge_step=step + 1 if step else None)
         self._line = console.ProgressLine(total_steps, step)
         self._start = time.perf_counter()

@@ -1,5 +1,6 @@
 """One run from its config to metrics.json, read from top to bottom; and the loop over the steps."""
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,22 +51,44 @@ def finetune(config: TrainConfig) -> dict[str, Any]:
     with processes.exit_if_others_are_lost():
         console.console.quiet = not processes.is_first()
         folder = RunFolder(config.run_folder)
-        finished = processes.on_first_process(
-            lambda: folder.read(folder.metrics) if folder.is_finished(config) else None
-        )
-        if finished is not None:
-            console.say(f"{folder.path}: this run is finished; --overwrite runs it again")
-            return finished
-        with signals.handled() as received, tempfile.TemporaryDirectory() as elsewhere:
-            # What every process writes counts in the first one alone: the others write to a folder that goes.
-            return _finetune(config, folder if processes.is_first() else RunFolder(Path(elsewhere) / "run"), received)
+        with contextlib.ExitStack() as stack:
+            finished, untouched = processes.on_first_process(lambda: _claim(folder, config, stack))
+            if finished and untouched:
+                return _say_finished(folder, finished)
+            received = stack.enter_context(signals.handled())
+            if not processes.is_first():  # what it writes counts in the first process alone: here it goes
+                folder = RunFolder(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run")
+            return _finetune(config, folder, received, finished)
 
 
-def _finetune(config: TrainConfig, folder: RunFolder, received: signals.Signals) -> dict[str, Any]:
+def _claim(folder: RunFolder, config: TrainConfig, stack: contextlib.ExitStack) -> tuple[dict[str, Any] | None, bool]:
+    """Hold the folder until the stack ends -> the result of the run if it is finished, and whether no file it was made
+    of was touched since then."""
+    folder.is_finished(config)  # raises for a folder that is not ours, before anything is written into it
+    stack.enter_context(folder.locked())
+    if not folder.is_finished(config):
+        return None, False
+    origin = folder.origin()
+    return folder.read(folder.metrics), origin is not None and origin.inputs == experiments.inputs_of(config)
+
+
+def _say_finished(folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:
+    console.say(f"{folder.path}: this run is finished; --overwrite runs it again")
+    return result
+
+
+def _finetune(
+    config: TrainConfig, folder: RunFolder, received: signals.Signals, finished: dict[str, Any] | None
+) -> dict[str, Any]:
+    """finished: the result of this run, if it is there already and files that it was made of were touched since."""
     watch = Stopwatch()
     experiment = experiments.prepare([config], watch)
     with processes.shared_errors():
-        folder.create(config)
+        if not config.overwrite:
+            folder.check_origin(experiment.origin)
+        folder.create(config, experiment.origin)
+    if finished is not None:
+        return _say_finished(folder, finished)
     introduce(experiment)
 
     writer = CheckpointWriter(folder.checkpoints, config.keep_last)

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from jaxfreeze import devices, freezing
 from jaxfreeze.config import TrainConfig
-from jaxfreeze.data.token_store import TextEncoder
+from jaxfreeze.data.token_store import TOKENIZER_FILES, TextEncoder
 from jaxfreeze.errors import InputError
 from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Column
@@ -26,6 +26,7 @@ class Model:
     pretrained: dict[str, np.ndarray]  # the trained leaves as loaded, float32
     frozen: freezing.Params  # in the compute type
     fresh: tuple[str, ...]  # paths that no file held: some or all of the head
+    digest: str  # SHA-256 (hex) over the leaves that the files held, float32
 
     @property
     def encoder(self) -> EncoderConfig:
@@ -67,7 +68,15 @@ def load_model(config: TrainConfig, num_outputs: int, mesh: Mesh) -> Model:
     pretrained = weights.load(folder, encoder, num_outputs, config.seed)
     trained, frozen = freezing.split(pretrained.params, labels)
     frozen = {path: leaf.astype(config.dtype) for path, leaf in frozen.items()}
-    return Model(folder, column, labels, trained, devices.replicate(frozen, mesh), pretrained.fresh)
+    held = {path: leaf for path, leaf in pretrained.params.items() if path not in pretrained.fresh}
+    digest = freezing.digest_of(freezing.digests(held))
+    return Model(folder, column, labels, trained, devices.replicate(frozen, mesh), pretrained.fresh, digest)
+
+
+def model_files_of(folder: Path) -> list[Path]:
+    """The files of a model's folder that a run depends on."""
+    weights_files = sorted(folder.glob("*.safetensors*"))
+    return [folder / "config.json", *(folder / name for name in TOKENIZER_FILES), *weights_files]
 
 
 def text_encoder(config: TrainConfig, model: Model) -> TextEncoder:

@@ -11,6 +11,7 @@ import optax
 
 from jaxfreeze import console, devices, freezing, processes
 from jaxfreeze.errors import InputError, Stopped
+from jaxfreeze.identity import Origin
 from jaxfreeze.run_folder import RunFolder
 from jaxfreeze.training import checkpoint
 from jaxfreeze.training.checkpoint import CheckpointWriter
@@ -80,7 +81,7 @@ class SavingHook:
     def _save(self, state: TrainState, best: bool = False, finished: bool = False) -> bool:
         """Begin to write a checkpoint -> whether that began well."""
         about = {
-            **identity(self._experiment),
+            "origin": self._experiment.origin.as_json(),
             "progress": list(state.progress),
             **_unlogged_as_json(state, self._experiment.config.log_every),
             "seconds": self._watch.seconds(),
@@ -116,7 +117,7 @@ def resume(
     found = None
     with processes.shared_errors():
         if processes.is_first():
-            found = _last_good(experiment, writer, template, identity(experiment))
+            found = _last_good(experiment, writer, template)
     about = processes.all_gather(None if found is None else found.about)[0]
     if about is None:
         return start, None
@@ -139,7 +140,7 @@ def resume(
 
 
 def _last_good(
-    experiment: Experiment, writer: CheckpointWriter, template: Mapping[str, Any], wanted: Mapping[str, str]
+    experiment: Experiment, writer: CheckpointWriter, template: Mapping[str, Any]
 ) -> checkpoint.Checkpoint | None:
     for step in reversed(writer.steps):
         try:
@@ -148,29 +149,22 @@ def _last_good(
         except InputError as error:
             console.say(f"{str(error).removesuffix(f'; {checkpoint.MEND}')}; skipped")
             continue
-        _check(experiment, found.about, wanted)
+        _check(experiment, found.about)
         writer.discard([later for later in writer.steps if later > step])
         return found
     return None
 
 
-def _check(experiment: Experiment, about: Mapping[str, Any], wanted: Mapping[str, str]) -> None:
+def _check(experiment: Experiment, about: Mapping[str, Any]) -> None:
     """Raise InputError for a checkpoint of another run; say what may change the last digits."""
-    names = {"base": f"pretrained weights ({experiment.config.model})", "data": "training rows"}
-    for name, what in names.items():
-        if about[name] != wanted[name]:
-            raise InputError(
-                f"--output_dir {experiment.config.run_folder}: this run began with other {what} (digest "
-                f"{about[name][:12]}, found {wanted[name][:12]}); put those back, or --overwrite starts it again"
-            )
+    if differences := Origin.from_json(about["origin"]).differences(experiment.origin):
+        raise InputError(
+            f"--output_dir {experiment.config.run_folder}: this run began with {differences}; put back what it was "
+            "made of, or --overwrite starts it again"
+        )
     surroundings = {"versions": versions(), "devices": devices.describe(experiment.mesh)}
     if changed := [f"{about[name]} then, {now} now" for name, now in surroundings.items() if about[name] != now]:
         console.say(f"the last digits may differ from those of a run without a stop: {'; '.join(changed)}")
-
-
-def identity(experiment: Experiment) -> dict[str, str]:
-    """What a checkpoint has to have in common with the run that goes on from it, beside the settings."""
-    return {"base": freezing.digest_of(experiment.frozen_digests), "data": experiment.train_set.store.digest}
 
 
 def by_path(state: optax.OptState) -> dict[str, Any]:
