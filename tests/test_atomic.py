@@ -1,6 +1,9 @@
 """Files and folders written atomically: complete under their own name, or what was there before."""
 
 import errno
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -74,7 +77,7 @@ def test_a_place_that_cannot_be_written(
 
 
 def test_only_what_no_process_holds_is_abandoned(tmp_path: Path) -> None:
-    dead, mine = tmp_path / f"{atomic.WRITING}-dead", tmp_path / "mine"
+    dead, mine = tmp_path / f"{atomic.WRITING}-dead1234", tmp_path / "mine"
     dead.mkdir()
     mine.mkdir()
     with atomic.temporary_folder(tmp_path) as alive:
@@ -89,3 +92,25 @@ def test_a_run_can_begin_where_nothing_is_complete(tmp_path: Path) -> None:
     (tmp_path / f"thesis{atomic.WRITING}").touch()
     with pytest.raises(InputError, match="the folder is not empty and holds no run"):
         RunFolder(tmp_path).is_finished(TrainConfig("rte"))
+
+
+def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "run" / ".lock"
+    with atomic.locked(file, "busy"):
+        with pytest.raises(InputError, match="^busy$"), atomic.locked(file, "busy"):
+            pytest.fail("entered")
+        assert file.is_file()
+    assert not list(tmp_path.iterdir())
+    with atomic.locked(file, "busy"):
+        (file.parent / "result").touch()
+    assert list(file.parent.iterdir()) == [file.parent / "result"]
+
+
+def test_the_lock_of_a_dead_process_is_not_held(tmp_path: Path) -> None:
+    file = tmp_path / ".lock"
+    script = f"import os, signal; from pathlib import Path; from jaxfreeze import atomic\nwith atomic.locked(Path({str(file)!r}), 'busy'): os.kill(os.getpid(), signal.SIGKILL)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+    assert file.exists()
+    with atomic.locked(file, "busy"):
+        pass
+    assert not file.exists()

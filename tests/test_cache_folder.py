@@ -15,8 +15,12 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAXFREEZE_CACHE", str(tmp_path / "cache"))
 
 
+def digest(letter: str) -> str:
+    return 64 * letter
+
+
 def add(name: str, size: int, used: float) -> Path:
-    folder = cache_root() / "trunk" / name
+    folder = cache_root() / "trunk" / digest(name)
     with cache_folder.new_entry(folder, {"model": name}) as temporary:
         (temporary / "hidden").write_bytes(bytes(size))
     os.utime(folder, (used, used))
@@ -24,11 +28,11 @@ def add(name: str, size: int, used: float) -> Path:
 
 
 def names() -> set[str]:
-    return {entry.path.name for entry in cache_folder.entries()}
+    return {entry.path.name[0] for entry in cache_folder.entries()}
 
 
 def test_an_entry_is_whole_or_not_there() -> None:
-    folder = cache_root() / "trunk" / "a"
+    folder = cache_root() / "trunk" / digest("a")
 
     def fail() -> None:
         with cache_folder.new_entry(folder, {}) as temporary:
@@ -46,9 +50,9 @@ def test_an_entry_is_whole_or_not_there() -> None:
 
 def test_what_a_dead_process_left_goes_and_what_a_living_one_writes_stays() -> None:
     parent = cache_root() / "trunk"
-    dead = parent / f"{atomic.WRITING}-dead"
+    dead = parent / f"{atomic.WRITING}-dead1234"
     dead.mkdir(parents=True)
-    with cache_folder.new_entry(parent / "a", {}) as alive:
+    with cache_folder.new_entry(parent / digest("a"), {}) as alive:
         assert not dead.exists()
         add("b", 10, 1)
         assert alive.is_dir()
@@ -87,6 +91,65 @@ def test_list_and_clear(capsys: pytest.CaptureFixture[str]) -> None:
     assert not names()
     assert main(["cache", "list"]) == 0
     assert "empty" in capsys.readouterr().out
+
+
+FOREIGN = (
+    "tokens/api.txt",
+    "xla/dump.hlo",
+    "trunk/notes/done.json",
+    f"trunk/{64 * 'b'}/notes.txt",
+    f"tokens/{64 * 'c'}",
+)
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_clear_removes_nothing_where_somebody_elses_file_lies(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    add("b", 10, used=1)
+    file = cache_root() / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("mine")
+    assert main(["cache", "clear"]) == 2
+    assert Path(name).name in capsys.readouterr().err
+    assert (file.read_text(), names()) == ("mine", {"b"})
+    file.unlink()
+    assert main(["cache", "clear"]) == 0
+    assert not names()
+
+
+def test_clear_leaves_what_lies_beside_our_folders_and_what_is_being_written(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    beside = tmp_path / "cache" / "plan.txt"
+    beside.write_text("mine")
+    with cache_folder.new_entry(cache_root() / "trunk" / digest("a"), {}) as writing:
+        (writing / "hidden").write_bytes(b"half")
+        assert main(["cache", "clear"]) == 0
+        assert (writing / "hidden").is_file()
+    assert names() == {"a"}
+    assert beside.read_text() == "mine"
+
+
+def test_clear_refuses_the_folder_one_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    add("a", 10, used=1)
+    monkeypatch.chdir(cache_root() / "trunk")
+    assert main(["cache", "clear"]) == 2
+    assert names() == {"a"}
+
+
+def test_make_room_never_takes_a_file_of_somebody_else() -> None:
+    mine = add("a", 100, used=1) / "notes.txt"
+    mine.write_text("mine")
+    cache_folder.make_room(need=1, budget=1)
+    assert mine.read_text() == "mine"
+    assert not names()
+
+
+@pytest.mark.parametrize(("value", "root"), [("", "home/.cache/jaxfreeze"), (" ", "home/.cache/jaxfreeze"),
+    ("~/jf", "home/jf"), ("$SOME/jf", "some/jf"), ("${SOME}", "some")])  # fmt: skip
+def test_the_variable_means_a_path(value: str, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SOME", str(tmp_path / "some"))
+    monkeypatch.setenv("JAXFREEZE_CACHE", value)
+    assert cache_root() == tmp_path / root
 
 
 @pytest.mark.parametrize("words", ([], ["purge"], ["list", "clear"]))

@@ -91,7 +91,7 @@ class TextEncoder:
             )
         return tokenizer
 
-    @functools.cached_property
+    @property
     def tokenizer_digest(self) -> str:
         """SHA-256 (hex) over the files that make texts to tokens."""
         sha = hashlib.sha256()

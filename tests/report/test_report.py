@@ -1,5 +1,7 @@
 """report.md, report.html and the figures: whole, self-contained, escaped, the same bytes for the same runs."""
 
+import hashlib
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -70,8 +72,8 @@ def test_every_file_is_there_and_said(tmp_path: Path, capsys: pytest.CaptureFixt
     report([write(tmp_path / "sweep", lines(DEMO))], out)
     written = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
     figures = {f"figures/{name}.{kind}" for name in ("difference-demo", "score-demo-mrpc") for kind in ("png", "svg")}
-    assert written == {"report.html", "report.md"} | figures
-    assert sorted(capsys.readouterr().out.split()) == sorted(str(out / name) for name in written)
+    assert written == {"report.html", "report.md", "report.json"} | figures
+    assert sorted(capsys.readouterr().out.split()) == sorted(str(out / name) for name in written - {"report.json"})
 
 
 def test_markdown_links_lead_to_figures(folder: Path) -> None:
@@ -88,7 +90,7 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     report([sweep], tmp_path / "one")
     report([sweep], tmp_path / "two")
     names = sorted(file.relative_to(tmp_path / "one") for file in (tmp_path / "one").rglob("*.*"))
-    assert len(names) == 6
+    assert len(names) == 7
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
@@ -113,10 +115,33 @@ def test_others_files_are_left_alone(tmp_path: Path, make: Callable[..., Path], 
     mine.parent.mkdir()
     mine.write_text("mine")
     with pytest.raises(
-        InputError, match=rf"--output {tmp_path}/out: .*(found other files|its {name} is no earlier report)"
+        InputError, match=rf"--output {tmp_path}/out: expected a new folder or an earlier report, .* found other files"
     ):
         make(lines(DEMO))
     assert [file.name for file in (tmp_path / "out").iterdir()] == [name]
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "name", ["report.md", "report.html", "figures/difference-demo.svg", "figures/score-demo-cola.png"]
+)
+def test_a_file_that_somebody_changed_or_made_is_not_replaced(make: Callable[..., Path], name: str) -> None:
+    out = make(lines(DEMO))
+    (out / name).write_text("my own words")
+    before = {file: file.read_bytes() for file in out.rglob("*.*")}
+    with pytest.raises(InputError, match=f"{name} is not as a report left it; move it away"):
+        make(lines(DEMO, task="cola"))  # would replace three of them, and write the last
+    assert {file: file.read_bytes() for file in out.rglob("*.*")} == before
+
+
+def test_a_list_of_somebody_else_deletes_nothing(make: Callable[..., Path], tmp_path: Path) -> None:
+    out = make(lines(DEMO))
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    written = json.loads((out / "report.json").read_text())
+    written["files"]["../mine.txt"] = [hashlib.sha256(b"mine").hexdigest()]
+    (out / "report.json").write_text(json.dumps(written))
+    make(lines(DEMO, task="cola"))
     assert mine.read_text() == "mine"
 
 
@@ -148,7 +173,7 @@ def test_nothing_is_written_when_something_fails(
         make(lines(DEMO, task="cola"))
     monkeypatch.undo()
     assert {file: file.read_bytes() for file in out.rglob("*.*")} == before
-    (out / f"{atomic.WRITING}-dead" / "figures").mkdir(parents=True)
+    (out / f"{atomic.WRITING}-dead1234" / "figures").mkdir(parents=True)
     make(lines(DEMO, task="cola"))  # what a killed process left half-written is in nobody's way
     assert not list(out.glob(f"{atomic.WRITING}*"))
 
