@@ -97,7 +97,7 @@ def test_a_run_can_begin_where_nothing_is_complete(tmp_path: Path) -> None:
 def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path: Path) -> None:
     file = tmp_path / "new" / "run" / ".lock"
     with atomic.locked(file, "busy"):
-        with pytest.raises(InputError, match="^busy$"), atomic.locked(file, "busy"):
+        with pytest.raises(InputError, match=r"^busy$"), atomic.locked(file, "busy"):
             pytest.fail("entered")
         assert file.is_file()
     assert not list(tmp_path.iterdir())
@@ -108,7 +108,10 @@ def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_the_lock_of_a_dead_process_is_not_held(tmp_path: Path) -> None:
     file = tmp_path / ".lock"
-    script = f"import os, signal; from pathlib import Path; from jaxfreeze import atomic\nwith atomic.locked(Path({str(file)!r}), 'busy'): os.kill(os.getpid(), signal.SIGKILL)"
+    script = (
+        "import os, signal\nfrom pathlib import Path\nfrom jaxfreeze import atomic\n"
+        f"with atomic.locked(Path({str(file)!r}), 'busy'):\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
     assert file.exists()
     with atomic.locked(file, "busy"):
