@@ -31,22 +31,25 @@ CACHE = Path(os.environ["JAXFREEZE_CACHE"])
 MESH = devices.data_mesh
 
 
-SLOW = {  # modules that train many runs, start processes, or work through very many inputs
-    *("data/test_batches", "inference/test_export", "inference/test_predict", "inference/test_serve"),
-    *("inference/test_serve_wrong", "inference/test_shared_trunk", "inference/test_submission", "sweep/test_cluster"),
-    *("sweep/test_runner", "sweep/test_search", "test_api", "test_bad_input", "test_flops", "test_fuzz"),
-    *("test_processes", "test_run", "training/test_memory", "training/test_resume", "training/test_side_by_side"),
-    *("training/test_step", "training/test_stopped", "training/test_trunk_cache"),
-}
+SLOW = (  # modules that train many runs, start processes, or work through very many inputs; the longest first
+    *("test_processes", "training/test_step", "training/test_trunk_cache", "training/test_stopped"),
+    *("inference/test_shared_trunk", "training/test_memory", "sweep/test_runner", "test_flops", "sweep/test_cluster"),
+    *("training/test_resume", "training/test_side_by_side", "test_run", "test_stale", "test_fuzz"),
+    *("inference/test_export", "inference/test_predict", "inference/test_submission", "test_api"),
+    *("inference/test_serve", "test_bad_input", "data/test_batches", "inference/test_serve_wrong", "sweep/test_search"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of slow modules; `make test-fast` leaves them out."""
+    """Mark the tests of slow modules, which `make test-fast` leaves out, and begin with them."""
     root = Path(__file__).parent
     assert all((root / f"{name}.py").is_file() for name in SLOW)
+    order = {name: place for place, name in enumerate(SLOW)}
+    names = {item: item.path.relative_to(root).with_suffix("").as_posix() for item in items}
     for item in items:
-        if item.path.relative_to(root).with_suffix("").as_posix() in SLOW:
+        if names[item] in order:
             item.add_marker("slow")
+    items.sort(key=lambda item: order.get(names[item], len(SLOW)))  # two workers end at the same time
 
 
 def pytest_sessionfinish() -> None:

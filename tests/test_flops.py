@@ -25,12 +25,12 @@ WIDTH = 256
 
 @pytest.fixture(scope="module")
 def records() -> list[dict[str, Any]]:
-    """The step at every depth, without the trunk cache."""
-    return FLOPS["measure"](WIDTH, SHAPE, FLOPS["DEPTHS"], False)
+    """The step at some depths, without the trunk cache."""
+    return FLOPS["measure"](WIDTH, SHAPE, (0, 1, 3, "all"), False)
 
 
 def test_the_step_costs_what_its_depth_says(records: list[dict[str, Any]]) -> None:
-    assert [record["trainable_layers"] for record in records] == [0, 1, 3, 6, 12, "all"]
+    assert [record["trainable_layers"] for record in records] == [0, 1, 3, "all"]
     assert all(
         set(record) == {"trainable_layers", "cached", "flops", "temp_bytes", "optimizer_bytes"} for record in records
     )
@@ -45,12 +45,11 @@ def test_the_step_costs_what_its_depth_says(records: list[dict[str, Any]]) -> No
 
 def test_from_the_cache_the_trunk_costs_nothing(records: list[dict[str, Any]]) -> None:
     full = records[-1]["flops"]
-    cached = {record["trainable_layers"]: record for record in FLOPS["measure"](WIDTH, SHAPE, (0, 1, 3, 12), True)}
+    cached = {record["trainable_layers"]: record for record in FLOPS["measure"](WIDTH, SHAPE, (0, 1, 3), True)}
     assert all(record["cached"] for record in cached.values())
     assert cached[0]["flops"] <= 0.001 * full
     assert cached[1]["flops"] <= 0.03 * full
     assert cached[3]["flops"] <= 0.21 * full
-    assert cached[12]["flops"] <= 1.0 * full
 
 
 def trained_bytes(depth: int) -> int:

@@ -1,16 +1,24 @@
 """What a run writes down as it goes: log.jsonl, TensorBoard events, and the progress line."""
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tensorboardX import SummaryWriter
-
 from jaxfreeze import console, removal
 from jaxfreeze.run_folder import EVENT_FILES, RunFolder
+
+
+if "torch" not in sys.modules:
+    sys.modules["torch"] = None  # type: ignore[assignment]  # tensorboardX imports it: seconds, for nothing used here
+    from tensorboardX import SummaryWriter
+
+    del sys.modules["torch"]
+else:
+    from tensorboardX import SummaryWriter
 
 
 class RunLog:
