@@ -11,7 +11,6 @@ from typing import Self
 from jaxfreeze import console, removal
 from jaxfreeze.run_folder import EVENT_FILES, RunFolder
 
-
 if "torch" not in sys.modules:
     sys.modules["torch"] = None  # type: ignore[assignment]  # tensorboardX imports it: seconds, for nothing used here
     from tensorboardX import SummaryWriter
