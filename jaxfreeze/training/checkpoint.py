@@ -155,7 +155,7 @@ def steps_in(folder: Path) -> list[int]:
 
 
 def _holds_a_step(path: Path) -> bool:
-    return any((path / name).is_dir() for name in ITEMS)
+    return path.is_dir() and (not any(path.iterdir()) or any((path / name).exists() for name in ITEMS))
 
 
 def _remove_unfinished(path: Path) -> None:
