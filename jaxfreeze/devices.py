@@ -54,7 +54,7 @@ def platform() -> str:
 
 def _platforms_here() -> str:
     """What JAX finds by itself; afterwards it takes nothing else than what was asked for, as before."""
-    asked = jax.config.read("jax_platforms")
+    asked = jax.config.jax_platforms  # type: ignore[attr-defined]  # made from its own list
     jax.config.update("jax_platforms", "")
     try:
         return ", ".join(sorted(backend.backends()))

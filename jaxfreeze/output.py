@@ -32,6 +32,10 @@ class Output:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
+    def writable(self) -> bool:
+        """Whether it was open in the beginning."""
+        return self._stream is not None
+
     def write(self, text: str) -> int:
         """As of a file."""
         self._attempt(lambda: self._stream.write(text))

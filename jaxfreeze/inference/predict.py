@@ -53,6 +53,8 @@ def predict(
     """
     if output_file != STANDARD_OUTPUT and not output_file.absolute().parent.is_dir():
         raise InputError(f"--output {output_file}: its folder does not exist")
+    if output_file == STANDARD_OUTPUT and not (sys.stdout and sys.stdout.writable()):
+        raise InputError("--output -: standard output is closed; give a file")
     if output_file.is_dir():
         raise InputError(f"--output {output_file}: expected a file, found a folder")
     with console.on_stderr():

@@ -167,16 +167,16 @@ def test_a_reader_that_goes_loses_nothing(errors_too: bool, start: Start, tmp_pa
     assert error == ("" if errors_too else line)
 
 
-class FullDisk(io.StringIO):
+class Failing(io.StringIO):
     """Takes what comes before this text."""
 
-    def __init__(self, last: str) -> None:
+    def __init__(self, last: str, number: int) -> None:
         super().__init__()
-        self.last = last
+        self.last, self.number = last, number
 
     def write(self, text: str) -> int:
         if self.last in text:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(self.number, os.strerror(self.number))
         return super().write(text)
 
 
@@ -201,11 +201,35 @@ FULL = "error: standard output cannot be written to (No space left on device), m
 def test_a_full_disk_under_the_output(
     last: str, steps: list[int], then: str, arguments: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    code, error = main_on(FullDisk(last), *arguments("parts", steps=6))
+    code, error = main_on(Failing(last, errno.ENOSPC), *arguments("parts", steps=6))
     assert code == 2
     assert error == f"{FULL}{then.format(out=tmp_path / 'parts')}\n"
     assert checkpoint.steps_in(tmp_path / "parts" / "checkpoints") == steps
     assert (tmp_path / "parts" / "metrics.json").is_file() == (steps == [6])
+
+
+def test_other_commands_on_an_output_that_goes(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
+    """They stop at once; a sweep keeps its lines."""
+    words = arguments("run", steps=2)
+    assert main_on(io.StringIO(), *words) == (0, "")
+    gone, said = (141, "standard output is closed: stopped\n"), (2, f"{FULL}stopped\n")
+    predict = [
+        "predict",
+        "--run",
+        str(tmp_path / "run"),
+        "--input",
+        str(tmp_path / "glue/RTE/dev.tsv"),
+        "--output",
+        "-",
+    ]
+    for command, last in ((predict, '"index": 1,'), (["evaluate", "--run", str(tmp_path / "run")], "rte validation")):
+        assert main_on(Failing(last, errno.EPIPE), *command) == gone
+        assert main_on(Failing(last, errno.ENOSPC), *command) == said
+    words = ["sweep", *words[:-8], "--output_dir", str(tmp_path / "sweep"), "--max_steps", "2"]
+    words = [{"--task": "--tasks", "--model": "--models"}.get(word, word) for word in words]
+    words += ["--trainable_layers", "0", "--seeds", "1", "2"]
+    assert main_on(Failing("1/2", errno.EPIPE), *words) == gone
+    assert (tmp_path / "sweep" / "results.jsonl").read_bytes().count(b"\n") == 1
 
 
 def test_killed_again_and_again(start: Start, tmp_path: Path) -> None:
