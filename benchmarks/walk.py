@@ -16,57 +16,30 @@ import functools
 import json
 import multiprocessing
 import os
-import random
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from walk_model import Fault, Flags, Walked  # noqa: E402
+from walk_changes import ODD, Changes  # noqa: E402
+from walk_check import Fault  # noqa: E402
+from walk_runs import Flags  # noqa: E402
 
 IN_A_PROCESS = 50  # sequences; compiled programs take memory maps, of which a process may have 65,530
-NAMES = (  # of a person's files: those of our own too
-    *("notes.md", "config.yaml", "metrics.json", "log.jsonl", "results.jsonl", "report.md", "freeze.json", "rows.csv"),
-    *("checkpoints/mine.txt", "checkpoints/7/weights.bin", "checkpoints/12.removed/x", "events/mine.txt"),
-    *("figures/plot.png", "figures/cost.svg", "tokens/x.txt", "trunk/x.txt", "xla/dump.hlo", ".hidden"),
-    *("top.safetensors", "model.safetensors", "data/rows.csv", "done.json", "results.1-of-2.jsonl"),
-)
-CONTENTS = (
-    b"mine\n",
-    b"",
-    b"db: postgres\n",
-    b"task: rte\n",
-    b'{"kind": "train", "step": 1}\n',
-    b"# Report\n",
-    b"\x00\xff",
-)
-RUNS, ODD = ("runs/a", "runs/b"), ("project", "runs", ".", "model", "data", "link", "sweep", "exported", "cache", "new")
-CHANGED = (  # of config.json, each with the same tensors
-    {"hidden_act": "relu"},
-    {"layer_norm_eps": 1e-3},
-    {"hidden_act": "gelu"},
-)
+RUNS = ("runs/a", "runs/b")
 
 
-class Walk:
-    """One sequence: draws what happens, and has it checked."""
+class Walk(Changes):
+    """One sequence: draws its commands, and has each checked."""
 
-    def __init__(self, root: Path, pristine: Path, seed: int, verbose: bool = False) -> None:
-        self.dice = random.Random(seed)  # of a walk, not of secrets
-        self.world = Walked(root, pristine, verbose)
-        self.count = 0
-        for name in ("project/src/main.py", "project/config.yaml", "precious/years.csv", "runs/keep.txt"):
-            self.world.plant(Path(name), b"years of work\n" if name != "project/config.yaml" else b"db: postgres\n")
-        self._rows("train"), self._rows("validation"), self._rows("test")
-
-    def commands(self, count: int) -> None:
-        """So many commands, with changes between them."""
+    def commands(self, count: int, ignored: Sequence[str] = ()) -> None:
+        """So many commands, with changes between them. Raises the first fault that is not of an ignored kind."""
         kinds: dict[Callable[[], None], int] = {
             **{self._train: 10, self._go_on: 2, self._evaluate: 3, self._predict: 3, self._export: 3},
             **{self._sweep: 2, self._report: 2, self._cache: 2},
@@ -79,7 +52,11 @@ class Walk:
         for _ in range(count - 1):
             for _ in range(self.dice.choice((0, 0, 1, 1, 1, 2))):
                 self.dice.choice(changes)()
-            self.dice.choices(list(kinds), list(kinds.values()))[0]()
+            try:
+                self.dice.choices(list(kinds), list(kinds.values()))[0]()
+            except Fault as fault:
+                if fault.kind not in ignored:
+                    raise
 
     def _flags(self) -> Flags:
         dice = self.dice
@@ -97,13 +74,6 @@ class Walk:
     def _folder(self) -> Path:
         known = [str(path) for path in self.world.runs]
         return Path(self.dice.choice((*RUNS, *RUNS, *RUNS, *known, self.dice.choice(ODD))))
-
-    def _known(self) -> Path:
-        return Path(self.dice.choice([str(path) for path in self.world.runs] or ["runs/a"]))
-
-    def _new(self, stem: str) -> Path:
-        self.count += 1
-        return Path(f"{stem}-{self.count}")
 
     def _train(self) -> None:
         folder = self._folder()
@@ -156,75 +126,15 @@ class Walk:
     def _cache(self) -> None:
         self.world.cache(self.dice.choice(("list", "clear")))
 
-    def _rows(self, name: str) -> None:
-        self.world.write_rows(name, [(self._text(), ("neg", "pos")[i % 2]) for i in range(8)])
 
-    def _text(self) -> str:
-        """Always as long, so that programs are found again."""
-        return " ".join(self.dice.sample(self.world.words, 3))
-
-    def _rows_change(self) -> None:
-        """Few names of classes, so that programs are found again; `aaa` comes before the others."""
-        name = self.dice.choice(("train", "train", "validation", "test"))
-        rows = self.world.rows(name)
-        at = self.dice.randrange(len(rows))
-        kind = self.dice.choice(("text", "label", "swap", "rename", "more"))
-        if kind == "text":
-            rows[at] = (self._text(), rows[at][1])
-        elif kind == "label":
-            rows[at] = (rows[at][0], self.dice.choice(("neg", "pos", "aaa")))
-        elif kind == "swap":
-            rows[0], rows[at] = rows[at], rows[0]
-        elif kind == "rename":
-            old, new = self.dice.choice((("neg", "aaa"), ("aaa", "neg")))
-            for split in ("train", "validation"):
-                renamed = [(text, new if label == old else label) for text, label in self.world.rows(split)]
-                self.world.write_rows(split, renamed)
-            return
-        else:
-            rows.append((self._text(), self.dice.choice(("neg", "pos", "aaa"))))
-        self.world.write_rows(name, rows)
-
-    def _weights_change(self) -> None:
-        if self.dice.random() < 0.25:
-            self.world.change_config(self.dice.choice(CHANGED))
-            return
-        part = self.dice.choice(("embeddings.word", "layer.0.attention.self.query", "layer.1.output.dense"))
-        self.world.change_weights(part, self.dice.choice((1.5, 0.5, -1.0)))
-
-    def _tokenizer_changes(self) -> None:
-        one, other = self.dice.sample(self.world.words, 2)
-        self.world.swap_words(one, other)
-
-    def _restore(self) -> None:
-        self.world.restore_model()
-
-    def _touch(self) -> None:
-        self.world.touch(self.dice.choice(("data/train.csv", "data/validation.csv", "model/model.safetensors")))
-
-    def _plant(self) -> None:
-        places = ["project", "cache", "report", "sweep", "exported", "runs/new", "runs/a", "runs/b", *ODD]
-        places += [str(path) for path in self.world.runs]
-        places += [str(path) for path in self.world.folders_inside("cache", "runs")]
-        path = Path(self.dice.choice(places)) / self.dice.choice(NAMES)
-        self.world.plant(path, self.dice.choice(CONTENTS))
-
-    def _move(self) -> None:
-        self.world.move(self._known(), self._new("runs/moved"), copied=self.dice.random() < 0.4)
-
-    def _link(self) -> None:
-        link = self.dice.choice(("link", "runs/a/data", "runs/b", "runs/a/checkpoints/mine", "cache/tokens", "report"))
-        self.world.link(Path(link), Path(self.dice.choice(("precious", "project", "runs/a", "nowhere"))))
-
-
-def sequence(seed: int, commands: int, work: Path, verbose: bool = False) -> dict[str, Any]:
+def sequence(seed: int, commands: int, work: Path, ignored: Sequence[str], verbose: bool) -> dict[str, Any]:
     """One sequence in an empty folder -> its fault, if it has one, and how many commands there were."""
     root = work / f"walk-{os.getpid()}"  # the same one for each sequence of a process: what is compiled is found again
     shutil.rmtree(root, ignore_errors=True)
     walk = Walk(root, work / "pristine", seed, verbose)
     found: dict[str, Any] = {"seed": seed}
     try:
-        walk.commands(commands)
+        walk.commands(commands, ignored)
     except Fault as fault:
         found |= {"fault": fault.kind, "what": str(fault), "command": walk.world.history[-1]}
         found["before"] = walk.world.history[-9:-1]
@@ -255,6 +165,7 @@ def main() -> int:
     parser.add_argument("--sequences", type=int, default=500)
     parser.add_argument("--commands", type=int, default=12, help="in a sequence")
     parser.add_argument("--workers", type=int, default=1, help="processes at once")
+    parser.add_argument("--ignored", nargs="*", default=[], help="kinds of faults after which a sequence goes on")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     began, faults = time.perf_counter(), collections.Counter[str]()
@@ -267,7 +178,8 @@ def main() -> int:
         sizes = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
         make_folder(work / "pristine", "bert", **sizes)
         context = multiprocessing.get_context("spawn")
-        walk = functools.partial(sequence, commands=options.commands, work=work, verbose=options.verbose)
+        how = {name: getattr(options, name) for name in ("commands", "ignored", "verbose")}
+        walk = functools.partial(sequence, work=work, **how)
         with context.Pool(options.workers, prepare, (work,), maxtasksperchild=IN_A_PROCESS) as pool:
             for found in pool.imap(walk, range(options.seed, options.seed + options.sequences)):
                 outcomes.update(found.pop("commands"))

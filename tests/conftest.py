@@ -36,7 +36,7 @@ SLOW = {  # modules that train many runs, start processes, or work through very 
     *("inference/test_serve_wrong", "inference/test_shared_trunk", "inference/test_submission", "sweep/test_cluster"),
     *("sweep/test_runner", "sweep/test_search", "test_api", "test_bad_input", "test_flops", "test_fuzz"),
     *("test_processes", "test_run", "training/test_memory", "training/test_resume", "training/test_side_by_side"),
-    *("training/test_step", "training/test_stopped", "training/test_trunk_cache"),
+    *("test_walk", "training/test_step", "training/test_stopped", "training/test_trunk_cache"),
 }
 
 
