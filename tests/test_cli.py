@@ -122,7 +122,8 @@ with open("/dev/null") as file:
 
 def run(command: str, **how: Any) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "run.py", *command.split()]
-    return subprocess.run(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False, timeout=300, **how)
+    how = {"env": {**os.environ, "PYTHONUNBUFFERED": ""}, "stderr": subprocess.PIPE, "text": True} | how
+    return subprocess.run(words, cwd=ROOT, check=False, timeout=300, **how)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ import numpy as np
 import pytest
 
 from jaxfreeze import cli
-from jaxfreeze.training import checkpoint
+from jaxfreeze.errors import Stopped
+from jaxfreeze.output import Output
+from jaxfreeze.training import checkpoint, signals
 from tests.folders import empty_cache, make_folder, tiny_rte
 from tests.training.test_resume import assert_same
 
@@ -108,15 +110,17 @@ def test_a_signal_before_the_first_step(start: Start, tmp_path: Path) -> None:
     assert error == "stopped by SIGTERM\n"
 
 
-def test_a_terminal_hangs_up_twice(start: Start, tmp_path: Path) -> None:
-    """The kernel sends SIGHUP, and a shell sends it once more."""
-    process = start("parts", "--checkpoint_every", "1", steps=5000)
-    wait_for_step(tmp_path / "parts", 5)
-    process.send_signal(signal.SIGHUP)
-    process.send_signal(signal.SIGHUP)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 129
-    assert error.startswith(f"stopped, saved after step {last_step(tmp_path / 'parts')} of 5000; to go on: ")
+def test_a_terminal_hangs_up_twice() -> None:
+    """The kernel sends SIGHUP and a shell sends it once more: only what a person sends again is urgent."""
+    received = signals.Signals(Output(io.StringIO()))
+    with received.saving():
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
+            received(number, None)
+        assert received.received == signal.SIGHUP
+        with pytest.raises(Stopped, match="SIGTERM once more: at once, nothing saved") as stopped:
+            received(signal.SIGTERM, None)
+    assert stopped.value.number == signal.SIGTERM
+    received(signal.SIGHUP, None)  # while it ends
 
 
 def test_what_nohup_ignores_stays_ignored(start: Start, tmp_path: Path) -> None:
