@@ -2,6 +2,7 @@
 
     python benchmarks/torture.py --kills 50                     # SIGKILL, most of them while a checkpoint is written
     python benchmarks/torture.py --kills 10 --signal TERM       # SIGTERM: nothing may be lost at all
+    python benchmarks/torture.py --kills 50 --signal CLOSE      # the terminal is closed: nothing may be lost either
     python benchmarks/torture.py --flips 200                    # single bits in the files of a checkpoint
     python benchmarks/torture.py --cost                         # what saving and going on cost
 
@@ -9,14 +10,18 @@ Real processes of `run.py`, the packaged MiniLM on the demo set, dropout on. Pri
 """
 
 import argparse
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -62,29 +67,60 @@ def digests(out: Path) -> dict[str, str]:
     return freezing.digests(checkpoint.read(out / "checkpoints", run.metrics["steps"], run.model.pretrained).trained)
 
 
+class Victim:
+    """A process that will be killed, or whose terminal will be closed."""
+
+    def __init__(self, words: list[str], environment: dict[str, str], end: str) -> None:
+        """end: how; a signal without SIG, or CLOSE."""
+        self._end, self._master = end, None
+        if end != "CLOSE":
+            self.process = subprocess.Popen(words, cwd=ROOT, env=environment, **QUIET)
+            return
+        self._master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            words, cwd=ROOT, env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        os.close(slave)
+        os.set_blocking(self._master, False)
+
+    def is_at_work(self) -> bool:
+        """Whether it has not ended; reads what it says, as a terminal does."""
+        with contextlib.suppress(OSError):  # nothing said, or it has ended
+            if self._master is not None:
+                os.read(self._master, 1 << 16)
+        return self.process.poll() is None
+
+    def end(self) -> int:
+        """End it -> its exit code."""
+        if self._master is not None:
+            os.close(self._master)
+        else:
+            self.process.send_signal(signal.Signals[f"SIG{self._end}"])
+        return self.process.wait()
+
+
 def kill(options: argparse.Namespace, work: Path, environment: dict[str, str]) -> dict[str, Any]:
     """`options.kills` processes that are killed, and one that ends."""
     dice = random.Random(options.seed)  # of moments, not of secrets
     flags = ("--max_steps", str(options.steps), "--checkpoint_every", "1")
     subprocess.run(command(work / "whole", *flags), cwd=ROOT, env=environment, check=True, **QUIET)
-    number = signal.Signals[f"SIG{options.signal}"]
     saving, lost, codes = 0, [], []
     out = work / "parts"
     for turn in range(options.kills):
-        process = subprocess.Popen(command(out, *flags), cwd=ROOT, env=environment, **QUIET)
+        victim = Victim(command(out, *flags), environment, options.signal)
         target = max(logged_steps(out), saved_step(out)) + max(1, options.steps // (options.kills + 2) - 1)
-        while process.poll() is None and logged_steps(out) < min(target, options.steps - 2):
+        while victim.is_at_work() and logged_steps(out) < min(target, options.steps - 2):
             time.sleep(0.002)
         time.sleep(dice.uniform(0, 0.15))
-        process.send_signal(number)
-        codes.append(process.wait())
+        codes.append(victim.end())
         logged = logged_steps(out)
         saving += any(not path.name.isdigit() for path in (out / "checkpoints").glob("*"))
         lost.append(logged - saved_step(out))
         print(f"{turn + 1}/{options.kills}: step {logged}, saved {saved_step(out)}", file=sys.stderr)
     last = subprocess.run(command(out, *flags), cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
     return {
-        "signal": number.name,
+        "signal": options.signal,
         "processes": options.kills + 1,
         "steps": options.steps,
         "exit_codes": sorted(set(codes)),
@@ -196,7 +232,7 @@ def main() -> None:
     """Do what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int)
-    parser.add_argument("--signal", choices=("KILL", "TERM", "INT"), default="KILL")
+    parser.add_argument("--signal", choices=("KILL", "TERM", "INT", "HUP", "USR1", "CLOSE"), default="KILL")
     parser.add_argument("--flips", type=int)
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--steps", type=int, default=200)

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +23,7 @@ from jaxfreeze.config import (
 )
 from jaxfreeze.errors import InputError, Stopped, one_of_names
 from jaxfreeze.flags import Command, asks_for_help, help_text, read
+from jaxfreeze.output import guarded
 from jaxfreeze.run_folder import RunFolder
 from jaxfreeze.settings import MissingError, Takes, make, settings_of
 
@@ -30,20 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command -> its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "train"
-    try:
-        _run(name, arguments)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        return 128 + stopped.number  # as shells have it
-    except BrokenPipeError:  # whoever read the output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # 128 + SIGPIPE
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130  # 128 + SIGINT
+    with guarded() as output:
+        try:
+            _run(name, arguments)
+            output.finish()
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr)
+            return 128 + stopped.number  # as shells have it
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130  # 128 + SIGINT
     return 0
 
 
@@ -58,6 +59,17 @@ def _run(name: str, arguments: list[str]) -> None:
         command.run(read(command, arguments))
     except MissingError as error:
         raise InputError(f"{error}, as in: {command.example}") from None
+    except ValueError as error:
+        if "jax" in sys.modules or not _is_jaxs(error):
+            raise
+        given = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("JAX_")]
+        raise InputError(f"JAX does not start with {', '.join(given)} ({error}); mend or unset the variable") from error
+
+
+def _is_jaxs(error: Exception) -> bool:
+    """Whether JAX raised it while it was imported, when it reads its environment variables."""
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return "jax" in Path(files[-1]).parts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,15 +12,20 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.extend import backend
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxfreeze.cache_folder import cache_root
+from jaxfreeze.errors import InputError, shorten
 
 Tree = TypeVar("Tree")
 Result = TypeVar("Result")
 
 # Measured with training steps of MiniLM's (k = 2, jax 0.10.2): quicker to compile than the default, and to run.
 CPU_COMPILER_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
+
+PLATFORM_VARIABLES = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_NUM_CPU_DEVICES", "JAX_CPU_COLLECTIVES_IMPLEMENTATION")
+"""Environment variables by which JAX finds its devices."""
 
 
 def configure(dtype: str) -> None:
@@ -31,11 +36,38 @@ def configure(dtype: str) -> None:
     jax.config.update("jax_compilation_cache_dir", str(cache_root() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_default_matmul_precision", "highest" if dtype == "float32" else "default")
+    platform()
+
+
+def platform() -> str:
+    """Where arrays are by default: cpu, gpu or tpu. Raises InputError if JAX finds no device of the kind asked for."""
+    try:
+        return jax.default_backend()
+    except (RuntimeError, AssertionError) as error:  # the latter for CUDA on a machine without a GPU
+        asked = [f"{name}={os.environ[name]}" for name in PLATFORM_VARIABLES if os.environ.get(name)]
+        reason = shorten(" ".join(str(error).partition(" (set JAX_PLATFORMS")[0].split()), 200)
+        raise InputError(
+            f"{', '.join(asked) or 'JAX'}: no such device can be used here{f' ({reason})' if reason else ''}; this "
+            f"machine has {_platforms_here()}; name one of those, or unset the variable"
+        ) from error
+
+
+def _platforms_here() -> str:
+    """What JAX finds by itself; afterwards it takes nothing else than what was asked for, as before."""
+    asked = jax.config.jax_platforms  # type: ignore[attr-defined]  # made from its own list
+    jax.config.update("jax_platforms", "")
+    try:
+        return ", ".join(sorted(backend.backends()))
+    except (RuntimeError, AssertionError):
+        return "none that JAX finds"
+    finally:
+        jax.config.update("jax_platforms", asked)
+        backend.clear_backends()
 
 
 def compiler_options() -> dict[str, str | bool]:
     """What XLA is told for each program."""
-    return CPU_COMPILER_OPTIONS if jax.default_backend() == "cpu" else {}
+    return CPU_COMPILER_OPTIONS if platform() == "cpu" else {}
 
 
 def jit(function: Callable[..., Result], **how: Any) -> Callable[..., Result]:
@@ -50,7 +82,7 @@ def jit(function: Callable[..., Result], **how: Any) -> Callable[..., Result]:
 
 def pass_batch_size() -> int:
     """Examples in one step of a pass without training: as many as fill an accelerator, or keep to a CPU's caches."""
-    return 32 if jax.default_backend() == "cpu" else 256
+    return 32 if platform() == "cpu" else 256
 
 
 def data_mesh(devices: int | None = None) -> Mesh:

@@ -37,7 +37,7 @@ LOST_SIGNS = ("Gloo", "NCCL", "UNAVAILABLE", "heartbeat", "Connection")  # in JA
 
 REPORTER = """
 import signal, sys
-for number in (signal.SIGTERM, signal.SIGINT):
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
     signal.signal(number, signal.SIG_IGN)
 if not sys.stdin.buffer.read():
     print(sys.argv[1], file=sys.stderr)

@@ -1,9 +1,12 @@
 """The command line: help, flags and files of flags. What is wrong with them is in test_bad_input.py."""
 
+import os
+import re
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +85,65 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     monkeypatch.setattr(loop, "finetune", interrupt)
     assert cli.main(["--task", "rte"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+END = "(stopped|not everything was printed)\n"
+CLOSED = f"standard output is closed: {END}"
+FULL = rf"error: standard output cannot be written to \(No space left on device\), make room .*: {END}"
+
+
+@pytest.mark.parametrize("command", ["--help", "sweep --help", "cache list"])
+def test_an_output_that_nobody_reads(command: str) -> None:
+    """Nor does Python itself complain when it ends."""
+    with Path("/dev/full").open("w") as full:
+        done = run(command, stdout=full)
+    assert done.returncode == 2
+    assert re.fullmatch(FULL, done.stderr)
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run(command, stdout=writing)
+    os.close(writing)
+    assert done.returncode == 141
+    assert re.fullmatch(CLOSED, done.stderr)
+
+
+def test_streams_that_are_closed_from_the_beginning() -> None:
+    """Their numbers do not go to the next files, in which C++'s log would be written."""
+    code = """
+import sys
+from jaxfreeze import cli
+assert cli.main(["--help"]) == 0
+with open("/dev/null") as file:
+    sys.exit(file.fileno())
+"""
+    command = ["sh", "-c", f"{sys.executable} -c '{code}' >&- 2>&-"]
+    assert subprocess.run(command, cwd=ROOT, check=False, timeout=60).returncode == 3
+
+
+def run(command: str, **how: Any) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "run.py", *command.split()]
+    how = {"env": {**os.environ, "PYTHONUNBUFFERED": ""}, "stderr": subprocess.PIPE, "text": True} | how
+    return subprocess.run(words, cwd=ROOT, check=False, timeout=300, **how)
+
+
+@pytest.mark.parametrize(
+    "variable, value, words",
+    [
+        ("JAX_PLATFORMS", "cuda", "no such device can be used here; this machine has cpu; name one of those"),
+        ("JAX_PLATFORMS", "gpux", "no such device can be used here (Unable to initialize backend 'gpux'"),
+        ("JAX_PLATFORM_NAME", "gpux", "no such device can be used here (Unknown backend gpux"),
+        ("JAX_NUM_CPU_DEVICES", "many", "JAX does not start with"),
+    ],
+)
+def test_a_device_that_is_not_there(variable: str, value: str, words: str, tmp_path: Path) -> None:
+    others = {name: text for name, text in os.environ.items() if not name.startswith(("JAX_PLATFORM", "XLA_"))}
+    done = run(f"--task rte --output_dir {tmp_path}/run", env={**others, variable: value}, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert f"{variable}={value}" in done.stderr
+    assert words in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

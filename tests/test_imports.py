@@ -23,7 +23,7 @@ FLOORS = (  # from the top; a module may import from its own floor's folder and 
     {"objectives", "freezing"},
     {"run_folder"},
     {
-        *("atomic", "removal", "identity", "cache_folder", "console", "metrics"),
+        *("atomic", "removal", "identity", "cache_folder", "console", "metrics", "output"),
         *("devices", "processes", "config"),
     },
     {"settings"},

@@ -58,6 +58,8 @@ def predict(
     --regression a number without probabilities. Either file may be `-`. Memory does not grow with the rows. The output
     file is written atomically, once all rows are done; standard output gets each chunk as it is done.
     """
+    if output_file == STANDARD_OUTPUT and not (sys.stdout and sys.stdout.writable()):
+        raise InputError("--output -: standard output is closed; give a file")
     if output_file != STANDARD_OUTPUT:
         check_output(output_file, input_file)
     with console.on_stderr():

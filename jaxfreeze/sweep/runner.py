@@ -141,7 +141,7 @@ def side_by_side(group: Group) -> int:
 
     One on a CPU: a single run keeps its cores busy already.
     """
-    if jax.default_backend() == "cpu":
+    if devices.platform() == "cpu":
         return 1
     config = group.runs[0]
     encoder = read_config(model_folder(config.model))

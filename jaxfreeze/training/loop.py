@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxfreeze import console, freezing, processes
+from jaxfreeze import console, devices, freezing, processes
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.dispatch import prefetch
 from jaxfreeze.run_folder import RunFolder, write_json
@@ -46,8 +46,9 @@ def finetune(config: TrainConfig) -> dict[str, Any]:
     """Run `python run.py` with this config -> the content of metrics.json. Says so, and does nothing, if it is done.
 
     An unfinished run goes on from its last good checkpoint. Raises InputError for what a person can mend, and Stopped
-    after a signal.
+    after a signal or once nobody reads standard output; the run is saved if it had begun.
     """
+    devices.platform()  # there before anything else asks for it
     with processes.exit_if_others_are_lost():
         console.console.quiet = not processes.is_first()
         folder = RunFolder(config.run_folder)

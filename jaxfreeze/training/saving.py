@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from jaxfreeze import console, devices, freezing, processes
-from jaxfreeze.errors import InputError, Stopped
+from jaxfreeze.errors import InputError
 from jaxfreeze.identity import Origin
 from jaxfreeze.run_folder import RunFolder
 from jaxfreeze.training import checkpoint
@@ -63,7 +63,7 @@ class SavingHook:
             command = shlex.join(["python", "run.py", "--config", str(RunFolder(config.run_folder).config)])
             where = f"saved after step {steps} of {total}" if whole else "NOT saved"
             every = ", in every process" if jax.process_count() > 1 else ""
-            raise Stopped(stop, f"stopped, {where}; to go on{every}: {command}")
+            raise self._signals.stopped(stop, f"stopped, {where}; to go on{every}: {command}")
 
     def _agreed(self, steps: int) -> tuple[bool, int | None]:
         """Whether the first process's clock says that a checkpoint is due, and the signal that any process received.

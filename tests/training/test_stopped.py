@@ -1,18 +1,28 @@
-"""Real processes of run.py that get real signals: SIGTERM and SIGINT lose nothing, SIGKILL loses what was not saved."""
+"""Real processes of run.py that get real signals and lose their output: only SIGKILL loses what was not saved."""
 
+import contextlib
+import errno
+import fcntl
+import io
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from jaxfreeze.training import checkpoint
+from jaxfreeze import cli
+from jaxfreeze.errors import Stopped
+from jaxfreeze.output import Output
+from jaxfreeze.training import checkpoint, signals
 from tests.folders import empty_cache, make_folder, tiny_rte
 from tests.training.test_resume import assert_same
 
@@ -22,17 +32,24 @@ Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Start:
+def arguments(tmp_path: Path) -> Callable[..., list[str]]:
     data, model = tiny_rte(tmp_path / "glue"), make_folder(tmp_path / "tiny", "bert")
 
-    def start(out: str, *flags: str, steps: int = 400) -> subprocess.Popen[str]:
-        command = [sys.executable, "run.py", "--task", "rte", "--data_dir", str(data), "--model", str(model)]
-        command += ["--output_dir", str(tmp_path / out), "--max_steps", str(steps), "--max_length", "32", *flags]
+    def arguments(out: str, *flags: str, steps: int = 400) -> list[str]:
+        run = ["--task", "rte", "--data_dir", str(data), "--model", str(model), "--max_length", "32", *flags]
+        run += ["--output_dir", str(tmp_path / out), "--max_steps", str(steps)]
+        return [*run, "--log_every", "1", "--trainable_layers", "1"]
+
+    return arguments
+
+
+@pytest.fixture
+def start(arguments: Callable[..., list[str]], tmp_path: Path) -> Start:
+    def start(out: str, *flags: str, steps: int = 400, **how: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, "run.py", *arguments(out, *flags, steps=steps)]
         environment = {**os.environ, "XLA_FLAGS": "", "JAXFREEZE_CACHE": str(empty_cache(tmp_path / "cache"))}
-        return subprocess.Popen(
-            [*command, "--log_every", "1", "--trainable_layers", "1"], cwd=ROOT, env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
+        return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **streams)
 
     return start
 
@@ -45,14 +62,21 @@ def wait_for_step(out: Path, step: int) -> None:
     raise AssertionError(f"{out} did not reach step {step}")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def last_step(out: Path) -> int:
+    return json.loads((out / "log.jsonl").read_text().splitlines()[-1])["step"]
+
+
+SIGNALS = [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)]
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_a_signal_loses_nothing(number: signal.Signals, code: int, start: Start, tmp_path: Path) -> None:
     process = start("parts", steps=2000)
     wait_for_step(tmp_path / "parts", 5)
     process.send_signal(number)
     out, error = process.communicate(timeout=60)
     assert process.returncode == code
-    done = json.loads((tmp_path / "parts" / "log.jsonl").read_text().splitlines()[-1])["step"]
+    done = last_step(tmp_path / "parts")
     assert f"{number.name}: saving after the step under way" in out
     command = f"python run.py --config {tmp_path / 'parts' / 'config.yaml'}"
     assert error == f"stopped, saved after step {done} of 2000; to go on: {command}\n"
@@ -84,6 +108,132 @@ def test_a_signal_before_the_first_step(start: Start, tmp_path: Path) -> None:
     _, error = process.communicate(timeout=60)
     assert process.returncode == 143
     assert error == "stopped by SIGTERM\n"
+
+
+def test_a_terminal_hangs_up_twice() -> None:
+    """The kernel sends SIGHUP and a shell sends it once more: only what a person sends again is urgent."""
+    received = signals.Signals(Output(io.StringIO()))
+    with received.saving():
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
+            received(number, None)
+        assert received.received == signal.SIGHUP
+        with pytest.raises(Stopped, match="SIGTERM once more: at once, nothing saved") as stopped:
+            received(signal.SIGTERM, None)
+    assert stopped.value.number == signal.SIGTERM
+    received(signal.SIGHUP, None)  # while it ends
+
+
+def test_what_nohup_ignores_stays_ignored(start: Start, tmp_path: Path) -> None:
+    process = start("parts", steps=5000, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    wait_for_step(tmp_path / "parts", 5)
+    process.send_signal(signal.SIGHUP)
+    wait_for_step(tmp_path / "parts", last_step(tmp_path / "parts") + 5)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "SIGHUP" not in out
+
+
+def test_a_closed_terminal_loses_nothing(start: Start, tmp_path: Path) -> None:
+    """SIGHUP, and whatever is written from then on fails."""
+    master, slave = pty.openpty()
+    process = start(
+        "parts", steps=5000, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(slave)
+    os.set_blocking(master, False)
+    for step in range(1, 6):
+        wait_for_step(tmp_path / "parts", step)
+        with contextlib.suppress(BlockingIOError):
+            os.read(master, 1 << 16)
+    os.close(master)
+    assert process.wait(60) == 129
+    done = last_step(tmp_path / "parts")
+    assert 5 <= done < 5000
+    assert checkpoint.steps_in(tmp_path / "parts" / "checkpoints") == [done]
+
+
+@pytest.mark.parametrize("errors_too", [False, True])
+def test_a_reader_that_goes_loses_nothing(errors_too: bool, start: Start, tmp_path: Path) -> None:
+    """`| head`, and `2>&1 | head`: nothing can be said then, but all is saved."""
+    how = {"stderr": subprocess.STDOUT} if errors_too else {}
+    process = start("parts", steps=5000, **how)
+    wait_for_step(tmp_path / "parts", 5)
+    assert process.stdout is not None
+    process.stdout.close()
+    error = "" if process.stderr is None else process.stderr.read()
+    assert process.wait(60) == 141
+    done = last_step(tmp_path / "parts")
+    assert checkpoint.steps_in(tmp_path / "parts" / "checkpoints") == [done]
+    command = f"python run.py --config {tmp_path / 'parts' / 'config.yaml'}"
+    line = f"standard output is closed: stopped, saved after step {done} of 5000; to go on: {command}\n"
+    assert error == ("" if errors_too else line)
+
+
+class Failing(io.StringIO):
+    """Takes what comes before this text."""
+
+    def __init__(self, last: str, number: int) -> None:
+        super().__init__()
+        self.last, self.number = last, number
+
+    def write(self, text: str) -> int:
+        if self.last in text:
+            raise OSError(self.number, os.strerror(self.number))
+        return super().write(text)
+
+
+def main_on(stream: io.StringIO, *command: str) -> tuple[int, str]:
+    """A command in this process -> exit code, standard error."""
+    with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(io.StringIO()) as error:
+        return cli.main(command), error.getvalue()
+
+
+FULL = "error: standard output cannot be written to (No space left on device), make room or send it elsewhere: "
+
+
+@pytest.mark.parametrize(
+    ("last", "steps", "then"),
+    [
+        ("rte on", [], "stopped"),
+        ("step 3/6", [3], "stopped, saved after step 3 of 6; to go on: python run.py --config {out}/config.yaml"),
+        ("step 6/6", [6], "not everything was printed"),  # the run is through
+        ("run folder", [6], "not everything was printed"),
+    ],
+)
+def test_a_full_disk_under_the_output(
+    last: str, steps: list[int], then: str, arguments: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    code, error = main_on(Failing(last, errno.ENOSPC), *arguments("parts", steps=6))
+    assert code == 2
+    assert error == f"{FULL}{then.format(out=tmp_path / 'parts')}\n"
+    assert checkpoint.steps_in(tmp_path / "parts" / "checkpoints") == steps
+    assert (tmp_path / "parts" / "metrics.json").is_file() == (steps == [6])
+
+
+def test_other_commands_on_an_output_that_goes(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
+    """They stop at once; a sweep keeps its lines."""
+    words = arguments("run", steps=2)
+    assert main_on(io.StringIO(), *words) == (0, "")
+    gone, said = (141, "standard output is closed: stopped\n"), (2, f"{FULL}stopped\n")
+    predict = [
+        "predict",
+        "--run",
+        str(tmp_path / "run"),
+        "--input",
+        str(tmp_path / "glue/RTE/dev.tsv"),
+        "--output",
+        "-",
+    ]
+    for command, last in ((predict, '"index": 1,'), (["evaluate", "--run", str(tmp_path / "run")], "rte validation")):
+        assert main_on(Failing(last, errno.EPIPE), *command) == gone
+        assert main_on(Failing(last, errno.ENOSPC), *command) == said
+    words = ["sweep", *words[:-8], "--output_dir", str(tmp_path / "sweep"), "--max_steps", "2"]
+    words = [{"--task": "--tasks", "--model": "--models"}.get(word, word) for word in words]
+    words += ["--trainable_layers", "0", "--seeds", "1", "2"]
+    assert main_on(Failing("1/2", errno.EPIPE), *words) == gone
+    assert (tmp_path / "sweep" / "results.jsonl").read_bytes().count(b"\n") == 1
 
 
 def test_killed_again_and_again(start: Start, tmp_path: Path) -> None:
