@@ -74,5 +74,10 @@ def text_encoder(config: TrainConfig, model: Model) -> TextEncoder:
     """How this model's texts become tokens."""
     encoder = model.encoder
     return TextEncoder(
-        model.folder, config.max_length, encoder.vocab_size, encoder.type_vocab_size, encoder.first_position
+        model.folder,
+        config.max_length,
+        encoder.vocab_size,
+        encoder.type_vocab_size,
+        encoder.first_position,
+        encoder.model_type,
     )
