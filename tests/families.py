@@ -14,6 +14,8 @@ class Family(NamedTuple):
     """The module whose size is the number of outputs."""
     classes: dict[str, str | None]
     """Classes of transformers whose files load -> the prefix of the parameters that they lack."""
+    other_heads: dict[str, str]
+    """Classes of transformers with a head for another task -> the line that loading says of it."""
     tokenizer: str
     """wordpiece or bytes: which of the tokenizers in tests/folders.py."""
     first_position: int = 0
@@ -30,7 +32,19 @@ FAMILIES = {
             "BertModel": "head.classifier.",
             "BertForPreTraining": "head.classifier.",
             "BertForMaskedLM": "head.",
+            "BertForNextSentencePrediction": "head.classifier.",
+            "BertForMultipleChoice": "head.classifier.",
+            "BertForTokenClassification": "head.",
+            "BertForQuestionAnswering": "head.",
             "BertForSequenceClassification": None,
+        },
+        other_heads={
+            "BertForPreTraining": "not used: 7 tensors of other heads (cls)",
+            "BertForMaskedLM": "not used: 5 tensors of other heads (cls)",
+            "BertForNextSentencePrediction": "not used: 2 tensors of other heads (cls)",
+            "BertForQuestionAnswering": "not used: 2 tensors of other heads (qa_outputs)",
+            "BertForMultipleChoice": "head drawn at random: the file's is that of BertForMultipleChoice",
+            "BertForTokenClassification": "head drawn at random: the file's is that of BertForTokenClassification",
         },
         tokenizer="wordpiece",
         token_types=2,
@@ -38,7 +52,20 @@ FAMILIES = {
     "roberta": Family(
         values={"type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5},
         output="head.out_proj",
-        classes={"RobertaModel": "head.", "RobertaForMaskedLM": "head.", "RobertaForSequenceClassification": None},
+        classes={
+            "RobertaModel": "head.",
+            "RobertaForMaskedLM": "head.",
+            "RobertaForMultipleChoice": "head.",
+            "RobertaForTokenClassification": "head.",
+            "RobertaForQuestionAnswering": "head.",
+            "RobertaForSequenceClassification": None,
+        },
+        other_heads={
+            "RobertaForMaskedLM": "not used: 5 tensors of other heads (lm_head)",
+            "RobertaForMultipleChoice": "not used: 2 tensors of other heads (classifier)",
+            "RobertaForTokenClassification": "not used: 2 tensors of other heads (classifier)",
+            "RobertaForQuestionAnswering": "not used: 2 tensors of other heads (qa_outputs)",
+        },
         tokenizer="bytes",
         first_position=2,
     ),

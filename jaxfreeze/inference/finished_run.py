@@ -35,7 +35,7 @@ class FinishedRun:
         devices.configure(self.config.dtype)
         self.mesh = devices.data_mesh()
         self.task = self._task()
-        self.model = load_model(self.config, self.task.objective.num_outputs, self.mesh)
+        self.model = load_model(self.config, self.task.objective, self.mesh)
         self.digests = self._check_base()
         saved = checkpoint.read(self.folder.checkpoints, self.metrics["steps"], self.model.pretrained)
         self.scores: dict[str, float] = self.metrics["metrics"]

@@ -14,6 +14,7 @@ from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.hub import model_folder, read_config
+from jaxfreeze.objectives import Objective
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,7 +26,9 @@ class Model:
     labels: freezing.Labels
     pretrained: dict[str, np.ndarray]  # the trained leaves as loaded, float32
     frozen: freezing.Params  # in the compute type
-    fresh: tuple[str, ...]  # paths that no file held: some or all of the head
+    fresh: tuple[str, ...]  # paths that were drawn at random: some or all of the head
+    reordered: tuple[str, ...]  # paths whose outputs lie in another order in the folder's files
+    notes: tuple[str, ...]  # lines for a person: what of the files was not taken as it is, and why
 
     @property
     def encoder(self) -> EncoderConfig:
@@ -55,19 +58,19 @@ def make_labels(config: TrainConfig, paths: list[str], num_layers: int) -> freez
     return freezing.label_layers(paths, config.trainable_layers, num_layers)
 
 
-def load_model(config: TrainConfig, num_outputs: int, mesh: Mesh) -> Model:
-    """Load pretrained weights; num_outputs: C. Raises InputError for a folder that cannot be, or a wrong policy."""
+def load_model(config: TrainConfig, objective: Objective, mesh: Mesh) -> Model:
+    """Load pretrained weights for an objective's outputs. Raises InputError for wrong files, or a wrong policy."""
     folder = model_folder(config.model)
     encoder = read_config(folder)
     if config.max_length > encoder.max_tokens:
         raise InputError(f"--max_length {config.max_length}: {config.model} holds at most {encoder.max_tokens} tokens")
-    uncut = Column(encoder, num_outputs, config.dtype, 0)
+    uncut = Column(encoder, objective.num_outputs, config.dtype, 0)
     labels = make_labels(config, list(uncut.shapes()), encoder.num_hidden_layers)
     column = dataclasses.replace(uncut, cut=freezing.cut_of(labels, encoder.num_hidden_layers))
-    pretrained = weights.load(folder, encoder, num_outputs, config.seed)
+    pretrained = weights.load(folder, encoder, objective.output_names, config.seed)
     trained, frozen = freezing.split(pretrained.params, labels)
     frozen = {path: leaf.astype(config.dtype) for path, leaf in frozen.items()}
-    return Model(folder, column, labels, trained, devices.replicate(frozen, mesh), pretrained.fresh)
+    return Model(folder, column, labels, trained, devices.replicate(frozen, mesh), *pretrained[1:])
 
 
 def text_encoder(config: TrainConfig, model: Model) -> TextEncoder:
