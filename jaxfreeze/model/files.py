@@ -1,6 +1,7 @@
 """The files of a model folder: JSON objects, and the tensors of its safetensors, one file or sharded."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +13,8 @@ from jaxfreeze.errors import InputError, listed
 from jaxfreeze.fetched import check_fetched
 
 FLOATS = {"F32", "F16", "BF16", "F64"}
-WRAPPERS = ("module.", "model.", "_orig_mod.")
-"""What DataParallel, a Lightning module and torch.compile put in front of the names of the model they hold."""
+WRAPPERS = re.compile(r"^((module|model|_orig_mod)\.)+|(?<=\.)_orig_mod\.")
+"""What DataParallel, a Lightning module and torch.compile put in front of the names of what they hold."""
 
 
 class Place(NamedTuple):
@@ -40,7 +41,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def tensors(folder: Path) -> list[tuple[str, Place]]:
     """(name, place) of every tensor of a folder's safetensors, checked against the files themselves.
 
-    A wrapper's prefix in front of all names is taken off. A tensor that `safetensors.torch.save_model` left out because
+    A wrapper's prefix is taken off the names. A tensor that `safetensors.torch.save_model` left out because
     it is tied to another has that one's place, as the file's metadata says. Raises InputError for files that are not
     whole or not there.
     """
@@ -50,9 +51,7 @@ def tensors(folder: Path) -> list[tuple[str, Place]]:
         for left_out, kept in _metadata(file).items():
             if left_out not in names and Place(file, kept) in places:
                 found.append((left_out, Place(file, kept)))
-    while wrapper := next((w for w in WRAPPERS if found and all(name.startswith(w) for name, _ in found)), ""):
-        found = [(name.removeprefix(wrapper), place) for name, place in found]
-    return found
+    return [(WRAPPERS.sub("", name), place) for name, place in found]
 
 
 def tensor_names(file: Path) -> list[str]:

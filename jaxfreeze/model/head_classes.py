@@ -54,8 +54,8 @@ def other_task(raw: Mapping[str, Any]) -> str | None:
 
 def architectures(raw: Mapping[str, Any]) -> list[str]:
     """The names of classes in config.json's `architectures`, which may be missing."""
-    found = raw.get("architectures")
-    return [str(name) for name in found] if isinstance(found, list) else []
+    found = raw.get("architectures") or []
+    return [str(name) for name in (found if isinstance(found, list) else [found])]
 
 
 def class_names(raw: Mapping[str, Any], width: int) -> list[str] | None:

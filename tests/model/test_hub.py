@@ -265,6 +265,7 @@ NOT_TOLD = "model_type is missing, and neither architectures ({}) nor the names 
         (None, "bert.", "bert"),
         (None, "roberta.", "roberta"),
         ([], "bert.", "bert"),
+        ("BertModel", "", "bert"),
         (None, "module.bert.", "bert"),
     ],
 )
@@ -285,7 +286,7 @@ def test_a_config_without_model_type(gone, classes, prefix, family, tmp_path: Pa
         (["BertModel", "RobertaModel"], "bert.", "BertModel, RobertaModel"),
         (None, "", "missing"),
         (None, "distilbert.", "missing"),
-        ("BertModel", "", "missing"),
+        ({}, "", "missing"),
     ],
 )
 def test_a_config_that_nothing_tells_the_family_of(classes, prefix, found, tmp_path: Path):

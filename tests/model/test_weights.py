@@ -250,11 +250,21 @@ def test_a_wrapper_in_front_of_all_names(family, wrapper, tmp_path: Path):
     assert_from_file(load(write(tmp_path, family, bare), CLASSES[family]).params, family, ignore="head.")
 
 
-def test_a_wrapper_in_front_of_some_names_is_a_name(tmp_path: Path):
-    tensors = {f"module.{name}" if "encoder" in name else name: tensor for name, tensor in tensors_of("bert").items()}
-    message = error_of(write(tmp_path, "bert", tensors), 2)
-    assert "missing: bert.encoder.layer.0.attention.output.LayerNorm.bias, " in message
-    assert "outside the encoder: module.bert.encoder." in message
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_wrapper_around_the_encoder_alone(family, tmp_path: Path):
+    compiled = {
+        re.sub(rf"^{family}\.", rf"{family}._orig_mod.", name): leaf for name, leaf in tensors_of(family).items()
+    }
+    lightning = {re.sub(rf"^{family}\.", rf"model.{family}.", name): leaf for name, leaf in tensors_of(family).items()}
+    for tensors in (compiled, lightning):
+        loaded = load(write(tmp_path, family, tensors), CLASSES[family])
+        assert loaded.notes == ()
+        assert_from_file(loaded.params, family)
+
+
+def test_one_name_with_a_wrapper_and_without_is_two(tmp_path: Path):
+    message = error_of(write(tmp_path, "bert", tensors_of("bert") | {f"module.{NORM}": ONES}), 2)
+    assert message.endswith((f"surplus: {NORM}", f"surplus: module.{NORM}"))
 
 
 MASKED = {"bert": "BertForMaskedLM", "roberta": "RobertaForMaskedLM"}
