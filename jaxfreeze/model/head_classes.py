@@ -67,7 +67,7 @@ def class_names(raw: Mapping[str, Any], width: int) -> list[str] | None:
     if id2label is None:
         return [f"LABEL_{number}" for number in range(width)]
     try:
-        names = {int(number): str(name) for number, name in id2label.items()}
+        names = {int(number): str(name).strip() for number, name in id2label.items()}
     except (AttributeError, TypeError, ValueError):
         return None
     return [names[number] for number in range(width)] if sorted(names) == list(range(width)) else None

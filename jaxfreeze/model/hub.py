@@ -96,5 +96,5 @@ def _untold_model_type(folder: Path, raw: dict[str, Any]) -> str:
         return found[0]
     raise InputError(
         f"{folder / 'config.json'}: model_type is missing, and neither architectures ({listed(classes) or 'missing'}) "
-        f"nor the names of the weights tell it; add one of {', '.join(FAMILIES)}"
+        f"nor the names of the weights tell it; expected one of {', '.join(FAMILIES)}"
     )

@@ -63,10 +63,10 @@ def load(folder: Path, config: EncoderConfig, outputs: Sequence[str], seed: int)
         params |= {path: np.ascontiguousarray(leaf[..., head.rows]) for path, leaf in filed.items()}
     fresh = tuple(path for path in shapes if path not in params)
     params |= draw({path: shapes[path].shape for path in fresh}, seed)
-    notes = [head.line] if head.line else []
+    notes = [" ".join(head.line.split())] if head.line else []  # whatever the names of the classes hold
     if others:
         heads = listed(dict.fromkeys(name.split(".")[0] for name in others))
-        notes.append(f"not used: {len(others):,} tensors of other heads ({heads})")
+        notes.append(f"not used, heads of other tasks: {heads} (tensors: {len(others):,})")
     if absent:
         notes.append(f"drawn at random, not in the pretrained files: {', '.join(absent)}")
     reordered = tuple(filed) if head.rows != sorted(head.rows) else ()

@@ -248,7 +248,9 @@ def test_config_that_is_not_there_or_not_text(tmp_path: Path):
     assert error_of(hub.read_config, tmp_path).startswith(f"{path}: not JSON ('utf-8' codec can't decode")
 
 
-NOT_TOLD = "model_type is missing, and neither architectures ({}) nor the names of the weights tell it; add one of {}"
+NOT_TOLD = (
+    "model_type is missing, and neither architectures ({}) nor the names of the weights tell it; expected one of {}"
+)
 
 
 @pytest.mark.parametrize("gone", [{}, {"model_type": None}, {"model_type": ""}])

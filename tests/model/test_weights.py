@@ -190,6 +190,7 @@ NLI = ("entailment", "neutral", "contradiction")
 ORDERS = [
     (["CONTRADICTION", "NEUTRAL", "ENTAILMENT"], [2, 1, 0]),
     (["Neutral", "entailment", "contradiction"], [1, 0, 2]),
+    ([" Contradiction\n", "entailment", "neutral "], [1, 2, 0]),
     (["entailment", "neutral", "contradiction"], [0, 1, 2]),
 ]
 
@@ -209,7 +210,7 @@ def test_a_head_is_matched_by_the_names_of_its_classes(family, names, order, tmp
     moved = order != [0, 1, 2]
     assert sorted(loaded.reordered) == ([f"{module}.bias", f"{module}.kernel"] if moved else [])
     line = "head kept, its rows put into the order of the task's classes: "
-    assert loaded.notes == ((f"{line}{', '.join(names)} -> {', '.join(NLI)}",) if moved else ())
+    assert loaded.notes == ((f"{line}{', '.join(map(str.strip, names))} -> {', '.join(NLI)}",) if moved else ())
 
 
 @pytest.mark.parametrize(
