@@ -129,6 +129,31 @@ def _unknown_words(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(content))
 
 
+def _other_words(folder: Path) -> None:
+    """Letters of another alphabet in place of those of the texts."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    special = {token["content"] for token in content["added_tokens"]}
+    vocab = content["model"]["vocab"]
+    content["model"]["vocab"] = {
+        piece if piece in special else chr(0x4E00 + number): number for piece, number in vocab.items()
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+def _no_prefix(folder: Path) -> None:
+    """The bare encoder, of a family that nothing names."""
+    _json("config.json", model_type=None)(folder)
+    tensors = load_file(folder / "model.safetensors")
+    bare = {name.removeprefix("bert."): leaf for name, leaf in tensors.items() if name.startswith("bert.")}
+    save_file(bare, folder / "model.safetensors", {"format": "pt"})
+
+
+def _dangling(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to("../blobs/0123")
+
+
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 440449768\n"
 QUERY = "bert.encoder.layer.1.attention.self.query.weight"
 HEADER_OF_NOTHING = (2**62).to_bytes(8, "little")
 MODELS: dict[str, tuple[Callable[[Path], object], str]] = {  # folder: what is done to it, what the line has to say
@@ -138,7 +163,7 @@ MODELS: dict[str, tuple[Callable[[Path], object], str]] = {  # folder: what is d
     "no_header": (_text("model.safetensors", b"\x04" + b"\0" * 7 + b"nope"), "not a whole safetensors file"),
     "shape": (_tensors(lambda t: t.update({QUERY: t[QUERY][:, :-1].copy()})), f"{QUERY} is ["),
     "missing": (_tensors(lambda t: t.pop(QUERY)), f"missing: {QUERY}"),
-    "surplus": (_tensors(lambda t: t.update(extra=t[QUERY])), "surplus: extra"),
+    "surplus": (_tensors(lambda t: t.update({"bert.extra": t[QUERY]})), "surplus: bert.extra"),
     "integers": (_tensors(lambda t: t.update({QUERY: t[QUERY].astype(np.int8)})), f"{QUERY} has type I8; expected"),
     "nan": (_tensors(lambda t: t[QUERY].__setitem__((0, 0), np.nan)), f"{QUERY} holds NaN or infinite values"),
     "infinite": (_tensors(lambda t: t[QUERY].__setitem__((0, 0), np.inf)), f"{QUERY} holds NaN or infinite values"),
@@ -154,7 +179,10 @@ MODELS: dict[str, tuple[Callable[[Path], object], str]] = {  # folder: what is d
     "deep_config": (_text("config.json", '{"a":' * 100_000), "config.json: not JSON"),
     "list_config": (_text("config.json", "[]"), "config.json: expected a JSON object, found a list"),
     "architecture": (_json("config.json", model_type="gpt2"), "model_type is 'gpt2'; expected one of bert, roberta"),
-    "no_architecture": (_json("config.json", model_type=None), "model_type is 'None'; expected one of bert, roberta"),
+    "no_architecture": (_no_prefix, "model_type is missing, and neither architectures (missing) nor the names of the"),
+    "lfs": (_text("model.safetensors", POINTER), "model.safetensors: a Git LFS pointer, not the file itself"),
+    "lfs_tokenizer": (_text("tokenizer.json", POINTER), "tokenizer.json: a Git LFS pointer, not the file itself"),
+    "dangling": (_dangling, "model.safetensors: a link to ../blobs/0123, which is not there"),
     "decoder": (_json("config.json", is_decoder=True), "this is a decoder; expected an encoder"),
     "relative": (_json("config.json", position_embedding_type="relative_key"), "position_embedding_type is"),
     "activation": (_json("config.json", hidden_act="swiglu"), "hidden_act is 'swiglu'; expected one of"),
@@ -170,7 +198,8 @@ MODELS: dict[str, tuple[Callable[[Path], object], str]] = {  # folder: what is d
     "pad": (_json("config.json", pad_token_id=-1), "pad_token_id is -1; expected 0 to"),
     "no_tokenizer": (_no_tokenizer, "no tokenizer in the folder; expected tokenizer.json, or vocab.txt"),
     "broken_tokenizer": (_text("tokenizer.json", "{"), "the tokenizer does not load"),
-    "unknown_words": (_unknown_words, "the tokenizer knows no common English word"),
+    "unknown_words": (_unknown_words, "the tokenizer has special tokens and no others"),
+    "other_words": (_other_words, "the tokenizer does not know "),
     "vocabulary": (
         lambda folder: (
             _json("config.json", vocab_size=200)(folder),

@@ -14,6 +14,8 @@ class Family(NamedTuple):
     """The module whose size is the number of outputs."""
     classes: dict[str, str | None]
     """Classes of transformers whose files load -> the prefix of the parameters that they lack."""
+    other_heads: dict[str, str]
+    """Classes of transformers with a head for another task -> the line that loading says of it."""
     tokenizer: str
     """wordpiece or bytes: which of the tokenizers in tests/folders.py."""
     first_position: int = 0
@@ -30,7 +32,19 @@ FAMILIES = {
             "BertModel": "head.classifier.",
             "BertForPreTraining": "head.classifier.",
             "BertForMaskedLM": "head.",
+            "BertForNextSentencePrediction": "head.classifier.",
+            "BertForMultipleChoice": "head.classifier.",
+            "BertForTokenClassification": "head.",
+            "BertForQuestionAnswering": "head.",
             "BertForSequenceClassification": None,
+        },
+        other_heads={
+            "BertForPreTraining": "not used, heads of other tasks: cls (tensors: 7)",
+            "BertForMaskedLM": "not used, heads of other tasks: cls (tensors: 5)",
+            "BertForNextSentencePrediction": "not used, heads of other tasks: cls (tensors: 2)",
+            "BertForQuestionAnswering": "not used, heads of other tasks: qa_outputs (tensors: 2)",
+            "BertForMultipleChoice": "head drawn at random: the file's is that of BertForMultipleChoice",
+            "BertForTokenClassification": "head drawn at random: the file's is that of BertForTokenClassification",
         },
         tokenizer="wordpiece",
         token_types=2,
@@ -38,7 +52,20 @@ FAMILIES = {
     "roberta": Family(
         values={"type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5},
         output="head.out_proj",
-        classes={"RobertaModel": "head.", "RobertaForMaskedLM": "head.", "RobertaForSequenceClassification": None},
+        classes={
+            "RobertaModel": "head.",
+            "RobertaForMaskedLM": "head.",
+            "RobertaForMultipleChoice": "head.",
+            "RobertaForTokenClassification": "head.",
+            "RobertaForQuestionAnswering": "head.",
+            "RobertaForSequenceClassification": None,
+        },
+        other_heads={
+            "RobertaForMaskedLM": "not used, heads of other tasks: lm_head (tensors: 5)",
+            "RobertaForMultipleChoice": "not used, heads of other tasks: classifier (tensors: 2)",
+            "RobertaForTokenClassification": "not used, heads of other tasks: classifier (tensors: 2)",
+            "RobertaForQuestionAnswering": "not used, heads of other tasks: qa_outputs (tensors: 2)",
+        },
         tokenizer="bytes",
         first_position=2,
     ),

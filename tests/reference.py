@@ -47,6 +47,11 @@ def hugging_face_model(family: str, num_labels: int = 3, dropout: float = 0.0, s
     return model.eval()
 
 
+def output_names(count: int) -> tuple[str, ...]:
+    """What transformers calls the outputs of a head of so many, if config.json does not say."""
+    return tuple(f"LABEL_{number}" for number in range(count))
+
+
 def write_folder(
     folder: Path, family: str, num_labels: int = 3, dropout: float = 0.0, seed: int = 0, **changes: object
 ) -> Path:

@@ -106,7 +106,7 @@ def test_any_text_is_settings_or_an_error(folder: Path, text: str) -> None:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
-    return TextEncoder(make_folder(tmp_path_factory.mktemp("model") / "tiny", "bert"), 24, VOCABULARY, 2, 0)
+    return TextEncoder(make_folder(tmp_path_factory.mktemp("model") / "tiny", "bert"), 24, VOCABULARY, 2, 0, "bert")
 
 
 @quick

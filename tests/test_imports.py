@@ -28,7 +28,7 @@ FLOORS = (  # from the top; a module may import from its own floor's folder and 
     },
     {"settings"},
     {"strict_yaml"},
-    {"errors", "arrays"},
+    {"errors", "arrays", "fetched"},
 )
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -171,7 +171,7 @@ def test_the_seed_reaches_the_fresh_head(bert: Path) -> None:
 
     def head(seed: int) -> np.ndarray:
         config = TrainConfig(task="rte", model=str(bert), trainable_layers=0, max_length=32, seed=seed)
-        model = load_model(config, get_task("rte").objective.num_outputs, devices.data_mesh(1))
+        model = load_model(config, get_task("rte").objective, devices.data_mesh(1))
         assert "head.classifier.kernel" in model.fresh  # the folder's is for three classes
         return model.start(seed)["head.classifier.kernel"]
 

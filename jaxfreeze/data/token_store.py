@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import itertools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,8 @@ import numpy as np
 from jaxfreeze import cache_folder
 from jaxfreeze.cache_folder import cache_root
 from jaxfreeze.data.split import CHUNK, Split
-from jaxfreeze.errors import InputError
+from jaxfreeze.errors import InputError, shorten
+from jaxfreeze.fetched import check_fetched
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,6 +30,7 @@ TOKENIZER_FILES = (  # all that transformers reads to make a tokenizer
     "vocab.json",
     "merges.txt",
 )
+VOCABULARIES = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))  # one of these makes a tokenizer
 MOST_TOKENS = 2**31 - 1  # of a split: batches number them with int32
 
 
@@ -67,24 +70,33 @@ class TextEncoder:
     vocab_size: int
     type_vocab_size: int
     first_position: int
+    model_type: str
 
     @functools.cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
-        """The Hugging Face tokenizer of the folder, checked: it knows words, and only those the model has rows for."""
+        """The Hugging Face tokenizer of the folder, checked: it has words, and only those the model has rows for."""
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        from transformers import AutoTokenizer
+        from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
-        expected = "expected tokenizer.json, or vocab.txt, or vocab.json and merges.txt"
-        if not any((self.folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
+        for name in TOKENIZER_FILES:
+            check_fetched(self.folder / name)
+        expected = f"expected {', or '.join(' and '.join(names) for names in VOCABULARIES)}"
+        if not any(all((self.folder / name).is_file() for name in names) for names in VOCABULARIES):
             raise InputError(f"--model {self.folder}: no tokenizer in the folder; {expected}")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+            raw, _ = PreTrainedConfig.get_config_dict(self.folder)
+            told = bool(raw.get("model_type"))
+            config = None if told else AutoConfig.for_model(self.model_type, tokenizer_class=raw.get("tokenizer_class"))
+            tokenizer = AutoTokenizer.from_pretrained(
+                self.folder, config=config, local_files_only=True, trust_remote_code=False
+            )
         except Exception as error:  # whatever a damaged file makes the library raise, the mend is the same
             raise InputError(f"--model {self.folder}: the tokenizer does not load ({error}); {expected}") from error
-        sample = tokenizer("the a of in and to")["input_ids"][1:-1]
-        if not sample or set(sample) <= {tokenizer.unk_token_id}:
-            raise InputError(f"--model {self.folder}: the tokenizer knows no common English word; {expected}")
-        if len(tokenizer) > self.vocab_size:
+        vocabulary = tokenizer.get_vocab()
+        if not vocabulary.keys() - set(tokenizer.all_special_tokens):
+            raise InputError(f"--model {self.folder}: the tokenizer has special tokens and no others; {expected}")
+        # A blank line of vocab.txt is a token that no text has.
+        if any(token and number >= self.vocab_size for token, number in vocabulary.items()):
             raise InputError(
                 f"--model {self.folder}: the tokenizer has {len(tokenizer)} tokens but config.json has vocab_size "
                 f"{self.vocab_size}; take both files from the same model"
@@ -141,6 +153,8 @@ def tokenize(split: Split, encoder: TextEncoder) -> TokenStore:
     folder = cache_root() / "tokens" / digest
     if not cache_folder.is_whole(folder):
         store = encoder.encode(split)
+        if split.labels is not None:  # rows to train on or to score; of those to predict for, one may well be odd
+            check_known(split, store, encoder)
         note = {"split": split.name, "tokenizer": encoder.folder.name}
         try:
             with cache_folder.new_entry(folder, note) as temporary:
@@ -152,3 +166,27 @@ def tokenize(split: Split, encoder: TextEncoder) -> TokenStore:
                 "make room, or set JAXFREEZE_CACHE to another folder"
             ) from error
     return TokenStore(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}, digest=digest)
+
+
+def check_known(split: Split, store: TokenStore, encoder: TextEncoder) -> None:
+    """Raise InputError if the tokenizer does not know most of a split's tokens, or makes none of its texts.
+
+    Special tokens are not counted. The vocabulary is then another model's, or other text than this, in any language.
+    """
+    tokenizer, unknown_id = encoder.tokenizer, encoder.tokenizer.unk_token_id
+    if unknown_id in (None, tokenizer.cls_token_id, tokenizer.sep_token_id):  # GPT-2 has one special token for all
+        unknown_id = -1
+    special = set(tokenizer.all_special_ids) - {unknown_id}
+    total = store.num_tokens - sum(int(np.count_nonzero(store.token_id == token)) for token in special)
+    places = np.flatnonzero(store.token_id == unknown_id)
+    cut = store.lengths.max() == encoder.max_length
+    nothing = not total and not cut and any(map(str.strip, itertools.chain(*split.texts)))
+    if not nothing and 2 * len(places) <= total:
+        return
+    example = int(np.searchsorted(store.start, places[0], side="right")) - 1 if total else 0
+    text = shorten(" ".join(column[example] for column in split.texts))
+    unknown = f"{len(places):,} of the {total:,} tokens" if total else "any token"
+    raise InputError(
+        f"--model {encoder.folder}: the tokenizer does not know {unknown} of {split.name} (see '{text}'); check that "
+        "its vocabulary is that of the model, and do_lower_case in tokenizer_config.json"
+    )

@@ -12,7 +12,6 @@ from safetensors.numpy import save_file
 
 from jaxfreeze import console, freezing
 from jaxfreeze.atomic import check_new, new_folder
-from jaxfreeze.data.tasks import Task
 from jaxfreeze.data.token_store import TOKENIZER_FILES
 from jaxfreeze.errors import InputError, listed
 from jaxfreeze.inference import model_card
@@ -20,14 +19,18 @@ from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.stablehlo import serialized
 from jaxfreeze.model import weights
 from jaxfreeze.model.families import family_of
-from jaxfreeze.model.hub import model_folder, read_config, read_json
+from jaxfreeze.model.files import read_json
+from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.settings import expanded
 
 WHOLE, TOP, STABLEHLO = "model.safetensors", "top.safetensors", "model.stablehlo"
 CONFIG, TOKENIZER_CONFIG, CARD, ABOUT = "config.json", "tokenizer_config.json", "README.md", "jaxfreeze.json"
 FORMAT = 1  # of jaxfreeze.json
 PLACES = ("base", "top")  # where a tensor of the whole model comes from
-NOT_KEPT = ("num_labels", "torch_dtype", "quantization_config", "auto_map")  # of the source's config.json: wrong here
+NOT_KEPT = (  # of the source's config.json: wrong here, or other outputs than `pipeline` takes
+    *("num_labels", "torch_dtype", "quantization_config", "auto_map", "custom_pipelines"),
+    *("return_dict", "use_return_dict", "torchscript", "attn_implementation", "_attn_implementation"),
+)
 
 Tensors = dict[str, np.ndarray]
 
@@ -36,7 +39,7 @@ class Parts(NamedTuple):
     """The tensors of a classifier's file, by name and by where they come from."""
 
     base: Tensors  # frozen, with the type and bits of the source's files
-    top: Tensors  # float32: trained ones, and frozen ones that the source does not hold
+    top: Tensors  # float32: trained ones, and frozen ones that the source does not hold, or in another order
     labels: dict[str, str]  # trained or frozen, of all of them
 
 
@@ -64,7 +67,7 @@ def export(
         _write_json(folder / ABOUT, about)
         if with_stablehlo:
             (folder / STABLEHLO).write_bytes(serialized(run.model, run.params))
-        _write_json(folder / CONFIG, _config(read_json(run.model.folder / CONFIG), run.task))
+        _write_json(folder / CONFIG, _config(run))
         _copy(run.model.folder, folder, TOKENIZER_FILES)
         _write_json(folder / TOKENIZER_CONFIG, _tokenizer_config(run))
         (folder / CARD).write_text(model_card.text(run, top_only, with_stablehlo), encoding="utf-8")
@@ -108,7 +111,7 @@ def apply_top(top: str | Path, base: str | Path, output: str | Path) -> Path:
 def _parts(run: FinishedRun) -> Parts:
     model, model_type = run.model, run.model.encoder.model_type
     names = {path: weights.hugging_face_name(path, model_type) for path in run.params}
-    in_base = {path for path in model.frozen if path not in model.fresh}
+    in_base = {path for path in model.frozen if path not in (*model.fresh, *model.reordered)}
     top: Tensors = {}
     for path, leaf in run.params.items():
         name, transposed = names[path]
@@ -165,11 +168,13 @@ def _check_tensors(found: Tensors, expected: Mapping[str, str], what: str, mend:
         raise InputError(f"{what} ({'; '.join(lists)}); {mend}")
 
 
-def _config(source: Mapping[str, Any], task: Task) -> dict[str, Any]:
+def _config(run: FinishedRun) -> dict[str, Any]:
     """The classifier's config.json, from its base's."""
+    source, model_type = read_json(run.model.folder / CONFIG), run.model.encoder.model_type
     return {name: value for name, value in source.items() if name not in NOT_KEPT} | {
-        "architectures": [family_of(source["model_type"]).architecture],
-        **task.objective.hugging_face_config(),
+        "model_type": model_type,
+        "architectures": [family_of(model_type).architecture],
+        **run.task.objective.hugging_face_config(),
         "dtype": "float32",
     }
 

@@ -39,7 +39,7 @@ class FinishedRun:
         devices.configure(self.config.dtype)
         self.mesh = devices.data_mesh()
         self.task = self._task()
-        self.model = load_model(self.config, self.task.objective.num_outputs, self.mesh)
+        self.model = load_model(self.config, self.task.objective, self.mesh)
         self.encoder = text_encoder(self.config, self.model)
         self.origin = self.folder.origin()
         self._check_origin()

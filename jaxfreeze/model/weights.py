@@ -1,117 +1,93 @@
 """Hugging Face weights <-> parameter tree: the family's table of names, used in both directions, strict in both."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
-from jaxfreeze.errors import InputError
+from jaxfreeze.errors import InputError, listed
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.families import family_of
 from jaxfreeze.model.family import Family
-from jaxfreeze.model.hub import read_json
+from jaxfreeze.model.files import Place, read_finite_float32, read_json, read_tensor, tensor_names, tensors
+from jaxfreeze.model.head_classes import Match, match
 
 LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}  # a kernel is transposed
-FLOATS = {"F32", "F16", "BF16", "F64"}
+
+Tensors = dict[str, np.ndarray]
+Shapes = Mapping[str, jax.ShapeDtypeStruct]
 
 
 class Pretrained(NamedTuple):
-    """Parameters as loaded, and which of them no file held."""
+    """Parameters as loaded, and which of them are not as a file has them."""
 
-    params: dict[str, np.ndarray]  # float32, path -> leaf
+    params: Tensors  # float32, path -> leaf
     fresh: tuple[str, ...]  # paths that were drawn at random: some or all of the head
+    reordered: tuple[str, ...]  # paths whose outputs lie in another order in the file
+    notes: tuple[str, ...]  # lines for a person: what was drawn, reordered or left aside, and why
 
 
 def hugging_face_name(path: str, model_type: str) -> tuple[str, bool]:
     """Parameter path -> (name in the file of a classifier, whether the array lies transposed there)."""
     module, leaf = path.rsplit(".", 1)
     for theirs, ours in family_of(model_type).names:
-        match = re.fullmatch(re.escape(ours).replace(r"\*", r"(\d+)"), module)
-        if match:
-            return f"{theirs.replace('*', ''.join(match.groups()))}.{LEAVES[leaf]}", leaf == "kernel"
+        found = re.fullmatch(re.escape(ours).replace(r"\*", r"(\d+)"), module)
+        if found:
+            return f"{theirs.replace('*', ''.join(found.groups()))}.{LEAVES[leaf]}", leaf == "kernel"
     raise KeyError(path)
 
 
-def load(folder: Path, config: EncoderConfig, num_outputs: int, seed: int) -> Pretrained:
+def load(folder: Path, config: EncoderConfig, outputs: Sequence[str], seed: int) -> Pretrained:
     """Read every parameter of a classifier from a folder's safetensors, one file or sharded.
 
-    The file may hold the bare encoder (no prefix), a pre-training model, or a classifier. Only head parameters may be
-    missing, or shaped for another number of classes: those are drawn from N(0, 0.02), biases 0, as Hugging Face does.
-    Raises InputError that lists every missing, surplus or misshapen name.
+    outputs: the names of the head's C outputs, in id order. The file may hold the bare encoder (no prefix), a model for
+    another task, whose head is left aside, or a classifier. Head parameters may be missing, and those that give the
+    outputs may be for other classes than these, by the names in config.json: those are drawn from N(0, 0.02), biases 0,
+    as Hugging Face does. Raises InputError that lists the missing, surplus and misshapen names of the encoder.
     """
-    family, shapes = family_of(config.model_type), Column(config, num_outputs).shapes()
+    family, shapes = family_of(config.model_type), Column(config, len(outputs)).shapes()
     names = {path: hugging_face_name(path, config.model_type) for path in shapes}
     found = _places(folder, family)
-    _check_names(folder, config, {path: name for path, (name, _) in names.items()}, found)
-    present, output = dict(found), f"{family.output}."
-    params: dict[str, np.ndarray] = {}
-    misshapen: list[str] = []
-    for path, (name, transposed) in names.items():
-        if name not in present:
-            continue
-        leaf = _finite_float32(*present[name])
-        wanted = shapes[path].shape[::-1] if transposed else shapes[path].shape
-        if leaf.shape == wanted:
-            params[path] = np.ascontiguousarray(leaf.T) if transposed else leaf
-        elif not path.startswith(output) or leaf.shape[1:] != wanted[1:]:  # one for other classes is drawn afresh
-            misshapen.append(f"{name} is {list(leaf.shape)}, expected {list(wanted)}")
-    if misshapen:
-        raise InputError(f"{folder}: shapes do not agree with config.json: {'; '.join(misshapen)}")
-    if any(path.startswith(output) and path not in params for path in shapes):
-        params = {path: leaf for path, leaf in params.items() if not path.startswith(output)}
+    others = _check_names(folder, config, {path: name for path, (name, _) in names.items()}, found)
+    output = [path for path in shapes if path.startswith(f"{family.output}.")]
+    params = _read(folder, shapes, names, dict(found), output)
+    absent = [path for path in shapes if path not in params]
+    head = _match(params, output, read_json(folder / "config.json"), outputs)
+    filed = {path: params.pop(path) for path in output if path in params}
+    if head.rows:
+        params |= {path: np.ascontiguousarray(leaf[..., head.rows]) for path, leaf in filed.items()}
     fresh = tuple(path for path in shapes if path not in params)
     params |= draw({path: shapes[path].shape for path in fresh}, seed)
-    return Pretrained({path: params[path] for path in shapes}, fresh)
+    notes = [" ".join(head.line.split())] if head.line else []  # whatever the names of the classes hold
+    if others:
+        heads = listed(dict.fromkeys(name.split(".")[0] for name in others))
+        notes.append(f"not used, heads of other tasks: {heads} (tensors: {len(others):,})")
+    if absent:
+        notes.append(f"drawn at random, not in the pretrained files: {', '.join(absent)}")
+    reordered = tuple(filed) if head.rows != sorted(head.rows) else ()
+    return Pretrained({path: params[path] for path in shapes}, fresh, reordered, tuple(notes))
 
 
-def read_as_filed(folder: Path, model_type: str, names: Collection[str]) -> dict[str, np.ndarray]:
+def read_as_filed(folder: Path, model_type: str, names: Collection[str]) -> Tensors:
     """Those of the named tensors that a folder holds, each in the type and with the bits of its file.
 
     names: as a classifier's file has them, in the argument and in the result; the folder may have other names for them.
     """
     present = dict(_places(folder, family_of(model_type)))
-    return {name: _read(*present[name]) for name in names if name in present}
+    return {name: read_tensor(present[name]) for name in names if name in present}
 
 
-def read_file(file: Path) -> dict[str, np.ndarray]:
+def read_file(file: Path) -> Tensors:
     """Every tensor of one safetensors file, in its type. Raises InputError if the file is not whole."""
-    return {name: _read(file, name) for name in _tensor_names(file)}
+    return {name: read_tensor(Place(file, name)) for name in tensor_names(file)}
 
 
-def _check_names(
-    folder: Path, config: EncoderConfig, names: dict[str, str], found: list[tuple[str, tuple[Path, str]]]
-) -> None:
-    """Fail on surplus names, two names of one parameter among them, and on missing ones outside the head."""
-    skipped, present = family_of(config.model_type).skipped, dict(found)
-    surplus = [
-        place[1]
-        for name, place in found
-        if present[name] != place or (name not in names.values() and not skipped.fullmatch(name))
-    ]
-    missing = [name for path, name in names.items() if name not in present and not path.startswith("head.")]
-    lists = [f"{title}: {', '.join(sorted(n))}" for title, n in (("missing", missing), ("surplus", surplus)) if n]
-    if lists:
-        raise InputError(
-            f"{folder}: these are not the weights of a {config.model_type} encoder or classifier with "
-            f"{config.num_hidden_layers} layers, as its config.json says; {'; '.join(lists)}"
-        )
-
-
-def _canonical(name: str, family: Family) -> str:
-    """A name as a classifier's file would have it: today's names, and the encoder's prefix."""
-    for pattern, today in family.old_names:
-        name = pattern.sub(today, name)
-    parts = {theirs.split(".")[1] for theirs, _ in family.names if theirs.startswith(f"{family.base}.")}
-    return f"{family.base}.{name}" if name.split(".")[0] in parts else name
-
-
-def draw(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
+def draw(shapes: Mapping[str, tuple[int, ...]], seed: int) -> Tensors:
     """Fresh head parameters, float32: N(0, 0.02), biases 0."""
     keys = jax.random.split(jax.random.key(seed), len(shapes))
     return {
@@ -122,60 +98,79 @@ def draw(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]
     }
 
 
-def _places(folder: Path, family: Family) -> list[tuple[str, tuple[Path, str]]]:
-    """(name as in a classifier's file, (file, name there)) of every tensor of a folder."""
-    return [(_canonical(name, family), (file, name)) for name, file in _index(folder)]
+def _places(folder: Path, family: Family) -> list[tuple[str, Place]]:
+    """(name as in a classifier's file, place) of every tensor of a folder."""
+    found = [(_canonical(name, family), place) for name, place in tensors(folder)]
+    places = dict(found)
+    tied = [(name, places[other]) for name, other in family.tied if name not in places and other in places]
+    return found + tied
 
 
-def _index(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(tensor name, file) for every tensor of a folder, checked against the files themselves."""
-    single, sharded = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
-        yield from ((name, single) for name in _tensor_names(single))
-        return
-    if not sharded.is_file():
-        pickle = next(iter(sorted(folder.glob("*.bin"))), None)
-        convert = (
-            f"; {pickle.name} is a pickle, which can run code and is not read: convert it once with "
-            "`AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)` where PyTorch is installed"
-            if pickle
-            else ""
+def _canonical(name: str, family: Family) -> str:
+    """A name as a classifier's file would have it: today's names, and the encoder's prefix."""
+    for pattern, today in family.old_names:
+        name = pattern.sub(today, name)
+    parts = {theirs.split(".")[1] for theirs, _ in family.names if theirs.startswith(f"{family.base}.")}
+    return f"{family.base}.{name}" if name.split(".")[0] in parts else name
+
+
+def _check_names(
+    folder: Path, config: EncoderConfig, names: Mapping[str, str], found: list[tuple[str, Place]]
+) -> list[str]:
+    """The names outside the encoder that the classifier has no use for: heads of other tasks.
+
+    Raises InputError for surplus names in the encoder, two names of one parameter among them, and for missing ones.
+    """
+    family, present, wanted = family_of(config.model_type), dict(found), set(names.values())
+    used = {place for name, place in present.items() if name in wanted}
+    surplus: list[str] = []
+    others: list[str] = []
+    for name, place in found:
+        if name.startswith(f"{family.base}.") or name in wanted:
+            unwanted = name not in wanted and not family.skipped.fullmatch(name)
+            surplus += [place.name] if unwanted or present[name] != place else []
+        elif place not in used and not family.skipped.fullmatch(name):
+            others.append(place.name)
+    missing = [name for path, name in names.items() if name not in present and not path.startswith("head.")]
+    if missing or surplus:
+        titles = {"missing": missing, "surplus": surplus, "outside the encoder": others if missing else []}
+        lists = [f"{title}: {listed(sorted(some))}" for title, some in titles.items() if some]
+        raise InputError(
+            f"{folder}: these are not the weights of a {config.model_type} encoder with {config.num_hidden_layers} "
+            f"layers, as its config.json says; {'; '.join(lists)}"
         )
-        raise InputError(f"{folder}: no model.safetensors and no model.safetensors.index.json{convert}")
-    weight_map = read_json(sharded).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise InputError(f"{sharded}: expected an object 'weight_map' from tensor name to file name")
-    for file_name in sorted({str(name) for name in weight_map.values()}):
-        file = folder / file_name
-        if Path(file_name).name != file_name or not file.is_file():
-            raise InputError(f"{sharded}: names the file '{file_name}', which is not in the folder")
-        held = set(_tensor_names(file))
-        absent = sorted(name for name, where in weight_map.items() if where == file_name and name not in held)
-        if absent:
-            raise InputError(f"{file}: holds no {', '.join(absent)}, which {sharded.name} promises")
-        yield from ((name, file) for name in held if weight_map.get(name, file_name) == file_name)
+    return others
 
 
-def _tensor_names(file: Path) -> list[str]:
-    try:
-        with safe_open(file, "np") as tensors:
-            return list(tensors.keys())
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{file}: not a whole safetensors file ({error}); fetch it again") from error
+def _read(
+    folder: Path,
+    shapes: Shapes,
+    names: Mapping[str, tuple[str, bool]],
+    present: Mapping[str, Place],
+    output: Collection[str],
+) -> Tensors:
+    """The parameters that are there, each of its shape, or among `output` for another number of outputs."""
+    params: Tensors = {}
+    misshapen: list[str] = []
+    for path, (name, transposed) in names.items():
+        if name not in present:
+            continue
+        leaf = read_finite_float32(present[name])
+        params[path] = np.ascontiguousarray(leaf.T) if transposed else leaf
+        found, expected = params[path].shape, shapes[path].shape
+        if found != (expected[:-1] + found[-1:] if path in output and found else expected):
+            as_filed = [list(shape[::-1] if transposed else shape) for shape in (found, expected)]
+            misshapen.append("{} is {} instead of {}".format(name, *as_filed))
+    if misshapen:
+        raise InputError(f"{folder}: shapes do not agree with config.json: {listed(misshapen)}")
+    return params
 
 
-def _finite_float32(file: Path, name: str) -> np.ndarray:
-    """One tensor as float32; finite values only."""
-    leaf = _read(file, name).astype(np.float32)
-    if not np.isfinite(leaf).all():
-        raise InputError(f"{file}: {name} holds NaN or infinite values; fetch or make the file again")
-    return leaf
-
-
-def _read(file: Path, name: str) -> np.ndarray:
-    """One tensor in its own type, a float."""
-    with safe_open(file, "np") as tensors:
-        dtype = tensors.get_slice(name).get_dtype()
-        if dtype not in FLOATS:
-            raise InputError(f"{file}: {name} has type {dtype}; expected one of {', '.join(sorted(FLOATS))}")
-        return tensors.get_tensor(name)
+def _match(params: Tensors, output: Collection[str], raw: Mapping[str, Any], outputs: Sequence[str]) -> Match:
+    """What becomes of the file's head."""
+    widths = [params[path].shape[-1] for path in output if path in params]
+    if not widths:
+        return Match([], "")
+    if len(widths) < len(output) or len(set(widths)) > 1:
+        return Match([], "head drawn at random: the file's is not whole")
+    return match(raw, outputs, widths[0])

@@ -77,6 +77,7 @@ def _tokens(config: TrainConfig, encoder: EncoderConfig) -> tuple[int, int]:
             encoder.vocab_size,
             encoder.type_vocab_size,
             encoder.first_position,
+            encoder.model_type,
         ),
     )
     return store.num_tokens, store.num_examples

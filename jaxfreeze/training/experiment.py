@@ -117,7 +117,7 @@ def prepare(configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
     with processes.shared_errors():
         with watch.part("load"):
             task, train, validations = read_task(config)
-            model = load_model(config, task.objective.num_outputs, mesh)
+            model = load_model(config, task.objective, mesh)
         with watch.part("tokenize"):
             encoder = text_encoder(config, model)
             train_set, *validation_sets = (make_dataset(split, encoder, mesh) for split in (train, *validations))

@@ -14,6 +14,7 @@ from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.hub import model_folder, read_config
+from jaxfreeze.objectives import Objective
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,8 +26,10 @@ class Model:
     labels: freezing.Labels
     pretrained: dict[str, np.ndarray]  # the trained leaves as loaded, float32
     frozen: freezing.Params  # in the compute type
-    fresh: tuple[str, ...]  # paths that no file held: some or all of the head
     digest: str  # SHA-256 (hex) over the leaves that the files held, float32
+    fresh: tuple[str, ...]  # paths that were drawn at random: some or all of the head
+    reordered: tuple[str, ...]  # paths whose outputs lie in another order in the folder's files
+    notes: tuple[str, ...]  # lines for a person: what of the files was not taken as it is, and why
 
     @property
     def encoder(self) -> EncoderConfig:
@@ -56,21 +59,21 @@ def make_labels(config: TrainConfig, paths: list[str], num_layers: int) -> freez
     return freezing.label_layers(paths, config.trainable_layers, num_layers)
 
 
-def load_model(config: TrainConfig, num_outputs: int, mesh: Mesh) -> Model:
-    """Load pretrained weights; num_outputs: C. Raises InputError for a folder that cannot be, or a wrong policy."""
+def load_model(config: TrainConfig, objective: Objective, mesh: Mesh) -> Model:
+    """Load pretrained weights for an objective's outputs. Raises InputError for wrong files, or a wrong policy."""
     folder = model_folder(config.model)
     encoder = read_config(folder)
     if config.max_length > encoder.max_tokens:
         raise InputError(f"--max_length {config.max_length}: {config.model} holds at most {encoder.max_tokens} tokens")
-    uncut = Column(encoder, num_outputs, config.dtype, 0)
+    uncut = Column(encoder, objective.num_outputs, config.dtype, 0)
     labels = make_labels(config, list(uncut.shapes()), encoder.num_hidden_layers)
     column = dataclasses.replace(uncut, cut=freezing.cut_of(labels, encoder.num_hidden_layers))
-    pretrained = weights.load(folder, encoder, num_outputs, config.seed)
+    pretrained = weights.load(folder, encoder, objective.output_names, config.seed)
     trained, frozen = freezing.split(pretrained.params, labels)
     frozen = {path: leaf.astype(config.dtype) for path, leaf in frozen.items()}
     held = {path: leaf for path, leaf in pretrained.params.items() if path not in pretrained.fresh}
     digest = freezing.digest_of(freezing.digests(held))
-    return Model(folder, column, labels, trained, devices.replicate(frozen, mesh), pretrained.fresh, digest)
+    return Model(folder, column, labels, trained, devices.replicate(frozen, mesh), digest, *pretrained[1:])
 
 
 def model_files_of(folder: Path) -> list[Path]:
@@ -83,5 +86,10 @@ def text_encoder(config: TrainConfig, model: Model) -> TextEncoder:
     """How this model's texts become tokens."""
     encoder = model.encoder
     return TextEncoder(
-        model.folder, config.max_length, encoder.vocab_size, encoder.type_vocab_size, encoder.first_position
+        model.folder,
+        config.max_length,
+        encoder.vocab_size,
+        encoder.type_vocab_size,
+        encoder.first_position,
+        encoder.model_type,
     )

@@ -18,8 +18,8 @@ def introduce(experiment: Experiment) -> None:
         f"{config.task} on {config.model}: {store.num_examples:,} examples, {store.num_tokens:,} tokens, "
         f"{experiment.total_steps:,} steps on {devices.describe(experiment.mesh)}, {config.dtype}"
     )
-    if model.fresh:
-        console.say(f"drawn at random, not in the pretrained files: {', '.join(model.fresh)}")
+    for note in model.notes:
+        console.say(note)
     console.say(experiment.cache.describe())
     console.say(
         f"{counts['trainable']:,} of {counts['total']:,} parameters train; the cut is "

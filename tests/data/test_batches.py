@@ -235,7 +235,8 @@ def glue_store(name: str) -> TokenStore:
     config = hub.read_config(folder)
     split = read_split(get_task(name), "train", Path(str(GLUE_DIR)))
     split = dataclasses.replace(split, texts=tuple(t[:MOST_EXAMPLES] for t in split.texts), labels=None)
-    return tokenize(split, TextEncoder(folder, 128, config.vocab_size, config.type_vocab_size, config.first_position))
+    sizes = (config.vocab_size, config.type_vocab_size, config.first_position)
+    return tokenize(split, TextEncoder(folder, 128, *sizes, config.model_type))
 
 
 @needs_glue

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 import transformers
 
 from jaxfreeze.data import token_store
@@ -38,7 +39,8 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def encoder_of(folder: Path, max_length: int = 48) -> TextEncoder:
     config = read_config(folder)
-    return TextEncoder(folder, max_length, config.vocab_size, config.type_vocab_size, config.first_position)
+    sizes = (config.vocab_size, config.type_vocab_size, config.first_position)
+    return TextEncoder(folder, max_length, *sizes, config.model_type)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -227,12 +229,130 @@ def test_a_tokenizer_that_does_not_load(folders, tmp_path: Path):
     assert message.endswith(f"); {EXPECTED}")
 
 
-def test_a_tokenizer_that_knows_no_word(folders, tmp_path: Path):
-    folder = shutil.copytree(folders["bert"], tmp_path / "model")
+def wordpiece(folders: dict[str, Path], folder: Path, *pieces: str, **config: object) -> Path:
+    """A folder whose vocab.txt holds BERT's special tokens and these."""
+    shutil.copytree(folders["bert"], folder)
     (folder / "tokenizer.json").unlink()
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
-    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
-    assert error_of(folder) == f"--model {folder}: the tokenizer knows no common English word; {EXPECTED}"
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"} | config))
+    (folder / "vocab.txt").write_text("\n".join([*SPECIAL, *pieces]) + "\n")
+    return folder
+
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ACIDS = tuple("LAGVESIKRDTPNQFYMHCWXUBZO")
+LABELS = np.array([0, 1], np.int32)
+
+
+def test_a_tokenizer_without_words(folders, tmp_path: Path):
+    folder = wordpiece(folders, tmp_path / "model")
+    assert error_of(folder) == f"--model {folder}: the tokenizer has special tokens and no others; {EXPECTED}"
+
+
+def test_half_a_vocabulary(folders, tmp_path: Path):
+    folder = wordpiece(folders, tmp_path / "model", "the")
+    (folder / "vocab.txt").rename(folder / "vocab.json")
+    assert error_of(folder) == f"--model {folder}: no tokenizer in the folder; {EXPECTED}"
+
+
+@pytest.mark.parametrize(
+    "pieces, texts",
+    [
+        (ACIDS, ("M K T A Y I A K Q R", "G A V L I P F W")),
+        (("A", "C", "G", "T", "ACGTAC", "CGTACG"), ("ACGTAC CGTACG", "A C G T N")),
+        (("日", "本", "語"), ("日本語", "日本語本 Rome")),
+        (("ночь", "улица", "фонарь"), ("ночь улица", "фонарь аптека")),
+        (("so", "good", "!"), ("so good 😀 ! 🎉", "good 😀")),
+    ],
+)
+def test_a_tokenizer_of_any_language_is_judged_by_the_rows(pieces, texts, folders, tmp_path: Path):
+    folder = wordpiece(folders, tmp_path / "model", *pieces, do_lower_case=False)
+    store = tokenize(Split("train", (texts,), LABELS), encoder_of(folder))
+    assert store.num_examples == 2
+
+
+@pytest.mark.parametrize(
+    "texts, unknown, seen",
+    [
+        (("M K T A", "G A V L"), "8 of the 8 tokens", "M K T A"),  # in lower case
+        (("mkt ay", "iak"), "3 of the 3 tokens", "mkt ay"),
+        (("😀 😀", "🎉"), "3 of the 3 tokens", "😀 😀"),
+        (("12 12 a 1", "x" * 200), "3 of the 5 tokens", "12 12 a 1"),
+    ],
+)
+def test_a_tokenizer_that_knows_less_than_half(texts, unknown, seen, folders, tmp_path: Path, empty_cache: Path):
+    pieces = ("a", "1") if "12 12" in texts[0] else ACIDS
+    folder = wordpiece(folders, tmp_path / "model", *pieces, do_lower_case=True)
+    with pytest.raises(InputError) as caught:
+        tokenize(Split("train", (texts,), LABELS), encoder_of(folder))
+    assert str(caught.value) == (
+        f"--model {folder}: the tokenizer does not know {unknown} of train (see '{seen}'); check that its vocabulary "
+        "is that of the model, and do_lower_case in tokenizer_config.json"
+    )
+    assert not list(empty_cache.glob("*"))
+
+
+def test_rows_to_predict_for_are_not_judged(folders):
+    encoder = encoder_of(folders["bert"])
+    odd = ("😀 🎉",)
+    assert tokenize(Split("test", (odd,), None), encoder).num_examples == 1
+    with pytest.raises(InputError, match="does not know 2 of the 2 tokens of validation"):
+        tokenize(Split("validation", (odd,), LABELS[:1]), encoder)
+
+
+def test_a_tokenizer_that_makes_nothing_of_the_texts(folders, tmp_path: Path):
+    """Byte pairs without the bytes of the texts, and no token for the unknown ones."""
+    fast = tokenizers.Tokenizer(tokenizers.models.BPE({"[CLS]": 0, "[SEP]": 1, "A": 2}, []))
+    fast.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 0), ("[SEP]", 1)]
+    )
+    folder = shutil.copytree(folders["bert"], tmp_path / "model")
+    names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[SEP]"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=fast, **names).save_pretrained(folder)
+    encoder = encoder_of(folder)
+    with pytest.raises(InputError, match="does not know any token of train"):
+        tokenize(Split("train", (("cat", "dog"),), LABELS), encoder)
+    assert tokenize(Split("train", (("AA", "dog"),), LABELS), encoder).num_tokens == 6
+    assert tokenize(Split("train", (("", " "),), LABELS), encoder).num_tokens == 4
+
+
+def test_a_blank_line_at_the_end_of_vocab_txt_is_no_word(folders, tmp_path: Path):
+    folder = wordpiece(folders, tmp_path / "model", "the", "cat", "")
+    encoder = replace(encoder_of(folder), vocab_size=7)
+    assert tokenize(Split("train", (("the cat", "the"),), LABELS), encoder).token_id.max() == 6
+    with pytest.raises(InputError, match="the tokenizer has 8 tokens but"):
+        tokenize(Split("train", (("the cat", "cat"),), LABELS), replace(encoder, vocab_size=6))
+
+
+@pytest.mark.parametrize("family, files", [("bert", ("vocab.txt",)), ("roberta", ("vocab.json", "merges.txt"))])
+def test_a_vocabulary_beside_a_config_without_model_type(family, files, folders, tmp_path: Path):
+    folder = shutil.copytree(folders[family], tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
+    (folder / "vocab.txt").write_text("\n".join([*SPECIAL, "the", "cat"]) + "\n")
+    vocabulary = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "t", "h", "e", "th", "the"]
+    (folder / "vocab.json").write_text(json.dumps({piece: number for number, piece in enumerate(vocabulary)}))
+    (folder / "merges.txt").write_text("#version: 0.2\nt h\nth e\n")
+    for name in {"vocab.txt", "vocab.json", "merges.txt"} - set(files):
+        (folder / name).unlink()
+    encoder = encoder_of(folder)
+    with_type = np.array(tokenize(Split("train", (("the", "the the"),), LABELS), encoder).token_id)
+    config = json.loads((folder / "config.json").read_text())
+    del config["model_type"]
+    (folder / "config.json").write_text(json.dumps(config))
+    shutil.rmtree(tmp_path / "cache")
+    again = tokenize(Split("train", (("the", "the the"),), LABELS), replace(encoder))
+    np.testing.assert_array_equal(again.token_id, with_type)
+
+
+@pytest.mark.parametrize("name", token_store.TOKENIZER_FILES)
+def test_a_tokenizer_file_that_was_not_fetched(name, folders, tmp_path: Path):
+    folder = shutil.copytree(folders["bert"], tmp_path / "model")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 231508\n")
+    assert error_of(folder).startswith(f"{folder / name}: a Git LFS pointer, not the file itself; run `git lfs pull`")
+    (folder / name).unlink()
+    (folder / name).symlink_to("gone")
+    assert error_of(folder).startswith(f"{folder / name}: a link to gone, which is not there")
 
 
 def test_a_tokenizer_with_more_words_than_the_embedding_has_rows(folders):

@@ -13,6 +13,7 @@ import scipy.stats
 import transformers
 import yaml
 from jax import export as jax_export
+from safetensors.numpy import load_file
 
 from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig, from_yaml
@@ -23,8 +24,10 @@ from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.model import weights
 from jaxfreeze.model.hub import read_config
 from jaxfreeze.training import loop
+from tests.folders import make_folder
 from tests.inference.exported import (
     CASES,
+    CLASSES,
     MAX_LENGTH,
     MOODS,
     SCORES,
@@ -96,10 +99,11 @@ def test_pytorch_has_the_score_of_the_run(exported: Exported) -> None:
 
 def test_jaxfreeze_loads_it(exported: Exported) -> None:
     run = FinishedRun(exported.run)
-    params, fresh = weights.load(exported.whole, read_config(exported.whole), run.task.objective.num_outputs, seed=0)
-    assert fresh == ()
+    outputs = run.task.objective.output_names
+    loaded = weights.load(exported.whole, read_config(exported.whole), outputs, seed=0)
+    assert loaded.fresh == loaded.reordered == loaded.notes == ()
     for path, leaf in run.params.items():
-        np.testing.assert_array_equal(params[path], leaf, err_msg=path)
+        np.testing.assert_array_equal(loaded.params[path], leaf, err_msg=path)
 
 
 def test_a_top_on_its_base_is_the_whole_folder(exported: Exported, tmp_path: Path) -> None:
@@ -109,6 +113,54 @@ def test_a_top_on_its_base_is_the_whole_folder(exported: Exported, tmp_path: Pat
     done = export.apply_top(exported.top, exported.source, tmp_path / "deep" / "again")
     assert done == tmp_path / "deep" / "again"
     assert files(done) == files(exported.whole)
+
+
+def with_config(folder: Path, *gone: str, **values: object) -> Path:
+    """A model folder with other values in its config.json, and without some."""
+    raw = json.loads((folder / "config.json").read_text()) | values
+    (folder / "config.json").write_text(json.dumps({name: value for name, value in raw.items() if name not in gone}))
+    return folder
+
+
+def test_a_frozen_head_in_another_order_is_written_in_the_order_of_the_classes(tmp_path: Path) -> None:
+    """It is no tensor of the base as it is filed: the base's file has other rows under the same names."""
+    names = {str(row): name.upper() for row, name in enumerate(reversed(MOODS))}
+    source = with_config(make_folder(tmp_path / "source", "bert", num_labels=3), id2label=names)
+    case = CASES["bert"]._replace(flags=f"{CLASSES} --text_columns a b --trainable layers\\.1\\..*")
+    write_rows(tmp_path / "train.jsonl", 32)
+    rows = write_rows(tmp_path / "dev.jsonl", 13)
+    run = train(tmp_path, source, case.flags)
+    for name, flags in (("whole", []), ("top", ["--top_only"])):
+        assert main(["export", "--run", str(run), "--output", str(tmp_path / name), *flags]) == 0
+    exported = Exported(case, source, run, tmp_path / "whole", tmp_path / "top", rows)
+    theirs, ours = (load_file(folder / "model.safetensors") for folder in (source, exported.whole))
+    for leaf in ("classifier.weight", "classifier.bias"):
+        np.testing.assert_array_equal(ours[leaf], theirs[leaf][::-1])
+    np.testing.assert_allclose(their_logits(exported), run_logits(exported), atol=1e-5, rtol=0)
+    test_a_top_on_its_base_is_the_whole_folder(
+        exported._replace(case=case._replace(count=len(ours) - 16 - 2)), tmp_path
+    )
+    test_jaxfreeze_loads_it(exported)
+
+
+def test_an_export_is_whole_where_its_source_was_odd(tmp_path: Path) -> None:
+    """What transformers shrugs off in a pretrained folder, and what `pipeline` does not."""
+    odd: dict[str, object] = {
+        "return_dict": False,
+        "use_return_dict": False,
+        "attn_implementation": "flash_attention_2",
+    }
+    odd |= {"num_labels": 7, "custom_pipelines": {"text-classification": {"impl": "a.B", "pt": ["AutoModel"]}}}
+    odd |= {"hidden_act": "gelu_python", "pad_token_id": None}
+    source = with_config(make_folder(tmp_path / "source", "bert", num_labels=5), "model_type", **odd)
+    write_rows(tmp_path / "train.jsonl", 16)
+    rows = write_rows(tmp_path / "dev.jsonl", 13)
+    run = train(tmp_path, source, f"{CLASSES} --text_columns a --trainable_layers 1")
+    assert main(["export", "--run", str(run), "--output", str(tmp_path / "whole")]) == 0
+    exported = Exported(CASES["bert"], source, run, tmp_path / "whole", tmp_path / "top", rows)
+    (found,) = transformers.pipeline("text-classification", str(exported.whole))(rows[0]["a"])
+    assert found["label"] in MOODS
+    np.testing.assert_allclose(their_logits(exported), run_logits(exported), atol=1e-5, rtol=0)
 
 
 def test_everybody_may_read_it_who_may_read_the_folder(bert: Exported) -> None:
@@ -143,7 +195,7 @@ def test_the_best_checkpoint(tmp_path: Path) -> None:
         line = best if flags else evaluations[-1]
         assert f"after step {line['step']}:" in card
         assert f"| spearman | {line['spearman']:.4f} |" in card
-        params = weights.load(tmp_path / name, read_config(tmp_path / name), 1, seed=0).params
+        params = weights.load(tmp_path / name, read_config(tmp_path / name), ("LABEL_0",), seed=0).params
         for path, leaf in FinishedRun(run, best=bool(flags)).params.items():
             np.testing.assert_array_equal(params[path], leaf, err_msg=path)
     assert raw(tmp_path / "last")["classifier.weight"] != raw(tmp_path / "best")["classifier.weight"]

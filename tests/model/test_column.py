@@ -41,7 +41,7 @@ def test_equal_columns_are_built_and_traced_once(family: str, tmp_path: Path) ->
     store = reference.random_store(family)
     batch = reference.packed(store)
     tokens = Tokens(*map(np.asarray, (store.token_id, store.token_type, store.position))).of(batch)
-    params = weights.load(tmp_path, columns[0].encoder, 3, seed=0).params
+    params = weights.load(tmp_path, columns[0].encoder, reference.output_names(3), seed=0).params
     classifier._structure.cache_clear()
     compiled = jax.jit(logits, static_argnums=0)
     results = [compiled(column, params, tokens, batch) for column in columns]
@@ -82,7 +82,9 @@ def test_one_family_under_two_names(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     logits = []
     for place in (folder, theirs):
         config = read_config(place)
-        logits.append(Column(config, 3).bind(weights.load(place, config, 3, seed=0).params)(tokens, batch))
+        logits.append(
+            Column(config, 3).bind(weights.load(place, config, reference.output_names(3), seed=0).params)(tokens, batch)
+        )
     assert config.model_type == "xlm-roberta"
     assert config.first_position == 2
     np.testing.assert_array_equal(*logits)

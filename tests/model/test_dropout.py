@@ -95,7 +95,7 @@ def test_logits_with_dropout_are_the_same_in_every_packing(family, tmp_path: Pat
     theirs = reference.hugging_face_model(family, dropout=0.4)
     config = read_config(reference.save(theirs, tmp_path))
     column = Column(config, 3)
-    params = weights.load(tmp_path, config, 3, seed=0).params
+    params = weights.load(tmp_path, config, reference.output_names(3), seed=0).params
     store = reference.random_store(family)
     tokens = Tokens(jnp.asarray(store.token_id), jnp.asarray(store.token_type), jnp.asarray(store.position))
     model = jax.jit(lambda batch, seeds: column.bind(params)(tokens.of(batch), batch, seeds))
@@ -147,7 +147,12 @@ def test_attention_masks_of_heads_and_of_key_to_query_are_unrelated(rate, monkey
     monkeypatch.setattr(layers, "mask_multiplier", spy)
     theirs = reference.hugging_face_model("bert", num_hidden_layers=1, attention_probs_dropout_prob=rate)
     config = read_config(reference.save(theirs, tmp_path))
-    attention = Column(config, 3).bind(weights.load(tmp_path, config, 3, seed=0).params).layers[0].attention
+    attention = (
+        Column(config, 3)
+        .bind(weights.load(tmp_path, config, reference.output_names(3), seed=0).params)
+        .layers[0]
+        .attention
+    )
     hidden, token = jnp.ones((1, 64, config.hidden_size)), jnp.arange(100, 164)[None]
     attention(hidden, Queries(hidden, token, jnp.ones((1, 64, 64), bool)), token, jnp.asarray(SEEDS[1]))
     (multiplier,) = seen

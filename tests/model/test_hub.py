@@ -7,7 +7,9 @@ from pathlib import Path
 
 import huggingface_hub
 import huggingface_hub.errors as hub_errors
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from jaxfreeze.errors import InputError
 from jaxfreeze.model import hub
@@ -155,6 +157,26 @@ def test_every_value_is_the_files(family, tmp_path: Path):
     assert (config.first_position, config.max_tokens) == (first_position, 40 - first_position)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"return_dict": False, "use_return_dict": False, "torchscript": True},
+        {"position_embedding_type": None, "pad_token_id": None, "classifier_dropout": None, "architectures": None},
+        {"pruned_heads": {}, "output_past": True, "_num_labels": 5, "eos_token_ids": 0, "finetuning_task": "mnli"},
+        {"directionality": "bidi", "pooler_fc_size": 768, "__comment": "x", "task_specific_params": {"a": [1]}},
+        {"id2label": None, "label2id": {"a": 0}, "problem_type": None, "num_labels": 7, "dtype": "float16"},
+        {
+            "quantization_config": {"bits": 8},
+            "attn_implementation": "flash_attention_2",
+            "auto_map": {"AutoModel": "a"},
+        },
+    ],
+)
+def test_values_that_do_not_change_the_encoder(changes, tmp_path: Path):
+    raw = raw_config("bert")
+    assert hub.read_config(write(tmp_path, raw | changes)) == hub.read_config(write(tmp_path, raw))
+
+
 def test_early_bert_files_lack_two_values(tmp_path: Path):
     raw = raw_config("bert")
     del raw["layer_norm_eps"], raw["pad_token_id"]
@@ -163,7 +185,9 @@ def test_early_bert_files_lack_two_values(tmp_path: Path):
 
 
 WHOLE, RATE = "expected a whole number of at least 1", "expected a number from 0 up to, but not including, 1"
-ACTS = "expected one of gelu, gelu_new, gelu_pytorch_tanh, relu"
+ACTS = (
+    "expected one of gelu, gelu_python, gelu_new, gelu_fast, gelu_accurate, gelu_pytorch_tanh, gelu_python_tanh, relu"
+)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +195,7 @@ ACTS = "expected one of gelu, gelu_new, gelu_pytorch_tanh, relu"
     [
         ({"model_type": "distilbert"},
          "model_type is 'distilbert'; expected one of bert, roberta"),
-        ({"model_type": None}, "model_type is 'None'; expected one of bert, roberta"),
+        ({"model_type": "BERT"}, "model_type is 'BERT'; expected one of bert, roberta; did you mean 'bert'?"),
         ({"model_type": ["bert"]}, "model_type is \"['bert']\"; expected one of bert, roberta; did you mean 'bert'?"),
         ({"vocab_size": ..., "hidden_size": ...}, "vocab_size, hidden_size missing"),
         ({"model_type": "roberta", "layer_norm_eps": ...}, "layer_norm_eps missing"),
@@ -193,7 +217,7 @@ ACTS = "expected one of gelu, gelu_new, gelu_pytorch_tanh, relu"
         ({"classifier_dropout": "0.1"}, f"classifier_dropout is '0.1'; {RATE}"),
         ({"layer_norm_eps": float("nan")}, f"layer_norm_eps is nan; {RATE}"),
         ({"pad_token_id": 60}, "pad_token_id is 60; expected 0 to 59"),
-        ({"pad_token_id": None}, "pad_token_id is None; expected 0 to 59"),
+        ({"model_type": "roberta", "pad_token_id": None}, "pad_token_id is None; expected 0 to 59"),
         ({"max_position_embeddings": 3}, "max_position_embeddings 3 leaves no room for text"),
         ({"model_type": "roberta", "pad_token_id": 1, "max_position_embeddings": 5},
          "max_position_embeddings 5 leaves no room for text"),
@@ -222,3 +246,60 @@ def test_config_that_is_not_there_or_not_text(tmp_path: Path):
     assert error_of(hub.read_config, tmp_path) == f"{path}: no such file; a Hugging Face model folder holds it"
     path.write_bytes(b'{"a": "\xff"}')
     assert error_of(hub.read_config, tmp_path).startswith(f"{path}: not JSON ('utf-8' codec can't decode")
+
+
+NOT_TOLD = (
+    "model_type is missing, and neither architectures ({}) nor the names of the weights tell it; expected one of {}"
+)
+
+
+@pytest.mark.parametrize("gone", [{}, {"model_type": None}, {"model_type": ""}])
+@pytest.mark.parametrize(
+    "classes, prefix, family",
+    [
+        (["BertForSequenceClassification"], "", "bert"),
+        (["RobertaForMaskedLM"], "", "roberta"),
+        (["BertModel"], "roberta.", "bert"),
+        (["RobertaModel"], "", "roberta"),
+        (["BertLMHeadModel"], "", "bert"),
+        (["TFBertForMaskedLM"], "", "bert"),
+        (["SentimentNet", "BertForSentiment"], "", "bert"),
+        (None, "bert.", "bert"),
+        (None, "roberta.", "roberta"),
+        ([], "bert.", "bert"),
+        ("BertModel", "", "bert"),
+        (None, "module.bert.", "bert"),
+    ],
+)
+def test_a_config_without_model_type(gone, classes, prefix, family, tmp_path: Path):
+    raw = {name: value for name, value in raw_config("bert").items() if name != "model_type"} | gone
+    write(tmp_path, raw | ({} if classes is None else {"architectures": classes}))
+    save_file({f"{prefix}embeddings.LayerNorm.bias": np.zeros(3, np.float32)}, tmp_path / "model.safetensors")
+    assert hub.read_config(tmp_path).model_type == family
+
+
+@pytest.mark.parametrize(
+    "classes, prefix, found",
+    [
+        (["XLMRobertaModel"], "roberta.", "XLMRobertaModel"),  # whose files have RoBERTa's prefix
+        (["DistilBertModel"], "bert.", "DistilBertModel"),
+        (["RobertaPreLayerNormModel"], "roberta.", "RobertaPreLayerNormModel"),
+        (["MegatronBertForMaskedLM"], "bert.", "MegatronBertForMaskedLM"),
+        (["BertModel", "RobertaModel"], "bert.", "BertModel, RobertaModel"),
+        (None, "", "missing"),
+        (None, "distilbert.", "missing"),
+        ({}, "", "missing"),
+    ],
+)
+def test_a_config_that_nothing_tells_the_family_of(classes, prefix, found, tmp_path: Path):
+    raw = {name: value for name, value in raw_config("bert").items() if name != "model_type"}
+    write(tmp_path, raw | {"architectures": classes})
+    save_file({f"{prefix}embeddings.LayerNorm.bias": np.zeros(3, np.float32)}, tmp_path / "model.safetensors")
+    ending = NOT_TOLD.format(found, ", ".join(FAMILIES))
+    assert error_of(hub.read_config, tmp_path) == f"{tmp_path / 'config.json'}: {ending}"
+
+
+def test_a_link_to_no_folder(tmp_path: Path):
+    (tmp_path / "model").symlink_to("gone")
+    message = error_of(hub.model_folder, str(tmp_path / "model"))
+    assert message == f"{tmp_path / 'model'}: a link to gone, which is not there; fetch the file or link it again"

@@ -21,7 +21,10 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path):
     theirs = reference.hugging_face_model(request.param)
     config = read_config(reference.save(theirs, tmp_path))
     column = Column(config, 3)
-    params = {path: jnp.asarray(leaf) for path, leaf in weights.load(tmp_path, config, 3, seed=0).params.items()}
+    params = {
+        path: jnp.asarray(leaf)
+        for path, leaf in weights.load(tmp_path, config, reference.output_names(3), seed=0).params.items()
+    }
     store = reference.random_store(request.param)
     return theirs, column.bind(params), store, params, column
 

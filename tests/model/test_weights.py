@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from tests import reference
 from tests.families import FAMILIES
 
 torch = reference.pytorch()
-save_file = pytest.importorskip("safetensors.torch").save_file
+safetensors_torch = pytest.importorskip("safetensors.torch")
+save_file = safetensors_torch.save_file
 
 MODELS = {family: reference.hugging_face_model(family, 2 + 3 * number) for number, family in enumerate(FAMILIES)}
 CLASSES = {family: model.config.num_labels for family, model in MODELS.items()}
@@ -41,7 +43,8 @@ def write(folder: Path, family: str, tensors: Tensors) -> Path:
 
 
 def load(folder: Path, num_outputs: int, seed: int = 0) -> weights.Pretrained:
-    return weights.load(folder, read_config(folder), num_outputs, seed)
+    """For classes with the names that transformers gives the outputs of such a head."""
+    return weights.load(folder, read_config(folder), reference.output_names(num_outputs), seed)
 
 
 def error_of(folder: Path, num_outputs: int) -> str:
@@ -93,7 +96,7 @@ WRITTEN = [
 
 @pytest.mark.parametrize("family, tensors", WRITTEN)
 def test_classifier_file(family, tensors, tmp_path: Path):
-    params, fresh = load(write(tmp_path, family, tensors(family)), CLASSES[family])
+    params, fresh, *_ = load(write(tmp_path, family, tensors(family)), CLASSES[family])
     assert fresh == ()
     assert_from_file(params, family)
     column = Column(read_config(tmp_path), CLASSES[family])
@@ -107,7 +110,7 @@ def test_classifier_file(family, tensors, tmp_path: Path):
 )
 @pytest.mark.parametrize("max_shard_size", ["1GB", "20KB"])
 def test_every_class_of_hugging_face(family, name, fresh, max_shard_size, tmp_path: Path):
-    model = getattr(transformers, name)(MODELS[family].config)
+    model = getattr(transformers, name)(copy.deepcopy(MODELS[family].config))
     model.base_model.load_state_dict(MODELS[family].base_model.state_dict(), strict=False)
     if fresh is None:
         model.load_state_dict(MODELS[family].state_dict())
@@ -123,7 +126,7 @@ def test_every_class_of_hugging_face(family, name, fresh, max_shard_size, tmp_pa
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_floats_load_as_float32_exactly(dtype, tmp_path: Path):
     tensors = {name: tensor.to(dtype) for name, tensor in tensors_of("bert").items()}
-    params, fresh = load(write(tmp_path, "bert", tensors), 2)
+    params, fresh, *_ = load(write(tmp_path, "bert", tensors), 2)
     assert fresh == ()
     for path, leaf in params.items():
         name, transposed = weights.hugging_face_name(path, "bert")
@@ -151,7 +154,7 @@ def test_name_table_is_a_bijection(family, tmp_path: Path):
 def test_head_for_other_classes_is_drawn_afresh(family, tmp_path: Path):
     folder, classes = write(tmp_path, family, tensors_of(family)), CLASSES[family] + 2
     output = FAMILIES[family].output
-    params, fresh = load(folder, classes, seed=3)
+    params, fresh, *_ = load(folder, classes, seed=3)
     assert sorted(fresh) == [f"{output}.bias", f"{output}.kernel"]
     assert_from_file({path: leaf for path, leaf in params.items() if path not in fresh}, family)
     assert params[f"{output}.kernel"].shape == (24, classes)
@@ -162,7 +165,7 @@ def test_head_for_other_classes_is_drawn_afresh(family, tmp_path: Path):
 
 def test_fresh_head_is_normal_with_deviation_0_02(tmp_path: Path):
     tensors = {name: tensor for name, tensor in tensors_of("roberta").items() if not name.startswith("classifier.")}
-    params, fresh = load(write(tmp_path, "roberta", tensors), 5)
+    params, fresh, *_ = load(write(tmp_path, "roberta", tensors), 5)
     assert {path.split(".")[0] for path in fresh} == {"head"}
     dense = params["head.dense.kernel"]  # [24, 24]
     assert abs(dense.std() / 0.02 - 1) < 5 / np.sqrt(2 * dense.size)
@@ -172,8 +175,136 @@ def test_fresh_head_is_normal_with_deviation_0_02(tmp_path: Path):
     assert not params["head.out_proj.bias"].any()
 
 
+def notes_of(folder: Path, outputs: Sequence[str]) -> tuple[str, ...]:
+    return weights.load(folder, read_config(folder), outputs, seed=0).notes
+
+
+def with_config(folder: Path, **values: object) -> Path:
+    """A folder with other values in its config.json."""
+    raw = json.loads((folder / "config.json").read_text()) | values
+    (folder / "config.json").write_text(json.dumps(raw))
+    return folder
+
+
+NLI = ("entailment", "neutral", "contradiction")
+ORDERS = [
+    (["CONTRADICTION", "NEUTRAL", "ENTAILMENT"], [2, 1, 0]),
+    (["Neutral", "entailment", "contradiction"], [1, 0, 2]),
+    ([" Contradiction\n", "entailment", "neutral "], [1, 2, 0]),
+    (["entailment", "neutral", "contradiction"], [0, 1, 2]),
+]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("names, order", ORDERS)
+def test_a_head_is_matched_by_the_names_of_its_classes(family, names, order, tmp_path: Path):
+    theirs = reference.hugging_face_model(family, 3)
+    folder = with_config(reference.save(theirs, tmp_path), id2label={str(row): name for row, name in enumerate(names)})
+    loaded = weights.load(folder, read_config(folder), NLI, seed=0)
+    assert loaded.fresh == ()
+    module = FAMILIES[family].output
+    for leaf in ("kernel", "bias"):
+        name, _ = weights.hugging_face_name(f"{module}.{leaf}", family)
+        rows = theirs.state_dict()[name].numpy()[order]
+        np.testing.assert_array_equal(loaded.params[f"{module}.{leaf}"], rows.T)
+    moved = order != [0, 1, 2]
+    assert sorted(loaded.reordered) == ([f"{module}.bias", f"{module}.kernel"] if moved else [])
+    line = "head kept, its rows put into the order of the task's classes: "
+    assert loaded.notes == ((f"{line}{', '.join(map(str.strip, names))} -> {', '.join(NLI)}",) if moved else ())
+
+
+@pytest.mark.parametrize(
+    "family, name, reason",
+    [(family, name, reason) for family, row in FAMILIES.items() for name, reason in row.other_heads.items()],
+)
+def test_the_head_of_another_task_is_named(family, name, reason, tmp_path: Path):
+    """Where its tensors have the names of the classifier's and as many rows, `architectures` tells."""
+    reference.save(getattr(transformers, name)(copy.deepcopy(MODELS[family].config)), tmp_path)
+    notes = notes_of(tmp_path, reference.output_names(CLASSES[family]))
+    assert notes[0] == reason
+    assert notes[-1].startswith("drawn at random, not in the pretrained files: head.") or len(notes) == 1
+    assert len(notes) <= 2
+
+
+def test_half_a_head_is_none(tmp_path: Path):
+    tensors = {name: tensor for name, tensor in tensors_of("bert").items() if name != "classifier.bias"}
+    loaded = load(write(tmp_path, "bert", tensors), 2)
+    assert sorted(loaded.fresh) == ["head.classifier.bias", "head.classifier.kernel"]
+    assert loaded.notes == (
+        "head drawn at random: the file's is not whole",
+        "drawn at random, not in the pretrained files: head.classifier.bias",
+    )
+    loaded = load(write(tmp_path, "bert", tensors_of("bert") | {"classifier.bias": torch.ones(3)}), 2)
+    assert loaded.notes == ("head drawn at random: the file's is not whole",)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("wrapper", ["module.", "model.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_a_wrapper_in_front_of_all_names(family, wrapper, tmp_path: Path):
+    params, fresh, *_ = load(
+        write(tmp_path, family, {f"{wrapper}{name}": tensor for name, tensor in tensors_of(family).items()}),
+        CLASSES[family],
+    )
+    assert fresh == ()
+    assert_from_file(params, family)
+    bare = {f"{wrapper}{name}": tensor for name, tensor in MODELS[family].base_model.state_dict().items()}
+    assert_from_file(load(write(tmp_path, family, bare), CLASSES[family]).params, family, ignore="head.")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_wrapper_around_the_encoder_alone(family, tmp_path: Path):
+    compiled = {
+        re.sub(rf"^{family}\.", rf"{family}._orig_mod.", name): leaf for name, leaf in tensors_of(family).items()
+    }
+    lightning = {re.sub(rf"^{family}\.", rf"model.{family}.", name): leaf for name, leaf in tensors_of(family).items()}
+    for tensors in (compiled, lightning):
+        loaded = load(write(tmp_path, family, tensors), CLASSES[family])
+        assert loaded.notes == ()
+        assert_from_file(loaded.params, family)
+
+
+def test_one_name_with_a_wrapper_and_without_is_two(tmp_path: Path):
+    message = error_of(write(tmp_path, "bert", tensors_of("bert") | {f"module.{NORM}": ONES}), 2)
+    assert message.endswith((f"surplus: {NORM}", f"surplus: module.{NORM}"))
+
+
+MASKED = {"bert": "BertForMaskedLM", "roberta": "RobertaForMaskedLM"}
+DECODERS = {"bert": "cls.predictions.decoder.weight", "roberta": "lm_head.decoder.weight"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("metadata", [True, False])
+def test_the_embedding_that_save_model_left_out(family, metadata, tmp_path: Path):
+    """It keeps the first name of two, in alphabetical order; the metadata tells of the other, unless they are lost."""
+    model = getattr(transformers, MASKED[family])(copy.deepcopy(MODELS[family].config))
+    model.save_pretrained(tmp_path)
+    word, decoder = f"{family}.embeddings.word_embeddings.weight", DECODERS[family]
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if name not in (word, decoder)}
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    kept = decoder if not metadata else "zzz.some_other.name"
+    save_file(
+        tensors | {kept: model.state_dict()[word].clone()},
+        tmp_path / "model.safetensors",
+        {"format": "pt", word: kept} if metadata else {"format": "pt"},
+    )
+    loaded = load(tmp_path, 2)
+    np.testing.assert_array_equal(loaded.params["embeddings.word.embedding"], model.state_dict()[word].numpy())
+    assert {path.split(".")[0] for path in loaded.fresh} == {"head"}
+    assert weights.read_as_filed(tmp_path, family, [word])[word].shape == (60, 24)
+
+
+def test_a_file_of_save_model(tmp_path: Path):
+    model = transformers.RobertaForMaskedLM(copy.deepcopy(MODELS["roberta"].config))
+    model.save_pretrained(tmp_path)
+    safetensors_torch.save_model(model, str(tmp_path / "model.safetensors"))
+    params = load(tmp_path, 2).params
+    expected = model.state_dict()["roberta.embeddings.word_embeddings.weight"].numpy()
+    np.testing.assert_array_equal(params["embeddings.word.embedding"], expected)
+
+
 WORD, QUERY = "bert.embeddings.word_embeddings.weight", "bert.encoder.layer.1.attention.self.query.bias"
 DENSE, NORM = "bert.encoder.layer.0.intermediate.dense.weight", "bert.embeddings.LayerNorm.bias"
+SCALE = "bert.embeddings.LayerNorm.weight"
 CLASSIFIER = "classifier.weight"
 
 
@@ -188,19 +319,22 @@ def renamed(tensors: Tensors, changes: dict[str, str]) -> Tensors:
          f"missing: {WORD}, {QUERY}; surplus: bert.embeddings.words.weight, bert.encoder.layer.2.x"),
         (lambda t: {name: tensor for name, tensor in t.items() if name not in (WORD, QUERY)},
          f"missing: {WORD}, {QUERY}"),
-        (lambda t: t | {"qa_outputs.weight": ONES, "bert.embeddings.norm": ONES},
-         "surplus: bert.embeddings.norm, qa_outputs.weight"),
-        (lambda t: t | {"bert.embeddings.token_ids": ONES, "xcls.bias": ONES},  # near to what is skipped
-         "surplus: bert.embeddings.token_ids, xcls.bias"),
+        (lambda t: t | {"qa_outputs.weight": ONES, "bert.embeddings.norm": ONES}, "surplus: bert.embeddings.norm"),
+        (lambda t: t | {"bert.embeddings.token_ids": ONES}, "surplus: bert.embeddings.token_ids"),  # near to a buffer
+        (lambda t: t | {"embeddings.token_ids": ONES}, "surplus: embeddings.token_ids"),
+        (lambda t: t | {f"bert.encoder.layer.2.{number:03}": ONES for number in range(500)},
+         "surplus: bert.encoder.layer.2.000, bert.encoder.layer.2.001, bert.encoder.layer.2.002 and 497 more"),
+        (lambda t: {f"teacher.{name}": tensor for name, tensor in t.items()},
+         f"missing: {NORM}, {SCALE}, bert.embeddings.position_embeddings.weight and 34 more; outside the encoder: "
+         f"teacher.{NORM}, teacher.{SCALE}, teacher.bert.embeddings.position_embeddings.weight and 38 more"),
         (lambda t: t | {"bert.embeddings.LayerNormXweight": ONES}, "surplus: bert.embeddings.LayerNormXweight"),
         (lambda t: t | {"bert.embeddings.LayerNorm.beta": ONES}, f"surplus: {NORM}|bert.embeddings.LayerNorm.beta"),
-        (lambda t: t | {"roberta.pooler.dense.bias": ONES, "lm_head.bias": ONES},
-         "surplus: lm_head.bias, roberta.pooler.dense.bias"),
         (lambda t: t | {DENSE: t[DENSE].T, QUERY: torch.ones(25)},
-         f"do not agree with config.json: {QUERY} is [25], expected [24]; {DENSE} is [24, 40], expected [40, 24]"
-         f"|do not agree with config.json: {DENSE} is [24, 40], expected [40, 24]; {QUERY} is [25], expected [24]"),
-        (lambda t: t | {CLASSIFIER: torch.ones(2, 23)}, f"{CLASSIFIER} is [2, 23], expected [2, 24]"),
-        (lambda t: t | {CLASSIFIER: torch.ones(24)}, f"{CLASSIFIER} is [24], expected [2, 24]"),
+         f"do not agree with config.json: {QUERY} is [25] instead of [24], {DENSE} is [24, 40] instead of [40, 24]"
+         f"|do not agree with config.json: {DENSE} is [24, 40] instead of [40, 24], {QUERY} is [25] instead of [24]"),
+        (lambda t: t | {CLASSIFIER: torch.ones(2, 23)}, f"{CLASSIFIER} is [2, 23] instead of [2, 24]"),
+        (lambda t: t | {CLASSIFIER: torch.ones(24)}, f"{CLASSIFIER} is [24] instead of [2, 24]"),
+        (lambda t: t | {"classifier.bias": torch.tensor(1.0)}, "classifier.bias is [] instead of [2]"),
         (lambda t: t | {WORD: t[WORD].index_fill(0, torch.tensor(7), torch.nan)},
          f"{WORD} holds NaN or infinite values; fetch or make the file again"),
         (lambda t: t | {QUERY: t[QUERY] / 0}, f"{QUERY} holds NaN or infinite values; fetch or make the file again"),
@@ -239,6 +373,9 @@ def test_wrong_index(tmp_path: Path):
     ):
         index.write_text(json.dumps({"weight_map": places | wrong}))
         assert error_of(index.parent, 2) == ending
+    many = {f"{number:03}": places[WORD] for number in range(500)}
+    index.write_text(json.dumps({"weight_map": places | many}))
+    assert error_of(index.parent, 2) == f"{file}: holds no 000, 001, 002 and 497 more, which {index.name} promises"
     for content in ("{}", '{"weight_map": {}}', '{"weight_map": ["a"]}'):
         index.write_text(content)
         ending = f"{index}: expected an object 'weight_map' from tensor name to file name"
@@ -268,6 +405,27 @@ def test_truncated_file(kept, tmp_path: Path):
     message = error_of(tmp_path, 2)
     assert message.startswith(f"{file}: not a whole safetensors file (")
     assert message.endswith("; fetch it again")
+
+
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 440449768\n"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json", "shard", "config.json"])
+def test_a_file_that_was_not_fetched_is_called_that(name, tmp_path: Path):
+    folder = tmp_path / "model"
+    if name == "model.safetensors":
+        write(folder, "bert", tensors_of("bert"))
+    else:
+        _, places = sharded(folder)
+        name = places[WORD] if name == "shard" else name
+    file = folder / name
+    file.write_text(POINTER)
+    assert error_of(folder, 2) == f"{file}: a Git LFS pointer, not the file itself; run `git lfs pull` in {folder}"
+    file.unlink()
+    file.symlink_to("../blobs/0123")
+    assert error_of(folder, 2) == (
+        f"{file}: a link to ../blobs/0123, which is not there; fetch the file or link it again"
+    )
 
 
 class Trap:

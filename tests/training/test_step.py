@@ -49,7 +49,9 @@ class Setting:
             if "patterns" in how
             else freezing.label_layers(list(column.shapes()), how["trainable_layers"], column.num_layers)
         )
-        trained, frozen = freezing.split(weights.load(folder, encoder, num_labels, seed=0).params, self.labels)
+        trained, frozen = freezing.split(
+            weights.load(folder, encoder, reference.output_names(num_labels), seed=0).params, self.labels
+        )
         frozen = {path: leaf.astype(dtype) for path, leaf in frozen.items()}
         self.plant(frozen)
         self.pretrained = trained

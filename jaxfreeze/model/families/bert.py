@@ -14,13 +14,14 @@ from jaxfreeze.model.families.shared import OLD_NAMES, Embeddings, check_absolut
 from jaxfreeze.model.family import Family, build_config
 from jaxfreeze.model.layers import linear
 
-EARLY = {"layer_norm_eps": 1e-12, "pad_token_id": 0}  # what early config.json files leave out
+EARLY = {"layer_norm_eps": 1e-12}  # what early config.json files leave out
 
 
 def read_config(raw: Mapping[str, Any]) -> EncoderConfig:
     """The architecture in config.json."""
     check_absolute_positions(raw)
-    return build_config(EncoderConfig, {**EARLY, **raw})
+    pad = raw.get("pad_token_id")  # no position is counted from it: a file may well leave it out
+    return build_config(EncoderConfig, {**EARLY, **raw, "pad_token_id": 0 if pad is None else pad})
 
 
 class Head(nnx.Module):
@@ -52,6 +53,7 @@ BERT = Family(
     ),
     base="bert",
     output="head.classifier",
-    skipped=re.compile(r"(bert\.)?embeddings\.position_ids|cls\..*"),
+    skipped=re.compile(r"bert\.embeddings\.position_ids"),
+    tied=(("bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),),
     old_names=OLD_NAMES,
 )

@@ -65,6 +65,7 @@ ROBERTA = Family(
     base="roberta",
     output="head.out_proj",
     # The classifier has a head of its own; the pooler that some files hold belongs to none of its outputs.
-    skipped=re.compile(r"(roberta\.)?embeddings\.position_ids|lm_head\..*|(roberta\.)?pooler\..*"),
+    skipped=re.compile(r"roberta\.embeddings\.position_ids|(roberta\.)?pooler\..*"),
+    tied=(("roberta.embeddings.word_embeddings.weight", "lm_head.decoder.weight"),),
     old_names=OLD_NAMES,
 )

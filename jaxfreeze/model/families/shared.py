@@ -39,7 +39,7 @@ def encoder_names(base: str) -> tuple[tuple[str, str], ...]:
 
 def check_absolute_positions(raw: Mapping[str, Any]) -> None:
     """Raise InputError for a config.json whose positions are not those of `Embeddings`."""
-    if raw.get("position_embedding_type", "absolute") != "absolute":
+    if raw.get("position_embedding_type") not in (None, "absolute"):
         raise InputError(f"position_embedding_type is {raw['position_embedding_type']!r}; expected 'absolute'")
 
 
