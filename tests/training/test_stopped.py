@@ -162,7 +162,10 @@ def test_a_reader_that_goes_loses_nothing(errors_too: bool, start: Start, tmp_pa
     wait_for_step(tmp_path / "parts", 5)
     assert process.stdout is not None
     process.stdout.close()
-    error = "" if process.stderr is None else process.stderr.read()
+    error = ""
+    if process.stderr is not None:
+        with process.stderr:
+            error = process.stderr.read()
     assert process.wait(60) == 141
     done = last_step(tmp_path / "parts")
     assert checkpoint.steps_in(tmp_path / "parts" / "checkpoints") == [done]
