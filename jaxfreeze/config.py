@@ -49,6 +49,9 @@ class TrainConfig:
     """For --task files: class names in id order; without it, those found in the training file, sorted."""
     regression: bool = False
     """For --task files: labels are numbers to predict, not classes."""
+    on_bad_row: Literal["error", "skip"] = "error"
+    """For --task files: what to do about a row without text or label, or with fields too many or too few; skip: leave
+    it out and say how many there were."""
 
     model: Annotated[str, Takes("MODEL")] = "bert-base-uncased"
     """A BERT or RoBERTa: hub name, local folder, or `demo` (the packaged 6-layer MiniLM)."""
@@ -148,11 +151,29 @@ def _check(config: TrainConfig) -> None:
             raise InputError(f"--text_columns: expected one or two names, found {len(config.text_columns)}")
         if config.data_dir is not None:
             raise InputError("--data_dir is for GLUE tasks; --task files reads --train_file and --validation_file")
+        _check_label_names(config)
         return
     own = ("train_file", "validation_file", "text_columns", "label_column", "label_names", "regression")
     surplus = [f"--{name}" for name in own if getattr(config, name)]
+    if config.on_bad_row != "error":
+        surplus.append("--on_bad_row")
     if surplus:
         raise InputError(f"{', '.join(surplus)}: only for --task files, found --task {config.task}")
+
+
+def _check_label_names(config: TrainConfig) -> None:
+    """Raise InputError for class names that cannot be meant."""
+    names = config.label_names
+    if names and config.regression:
+        raise InputError("--label_names: not with --regression, whose labels are numbers")
+    if len(names) == 1:
+        raise InputError(f"--label_names {names[0]}: expected two classes or more, found one; name the others too")
+    twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+    if twice is not None:
+        raise InputError(f"--label_names: '{shorten(twice)}' stands twice; expected each class once")
+    blank = next((name for name in names if name != name.strip() or not name), None)
+    if blank is not None:
+        raise InputError(f"--label_names: expected names without blanks around them, found '{shorten(blank)}'")
 
 
 @dataclasses.dataclass(frozen=True)

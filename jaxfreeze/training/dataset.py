@@ -38,9 +38,15 @@ class Dataset:
 def read_task(config: TrainConfig) -> tuple[Task, Split, list[Split]]:
     """The task, its training split and its validation splits. Raises InputError for anything wrong in them."""
     if config.task == OWN_FILES:
-        train, task = read_file(Path(str(config.train_file)), own_task(config, config.label_names), "train")
-        validation, task = read_file(Path(str(config.validation_file)), task, "validation")
-        return task, train, [validation]
+        task = own_task(config, config.label_names)
+        splits = []
+        for name, file in (("train", config.train_file), ("validation", config.validation_file)):
+            split, task = read_file(Path(str(file)), task, name, config.on_bad_row)
+            splits.append(split)
+            if split.skipped:
+                rows = f"{split.skipped:,} row{'s' if split.skipped > 1 else ''}"
+                console.say(f"{file}: {rows} left out, first at {split.first_skipped}")
+        return task, splits[0], splits[1:]
     task = get_task(config.task)
     data_dir = None if config.data_dir is None else Path(config.data_dir)
     names, missing = splits_for_evaluation(task, data_dir)
