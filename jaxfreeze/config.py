@@ -42,16 +42,15 @@ class TrainConfig:
     validation_file: File | None = None
     """For --task files: validation rows, in the same form."""
     text_columns: Annotated[tuple[str, ...], Takes("NAME [NAME]")] = ()
-    """For --task files: the name of one text column, or of two for pairs of texts."""
+    """For --task files: one text column's name, or two for pairs of texts."""
     label_column: Name | None = None
     """For --task files: the name of the label column."""
     label_names: tuple[Name, ...] = ()
-    """For --task files: class names in id order; without it, those found in the training file, sorted."""
+    """For --task files: class names, by id (default: the file's, sorted)."""
     regression: bool = False
     """For --task files: labels are numbers to predict, not classes."""
     on_bad_row: Literal["error", "skip"] = "error"
-    """For --task files: what to do about a row without text or label, or with fields too many or too few; skip: leave
-    it out and say how many there were."""
+    """For --task files: skip leaves out and counts rows without text or label, or with fields too many or too few."""
 
     model: Annotated[str, Takes("MODEL")] = "bert-base-uncased"
     """A BERT or RoBERTa: hub name, local folder, or `demo` (the packaged 6-layer MiniLM)."""

@@ -20,7 +20,7 @@ from jaxfreeze.data.tables import (
     pieces,
     universal,
 )
-from jaxfreeze.errors import InputError
+from jaxfreeze.errors import InputError, shorten
 
 BLOCK = 1 << 16  # characters of an array that are read at once
 GAP = re.compile(r"[ \t\r\n]*([,\]]?)[ \t\r\n]*")  # between two items
@@ -65,7 +65,7 @@ def json_records(path: Path, layouts: Layouts) -> Iterator[Record]:
             yield Record(place, row)
         elif not isinstance(row, Object):
             wanted = 'expected an object {"column": value}' + (" a line" if place.unit == "line" else "")
-            yield Record(place, BadRowError(f"{wanted}, found a {type(row).__name__}"))
+            yield Record(place, BadRowError(f"{wanted}, found {type(row).__name__} {shorten(repr(row))}"))
         else:
             try:
                 if columns is None or row.twice or not row.keys() >= set(columns):

@@ -189,7 +189,7 @@ def records(path: Path, rows: Iterator[Row], layouts: Layouts) -> Iterator[Recor
     try:
         columns = layout_of(header, layouts)
     except InputError as reason:
-        raise InputError(f"{path}:{line}: {reason}{_other_separator(path, header)}") from None
+        raise InputError(f"{path}:{line}: {reason}{_other_separator(header)}") from None
     positions = {column: header.index(column) for column in columns}
     for line, fields in rows:
         place = Place(path, "line", line)
@@ -201,15 +201,13 @@ def records(path: Path, rows: Iterator[Row], layouts: Layouts) -> Iterator[Recor
             yield Record(place, RaggedRowError(wrong + mend))
 
 
-def _other_separator(path: Path, header: Sequence[str]) -> str:
+def _other_separator(header: Sequence[str]) -> str:
     """The end of an error line about a header in which another character seems to part the names."""
     named = {";": "';'", "\t": "a tab", "|": "'|'", ",": "a comma"}
     found = next((name for name in named if len(header) == 1 and name in header[0]), None)
     if found is None:
         return ""
-    ending = {"\t": ".tsv", ",": ".csv"}.get(found)
-    mend = f"call the file {ending}" if ending else f"write {'tabs' if path.suffix == '.tsv' else 'commas'}"
-    return f"; the separator seems to be {named[found]}: {mend}"
+    return f"; the separator seems to be {named[found]}: write commas in a .csv, tabs in a .tsv"
 
 
 def no_rows(path: Path) -> InputError:
@@ -221,6 +219,8 @@ def checked_text(cell: object, column: str, may_be_empty: bool) -> str:
     """A cell that is a text which can be tokenised and written. Raises BadRowError."""
     if not isinstance(cell, str):
         found = "none" if cell is None else f"{type(cell).__name__} {shorten(repr(cell))}"
+        if isinstance(cell, dict):
+            found = f"an object {shorten(repr(cell))}; write one object for each row (pandas: orient='records')"
         raise BadRowError(f"expected text in column '{column}', found {found}")
     if not (may_be_empty or cell.strip()):
         raise BadRowError(f"the text in column '{column}' is empty; fill it in or leave the row out")
