@@ -22,7 +22,7 @@ from jaxfreeze.data.tables import (
 )
 from jaxfreeze.errors import InputError, shorten
 
-BLOCK = 1 << 16  # characters of an array that are read at once
+BLOCK = 1 << 16  # bytes, or characters, of an array that are read at once
 GAP = re.compile(r"[ \t\r\n]*([,\]]?)[ \t\r\n]*")  # between two items
 
 
@@ -158,12 +158,13 @@ class _ArrayText:
 
 
 def _text(path: Path, raw: Iterable[bytes]) -> Iterator[str]:
-    """The pieces of a UTF-8 file, none of them empty, without a byte-order mark."""
+    """Blocks of a UTF-8 file, none of them empty, without a byte-order mark."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     for number, piece in enumerate(itertools.chain(raw, [b""]), 1):
-        try:
-            text = decoder.decode(piece, final=not piece)
-        except UnicodeDecodeError as reason:
-            raise not_utf8(Place(path, "line", number), reason) from None
-        if text:
-            yield text
+        for begin in range(0, len(piece) or 1, BLOCK):
+            try:
+                text = decoder.decode(piece[begin : begin + BLOCK], final=not piece)
+            except UnicodeDecodeError as reason:
+                raise not_utf8(Place(path, "line", number), reason) from None
+            if text:
+                yield text

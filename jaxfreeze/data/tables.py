@@ -75,6 +75,9 @@ def universal(raw: Iterable[bytes]) -> Iterator[bytes]:
     """Lines with their endings, from pieces: \\n, \\r\\n and \\r end a line, nothing else does."""
     rest = b""
     for piece in raw:
+        if not rest and piece.endswith(b"\n") and b"\r" not in piece:  # most lines
+            yield piece
+            continue
         *whole, rest = (rest + piece).splitlines(keepends=True)
         yield from whole
         if rest.endswith(b"\n") or len(rest) > MAX_LINE_BYTES:
@@ -147,7 +150,7 @@ def sheet_rows(path: Path, separator: str, numbered: bool) -> Iterator[Row]:
     header: list[str] = []
     width, empty = 0, None
     for line, fields in _quoted_rows(path, separator):
-        if not any(field.strip() for field in fields):
+        if not "".join(fields).strip():
             if numbered and header and not _blank_line(fields, header):
                 empty = empty or (line, [""] * width)
             continue
@@ -157,8 +160,9 @@ def sheet_rows(path: Path, separator: str, numbered: bool) -> Iterator[Row]:
         if not header:
             header = fields
             width = max(number for number, name in enumerate(header, 1) if name.strip())
-        surplus = fields[width:]
-        yield line, fields[:width] if len(fields) <= len(header) and not any(surplus) else fields
+        if width < len(fields) <= len(header) and not any(fields[width:]):
+            fields = fields[:width]
+        yield line, fields
 
 
 def _blank_line(fields: Sequence[str], header: Sequence[str]) -> bool:
