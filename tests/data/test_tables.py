@@ -263,8 +263,6 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 ITEMS = st.dictionaries(st.text(max_size=3), VALUES, max_size=3) | st.text() | st.integers() | st.lists(VALUES)
-    st.dictionaries(st.text(max_size=3), VALUES, max_size=3) | st.text() | st.integers() | st.lists(VALUES, max_size=3)
-)
 
 
 @settings(max_examples=150, deadline=None, database=None)
