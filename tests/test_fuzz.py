@@ -57,18 +57,11 @@ def rows_of(texts: st.SearchStrategy[str]) -> st.SearchStrategy[list[tuple[str, 
 
 
 @quick
-@given(rows_of(ONE_LINE))
-def test_what_was_written_to_a_tsv_is_read(folder: Path, rows: list[tuple[str, int]]) -> None:
-    path = folder / "own.tsv"
-    path.write_bytes(("text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows)).encode())
-    assert_read(path, rows)
-
-
-@quick
-@given(rows_of(TEXT))
-def test_what_was_written_to_a_csv_is_read(folder: Path, rows: list[tuple[str, int]]) -> None:
-    path, out = folder / "own.csv", io.StringIO(newline="")
-    csv.writer(out, quoting=csv.QUOTE_ALL).writerows([("text", "label"), *rows])
+@given(rows_of(TEXT), st.sampled_from([("own.csv", ","), ("own.tsv", "\t")]))
+def test_what_was_written_to_a_table_is_read(folder: Path, rows: list[tuple[str, int]], kind: tuple[str, str]) -> None:
+    name, separator = kind
+    path, out = folder / name, io.StringIO(newline="")
+    csv.writer(out, delimiter=separator, quoting=csv.QUOTE_ALL).writerows([("text", "label"), *rows])
     path.write_bytes(out.getvalue().encode())
     assert_read(path, rows)
 
