@@ -30,7 +30,6 @@ from tests.folders import VOCABULARY, make_folder
 quick = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck), derandomize=True)
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 TEXT = ANY_TEXT.filter(lambda text: text.strip() != "")
-ONE_LINE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\t\n\r")).filter(str.strip)
 
 
 @pytest.fixture(scope="module")
