@@ -42,13 +42,15 @@ class TrainConfig:
     validation_file: File | None = None
     """For --task files: validation rows, in the same form."""
     text_columns: Annotated[tuple[str, ...], Takes("NAME [NAME]")] = ()
-    """For --task files: the name of one text column, or of two for pairs of texts."""
+    """For --task files: one text column's name, or two for pairs of texts."""
     label_column: Name | None = None
     """For --task files: the name of the label column."""
     label_names: tuple[Name, ...] = ()
-    """For --task files: class names in id order; without it, those found in the training file, sorted."""
+    """For --task files: class names, by id (default: the file's, sorted)."""
     regression: bool = False
     """For --task files: labels are numbers to predict, not classes."""
+    on_bad_row: Literal["error", "skip"] = "error"
+    """For --task files: skip leaves out and counts rows without text or label, or with fields too many or too few."""
 
     model: Annotated[str, Takes("MODEL", path=True)] = "bert-base-uncased"
     """A BERT or RoBERTa: hub name, local folder, or `demo` (the packaged 6-layer MiniLM)."""
@@ -148,11 +150,26 @@ def _check(config: TrainConfig) -> None:
             raise InputError(f"--text_columns: expected one or two names, found {len(config.text_columns)}")
         if config.data_dir is not None:
             raise InputError("--data_dir is for GLUE tasks; --task files reads --train_file and --validation_file")
+        _check_label_names(config)
         return
     own = ("train_file", "validation_file", "text_columns", "label_column", "label_names", "regression")
     surplus = [f"--{name}" for name in own if getattr(config, name)]
+    if config.on_bad_row != "error":
+        surplus.append("--on_bad_row")
     if surplus:
         raise InputError(f"{', '.join(surplus)}: only for --task files, found --task {config.task}")
+
+
+def _check_label_names(config: TrainConfig) -> None:
+    """Raise InputError for class names that cannot be meant."""
+    names = config.label_names
+    if names and config.regression:
+        raise InputError("--label_names: not with --regression, whose labels are numbers")
+    if len(names) == 1:
+        raise InputError(f"--label_names {names[0]}: expected two classes or more, found one; name the others too")
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise InputError(f"--label_names: '{shorten(name)}' stands twice; expected each class once")
 
 
 @dataclasses.dataclass(frozen=True)

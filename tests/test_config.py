@@ -100,6 +100,7 @@ REFUSED = [
     ("task: rte\ntrainable: a\n", "trainable is 'a'; expected a list of texts"),
     ("task: files\nlabel_names: [no, yes]\n", r"label_names is \[False, True\]; expected a list of texts .*in quotes"),
     ("task: 3\n", "task is 3; expected text"),
+    ("task: rte\non_bad_row: drop\n", "on_bad_row is 'drop'; expected error or skip"),
     ("epochs: 3\n", "it names no task"),
     ("", "expected settings, one `name: value` a line, found nothing"),
     ("- task\n", r"found \['task'\]"),

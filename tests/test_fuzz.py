@@ -30,7 +30,6 @@ from tests.folders import VOCABULARY, make_folder
 quick = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck), derandomize=True)
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 TEXT = ANY_TEXT.filter(lambda text: text.strip() != "")
-ONE_LINE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\t\n\r")).filter(str.strip)
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +56,11 @@ def rows_of(texts: st.SearchStrategy[str]) -> st.SearchStrategy[list[tuple[str, 
 
 
 @quick
-@given(rows_of(ONE_LINE))
-def test_what_was_written_to_a_tsv_is_read(folder: Path, rows: list[tuple[str, int]]) -> None:
-    path = folder / "own.tsv"
-    path.write_bytes(("text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows)).encode())
-    assert_read(path, rows)
-
-
-@quick
-@given(rows_of(TEXT))
-def test_what_was_written_to_a_csv_is_read(folder: Path, rows: list[tuple[str, int]]) -> None:
-    path, out = folder / "own.csv", io.StringIO(newline="")
-    csv.writer(out, quoting=csv.QUOTE_ALL).writerows([("text", "label"), *rows])
+@given(rows_of(TEXT), st.sampled_from([("own.csv", ","), ("own.tsv", "\t")]))
+def test_what_was_written_to_a_table_is_read(folder: Path, rows: list[tuple[str, int]], kind: tuple[str, str]) -> None:
+    name, separator = kind
+    path, out = folder / name, io.StringIO(newline="")
+    csv.writer(out, delimiter=separator, quoting=csv.QUOTE_ALL).writerows([("text", "label"), *rows])
     path.write_bytes(out.getvalue().encode())
     assert_read(path, rows)
 

@@ -4,19 +4,31 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from jaxfreeze.data.demo import demo_split
+from jaxfreeze.data.formats import FILE_KINDS
+from jaxfreeze.data.parquet_rows import declared_classes
 from jaxfreeze.data.split import Split
-from jaxfreeze.data.tables import FILE_KINDS, Record, check_file, checked_text, no_rows, records, tsv_rows
+from jaxfreeze.data.tables import (
+    BadRowError,
+    RaggedRowError,
+    Record,
+    check_file,
+    checked_text,
+    no_rows,
+    records,
+    tsv_rows,
+)
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.errors import InputError, one_of_names, shorten
-from jaxfreeze.objectives import LabelReader
+from jaxfreeze.objectives import LabelReader, MissingLabelError
 
 HUB_DATASET = "nyu-mll/glue"
 HUB_TIMEOUT_SECONDS = 2.0  # of one request without retries; load_dataset itself tries for 24 s
+BAD_ROWS = (BadRowError, MissingLabelError)
 COLA_HEADER = ["source", "label", "star", "sentence"]  # CoLA's train and dev files come without one
 
 
@@ -44,31 +56,38 @@ def splits_for_evaluation(task: Task, data_dir: Path | None) -> tuple[list[str],
 
 
 def _collect(
-    name: str,
+    split: str,
     path: Path,
     rows: Iterable[Record],
     columns: Sequence[str],
     labels: LabelReader | None,
     empty_texts: bool = False,
+    skip: tuple[type[InputError], ...] = (),
 ) -> Split:
-    """Read every record; `columns` are the text columns, the cell after them goes to `labels` if it is given."""
+    """Read every record; `columns` are the text columns, the cell after them goes to `labels` if it is given.
+
+    skip: the errors whose rows are left out and counted.
+    """
     texts: list[list[str]] = [[] for _ in columns]
-    skipped = 0
+    skipped, first = 0, ""
     for record in rows:
-        if record is None:
-            skipped += 1
-            continue
-        place, cells = record
         try:
-            for store, column in zip(texts, columns, strict=True):
-                store.append(checked_text(cells.pop(column), column, empty_texts))
+            cells = record.sound()
+            row = [checked_text(cells.pop(column), column, empty_texts) for column in columns]
             if labels is not None:
                 labels.read(*cells.values())
+        except skip as reason:
+            skipped += 1
+            first = first or f"{record.place.unit} {record.place.number}: {reason}".split("; ")[0]
         except InputError as reason:
-            raise InputError(f"{place}: {reason}") from None
+            raise type(reason)(f"{record.place}: {reason}") from None
+        else:
+            for store, text in zip(texts, row, strict=True):
+                store.append(text)
     if not texts[0]:
-        raise no_rows(path)
-    return Split(name, tuple(map(tuple, texts)), None, skipped)
+        none = InputError(f"{path}: none of its {skipped:,} rows can be used; the first at {first}")
+        raise none if skipped else no_rows(path)
+    return Split(split, tuple(map(tuple, texts)), None, skipped, first)
 
 
 def read_glue_tsv(path: Path, task: Task, split: str) -> Split:
@@ -88,8 +107,8 @@ def read_glue_tsv(path: Path, task: Task, split: str) -> Split:
         first = list(itertools.islice(rows, 1))
         headed = first == [(1, ["index", "sentence"])]
         rows = itertools.chain([] if headed else [(1, COLA_HEADER)], first, rows)
-    found = records(path, rows, [columns], damaged)
-    texts = _collect(split, path, found, task.tsv_columns, labels, empty_texts=damaged)
+    found = records(path, rows, [columns])
+    texts = _collect(split, path, found, task.tsv_columns, labels, damaged, (RaggedRowError,) if damaged else ())
     return texts if labels is None else dataclasses.replace(texts, labels=labels.finish()[0])
 
 
@@ -139,11 +158,16 @@ def _cached_dataset(config: str, split: str) -> Any | None:
         return None
 
 
-def read_file(path: Path, task: Task, split: str) -> tuple[Split, Task]:
-    """One split of a user's own CSV, TSV, JSON lines or Parquet file, and the task with its classes known.
+def read_file(path: Path, task: Task, split: str, on_bad_row: Literal["error", "skip"] = "error") -> tuple[Split, Task]:
+    """One split of a user's own CSV, TSV, JSON or Parquet file, and the task with its classes known.
 
-    A task whose classes are not known yet takes those of this file, whole numbers sorted by value; else every label has
-    to be one of them. Raises InputError for what is not well formed, with file and line (Parquet: row, from 1).
+    A task whose classes are not known yet takes those that this file declares, or else those found in it, whole numbers
+    sorted by value; otherwise every label has to be one of the task's, by name. Raises InputError for what is not well
+    formed, with file and line (JSON array: item, Parquet: row, from 1).
+
+    on_bad_row: 'skip' leaves out and counts the rows without text or label, or with fields too many or too few, unless
+    they are more than the others. A label of another class is an error all the same: leaving out what the run does not
+    know would flatter its score.
     """
     columns = [*task.text_columns, task.label_column]
     if not 1 <= len(task.text_columns) <= 2 or len(set(columns)) < len(columns):
@@ -152,8 +176,17 @@ def read_file(path: Path, task: Task, split: str) -> tuple[Split, Task]:
     kind = path.suffix.lower()
     if kind not in FILE_KINDS:
         raise InputError(f"{path}: the ending '{kind}' is not {one_of_names(FILE_KINDS, kind)}")
-    reader = task.objective.reader(task.label_column)
-    texts = _collect(split, path, FILE_KINDS[kind](path, [columns]), task.text_columns, reader)
+    reader = task.objective.reader(
+        task.label_column, declared_classes(path, task.label_column) if kind == ".parquet" else ()
+    )
+    found = FILE_KINDS[kind](path, [columns], False)
+    try:
+        texts = _collect(split, path, found, task.text_columns, reader, skip=BAD_ROWS if on_bad_row == "skip" else ())
+    except BAD_ROWS as reason:
+        raise InputError(f"{reason}; --on_bad_row skip leaves out such rows") from None
+    if texts.skipped > len(texts.texts[0]):
+        count = f"{texts.skipped:,} of {texts.skipped + len(texts.texts[0]):,} rows"
+        raise InputError(f"{path}: {count} cannot be used, more than the rest; the first at {texts.first_skipped}")
     try:
         labels, objective = reader.finish()
     except InputError as reason:

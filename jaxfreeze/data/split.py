@@ -21,7 +21,9 @@ class Split:
     labels: np.ndarray | None
     """[E, ...] as the task's objective has them; None when the split has no labels."""
     skipped: int = 0
-    """Rows left out because the published file is damaged there (QQP only)."""
+    """Rows left out: those of the published QQP that are damaged; with --on_bad_row skip, those that cannot be used."""
+    first_skipped: str = ""
+    """Where the first of them stands, and why it was left out."""
 
     @functools.cached_property
     def digest(self) -> str:

@@ -4,12 +4,14 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from jaxfreeze.data.formats import FILE_KINDS
 from jaxfreeze.data.readers import COLA_HEADER
 from jaxfreeze.data.split import CHUNK, Split
 from jaxfreeze.data.tables import (
-    FILE_KINDS,
     STANDARD_INPUT,
+    BadRowError,
     Layouts,
+    Place,
     Record,
     check_file,
     checked_text,
@@ -48,8 +50,9 @@ def read_chunks(path: Path, format_: str, tasks: Sequence[Task], size: int = CHU
     """The rows of an input, at most `size` in a split, without labels; a path of `-` is standard input.
 
     A table has the text columns of one of the tasks, by their names in GLUE's files or on the hub; the first task that
-    fits counts. Plain lines are one text each, or two with a tab between, as the first task has. Raises InputError for
-    what is not well formed, with file and line, and for no row at all.
+    fits counts. A TSV is unquoted if the first task is one of GLUE's, as its files are. Plain lines are one text each,
+    or two with a tab between, as the first task has. Raises InputError for what is not well formed, with file and line,
+    and for no row at all.
     """
     check_file(path)
     if path == STANDARD_INPUT and format_ == "parquet":
@@ -60,12 +63,10 @@ def read_chunks(path: Path, format_: str, tasks: Sequence[Task], size: int = CHU
         begun = True
         texts: list[list[str]] = []
         for record in chunk:
-            assert record is not None  # no row is left out here
-            place, cells = record
             try:
-                texts.append([checked_text(cell, column, empty_texts) for column, cell in cells.items()])
-            except InputError as reason:
-                raise InputError(f"{place}: {reason}") from None
+                texts.append([checked_text(cell, column, empty_texts) for column, cell in record.sound().items()])
+            except BadRowError as reason:
+                raise InputError(f"{record.place}: {reason}") from None
         yield Split("test", tuple(zip(*texts, strict=True)), None)
     if not begun:
         raise no_rows(path)
@@ -75,17 +76,18 @@ def _records(path: Path, format_: str, tasks: Sequence[Task]) -> Iterator[Record
     if format_ == LINES:
         return _lines(path, len(tasks[0].text_columns))
     layouts: Layouts = [columns for task in tasks for columns in (task.tsv_columns, task.text_columns) if columns]
-    if format_ == "tsv":
+    if format_ == "tsv" and tasks[0].tsv_columns:
         rows = tsv_rows(path)
         first = list(itertools.islice(rows, 1))
         headless = any(len(row) == len(COLA_HEADER) and row[1] in ("0", "1") for _, row in first)  # CoLA's dev file
         return records_of(path, itertools.chain([(1, COLA_HEADER)] if headless else [], first, rows), layouts)
-    return FILE_KINDS[f".{format_}"](path, layouts)
+    return FILE_KINDS[f".{format_}"](path, layouts, True)
 
 
 def _lines(path: Path, columns: int) -> Iterator[Record]:
     for number, fields in tsv_rows(path):
+        place = Place(path, "line", number)
         if len(fields) != columns:
             expected = "one text" if columns == 1 else "two texts with a tab between"
-            raise InputError(f"{path}:{number}: expected {expected}, found {len(fields)}; or give another --format")
-        yield f"{path}:{number}", dict(zip(("text", "second text"), fields, strict=False))
+            raise InputError(f"{place}: expected {expected}, found {len(fields)}; or give another --format")
+        yield Record(place, dict(zip(("text", "second text"), fields, strict=False)))

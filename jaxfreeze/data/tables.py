@@ -1,23 +1,56 @@
-"""Rows of text tables: lines, TSV, CSV, JSON lines and Parquet, each cell with the place that an error names."""
+"""Rows of text tables: lines, unquoted TSV, and CSV and TSV as pandas and Excel write them; what a row has to be."""
 
 import contextlib
 import csv
-import itertools
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from jaxfreeze.errors import InputError, one_of_names, shorten
+from jaxfreeze.errors import InputError, did_you_mean, listed, shorten
 
 MAX_LINE_BYTES = 10_000_000
+MOST_NAMES = 20  # of columns in an error
 STANDARD_INPUT = Path("-")
 
 Layouts = Sequence[Sequence[str]]  # the columns that are wanted, and others that do instead
 Row = tuple[int, list[str]]  # line, every field
-Record = tuple[str, dict[str, Any]] | None  # place as an error names it, cells by column; None: left out
+
+
+class BadRowError(InputError):
+    """A row that cannot be used, though the others of its file can. The message does not say where it is."""
+
+
+class RaggedRowError(BadRowError):
+    """A row with another number of fields than the header."""
+
+
+class Place(NamedTuple):
+    """Where a row stands."""
+
+    path: Path
+    unit: str
+    """'line', or what else is counted: 'row', 'item'."""
+    number: int
+    """From 1."""
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.number}" if self.unit == "line" else f"{self.path}: {self.unit} {self.number}"
+
+
+class Record(NamedTuple):
+    """The wanted cells of one row."""
+
+    place: Place
+    cells: dict[str, Any] | BadRowError
+    """By column, or why there are none."""
+
+    def sound(self) -> dict[str, Any]:
+        """The cells. Raises BadRowError if there are none."""
+        if isinstance(self.cells, BadRowError):
+            raise self.cells
+        return self.cells
 
 
 def check_file(path: Path) -> None:
@@ -31,84 +64,154 @@ def check_file(path: Path) -> None:
         raise InputError(f"{path}: the file cannot be read; check its permissions")
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file with their endings, without a byte-order mark and without blank lines at the end.
-
-    Only \\n ends a line: str.splitlines would cut at \\x85 and \\u2028 inside a sentence.
-    """
-    blank: list[str] = []
+def pieces(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, each piece up to the next \\n or just over 10 MB long."""
     with contextlib.nullcontext(sys.stdin.buffer) if path == STANDARD_INPUT else path.open("rb") as file:
-        for number in itertools.count(1):
-            raw = file.readline(MAX_LINE_BYTES + 1)
-            if not raw:
-                return
-            if len(raw) > MAX_LINE_BYTES:
-                raise InputError(f"{path}:{number}: the line is over 10 MB; expected one example a line")
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as reason:
-                found = f"byte 0x{reason.object[reason.start]:02x}"
-                raise InputError(f"{path}:{number}: expected UTF-8, found {found}; save the file as UTF-8") from None
-            if "\0" in line:
-                raise InputError(f"{path}:{number}: expected UTF-8 text, found a NUL byte; save the file as UTF-8")
-            if line in ("\n", "\r\n"):
-                blank.append(line)
-            else:
-                yield from [*blank, line]
-                blank.clear()
+        while piece := file.readline(MAX_LINE_BYTES + 1):
+            yield piece
+
+
+def universal(raw: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines with their endings, from pieces: \\n, \\r\\n and \\r end a line, nothing else does."""
+    rest = b""
+    for piece in raw:
+        if not rest and piece.endswith(b"\n") and b"\r" not in piece:  # most lines
+            yield piece
+            continue
+        *whole, rest = (rest + piece).splitlines(keepends=True)
+        yield from whole
+        if rest.endswith(b"\n") or len(rest) > MAX_LINE_BYTES:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
+
+
+def decoded(path: Path, raw: Iterable[bytes]) -> Iterator[str]:
+    """The lines of a UTF-8 file with their endings, without a byte-order mark.
+
+    str.splitlines would cut at \\x85 and \\u2028 inside a sentence.
+    """
+    for number, line in enumerate(raw, 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise InputError(f"{path}:{number}: the line is over 10 MB; expected one example a line")
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as reason:
+            raise not_utf8(Place(path, "line", number), reason) from None
+        if "\0" in text:
+            raise InputError(f"{path}:{number}: expected UTF-8 text, found a NUL byte; save the file as UTF-8")
+        yield text
+
+
+def not_utf8(place: Place, reason: UnicodeDecodeError) -> InputError:
+    """The error of a file in another encoding."""
+    found = f"byte 0x{reason.object[reason.start]:02x}"
+    return InputError(f"{place}: expected UTF-8, found {found}; save the file as UTF-8")
 
 
 def tsv_rows(path: Path) -> Iterator[Row]:
-    """Rows of a tab-separated file in which a quote is a character like any other."""
-    for number, line in enumerate(_lines(path), 1):
-        yield number, line.removesuffix("\n").removesuffix("\r").split("\t")
+    """Rows of a tab-separated file in which a quote is a character like any other; blank lines at the end are none."""
+    blank = 0
+    for number, line in enumerate(decoded(path, pieces(path)), 1):
+        text = line.removesuffix("\n").removesuffix("\r")
+        if not text:
+            blank += 1
+            continue
+        for missing in range(number - blank, number):
+            yield missing, [""]
+        blank = 0
+        yield number, text.split("\t")
 
 
-def _csv_rows(path: Path) -> Iterator[Row]:
-    """Rows of a comma-separated file, quoted as in RFC 4180, each with its first line."""
+def _quoted_rows(path: Path, separator: str) -> Iterator[Row]:
+    """Rows of a file that is quoted as in RFC 4180, each with its first line; a blank line has no fields."""
     csv.field_size_limit(MAX_LINE_BYTES)  # the module's own limit of 131,072 is short for a document
-    reader = csv.reader(_lines(path), strict=True)
+    reader = csv.reader(decoded(path, universal(pieces(path))), delimiter=separator, strict=True)
     line = 1
     try:
         for row in reader:
             yield line, row
             line = reader.line_num + 1
     except csv.Error as reason:
-        mend = 'a field with a comma or a line break stands in "...", and a quote inside it is written ""'
-        raise InputError(f"{path}:{line}: broken CSV ({reason}); {mend}") from None
+        kind, part = ("CSV", "comma") if separator == "," else ("TSV", "tab")
+        found = str(reason).replace("\t", "tab")
+        mend = f'a field with a {part} or a line break stands in "...", and a quote inside it is written ""'
+        raise InputError(f"{path}:{line}: broken {kind} ({found}); {mend}") from None
 
 
-def _positions(header: Sequence[str], layouts: Layouts, place: str) -> dict[str, int]:
-    """Where in `header` the wanted columns stand."""
-    if not any(header):
-        raise InputError(f"{place}: expected the names of the columns, found a blank line")
-    twice = next((name for i, name in enumerate(header) if name in header[:i]), None)
-    if twice is not None:
-        raise InputError(f"{place}: two columns are called '{shorten(twice)}'; column names have to differ")
-    columns = next((columns for columns in layouts if set(columns) <= set(header)), layouts[0])
+def sheet_rows(path: Path, separator: str, numbered: bool) -> Iterator[Row]:
+    """Rows of a CSV or TSV file as pandas and Excel write it, from the header on, without what is empty.
+
+    Left out are blank lines, rows without content, and the unnamed columns to the right of the last name where they
+    hold nothing. numbered: whoever reads on counts the rows (predictions are joined to a table by their number); then
+    a row without content is left out at the end of the file only.
+    """
+    header: list[str] = []
+    width, empty = 0, None
+    for line, fields in _quoted_rows(path, separator):
+        if not "".join(fields).strip():
+            if numbered and header and not _blank_line(fields, header):
+                empty = empty or (line, [""] * width)
+            continue
+        if empty:
+            yield empty
+            empty = None
+        if not header:
+            header = fields
+            width = max(number for number, name in enumerate(header, 1) if name.strip())
+        if width < len(fields) <= len(header) and not any(fields[width:]):
+            fields = fields[:width]
+        yield line, fields
+
+
+def _blank_line(fields: Sequence[str], header: Sequence[str]) -> bool:
+    return not fields or len(fields) == 1 < len(header)
+
+
+def layout_of(names: Sequence[str], layouts: Layouts) -> Sequence[str]:
+    """The first of `layouts` whose columns are all among `names`. Raises InputError that does not say where."""
+    columns = next((columns for columns in layouts if set(columns) <= set(names)), layouts[0])
     for column in columns:
-        if column not in header:
-            there = one_of_names([shorten(name) for name in header[:50]], column)
-            raise InputError(f"{place}: no column '{column}'; it has to be {there}")
-    return {column: header.index(column) for column in columns}
+        if column not in names:
+            shown = [shorten(name) for name in names if name]
+            raise InputError(
+                f"no column '{column}'; it has to be one of {listed(shown, MOST_NAMES)}{did_you_mean(shown, column)}"
+            )
+        if names.count(column) > 1:
+            raise InputError(f"two columns are called '{shorten(column)}'; column names have to differ")
+    return columns
 
 
-def records(path: Path, rows: Iterator[Row], layouts: Layouts, damaged: bool = False) -> Iterator[Record]:
-    """The wanted columns of rows that begin with a header; `damaged`: rows of another width are left out."""
+def records(path: Path, rows: Iterator[Row], layouts: Layouts) -> Iterator[Record]:
+    """The wanted columns of rows that begin with a header."""
     line, header = next(rows, (1, None))
     if header is None:
         raise no_rows(path)
-    positions = _positions(header, layouts, f"{path}:{line}")
+    if not any(header):
+        raise InputError(f"{path}:{line}: expected the names of the columns, found a blank line")
+    try:
+        columns = layout_of(header, layouts)
+    except InputError as reason:
+        raise InputError(f"{path}:{line}: {reason}{_other_separator(header)}") from None
+    positions = {column: header.index(column) for column in columns}
     for line, fields in rows:
+        place = Place(path, "line", line)
         if len(fields) == len(header):
-            yield f"{path}:{line}", {column: fields[position] for column, position in positions.items()}
-        elif damaged:
-            yield None
+            yield Record(place, {column: fields[position] for column, position in positions.items()})
         else:
-            raise InputError(
-                f"{path}:{line}: expected {len(header)} fields as in the header, found {len(fields)}; "
-                "look for a separator too many or too few, or a line break inside a text"
-            )
+            wrong = f"expected {len(header)} fields as in the header, found {len(fields)}; "
+            mend = "look for a separator too many or too few, or a line break inside a text"
+            yield Record(place, RaggedRowError(wrong + mend))
+
+
+def _other_separator(header: Sequence[str]) -> str:
+    """The end of an error line about a header in which another character seems to part the names."""
+    named = {";": "';'", "\t": "a tab", "|": "'|'", ",": "a comma"}
+    found = next((name for name in named if len(header) == 1 and name in header[0]), None)
+    if found is None:
+        return ""
+    return f"; the separator seems to be {named[found]}: write commas in a .csv, tabs in a .tsv"
 
 
 def no_rows(path: Path) -> InputError:
@@ -117,65 +220,18 @@ def no_rows(path: Path) -> InputError:
 
 
 def checked_text(cell: object, column: str, may_be_empty: bool) -> str:
-    """A cell that is a text which can be tokenised and written. Raises InputError that does not say where it is."""
+    """A cell that is a text which can be tokenised and written. Raises BadRowError."""
     if not isinstance(cell, str):
         found = "none" if cell is None else f"{type(cell).__name__} {shorten(repr(cell))}"
-        raise InputError(f"expected text in column '{column}', found {found}")
+        if isinstance(cell, dict):
+            found = f"an object {shorten(repr(cell))}; write one object for each row (pandas: orient='records')"
+        raise BadRowError(f"expected text in column '{column}', found {found}")
     if not (may_be_empty or cell.strip()):
-        raise InputError(f"the text in column '{column}' is empty; fill it in or leave the row out")
+        raise BadRowError(f"the text in column '{column}' is empty; fill it in or leave the row out")
     if "\0" in cell:
-        raise InputError(f"the text in column '{column}' has a NUL character; remove it")
+        raise BadRowError(f"the text in column '{column}' has a NUL character; remove it")
     try:
         cell.encode()
     except UnicodeEncodeError:
-        raise InputError(f"the text in column '{column}' has half a surrogate pair, which is no character") from None
+        raise BadRowError(f"the text in column '{column}' has half a surrogate pair, which is no character") from None
     return cell
-
-
-def _json_records(path: Path, layouts: Layouts) -> Iterator[Record]:
-    columns = None
-    for number, line in enumerate(_lines(path), 1):
-        place = f"{path}:{number}"
-        try:
-            row = json.loads(line, object_pairs_hook=json_object)
-        except (ValueError, RecursionError) as reason:
-            raise InputError(f"{place}: broken JSON ({reason}); expected one object a line") from None
-        if not isinstance(row, dict):
-            raise InputError(f'{place}: expected an object {{"column": value}} a line, found a {type(row).__name__}')
-        if columns is None or not row.keys() >= set(columns):
-            columns = list(_positions(list(row), layouts if columns is None else [columns], place))
-        yield place, {column: row[column] for column in columns}
-
-
-def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of a JSON text, for json's `object_pairs_hook`. Raises ValueError for a name that stands twice."""
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return row
-
-
-def _parquet_records(path: Path, layouts: Layouts) -> Iterator[Record]:
-    import pyarrow.parquet  # here, because it takes a while and the other kinds do without
-
-    row = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            columns = list(_positions(file.schema_arrow.names, layouts, str(path)))
-            for batch in file.iter_batches(columns=columns):
-                for cells in zip(*(batch.column(name) for name in columns), strict=True):
-                    row += 1
-                    yield f"{path}: row {row}", dict(zip(columns, (cell.as_py() for cell in cells), strict=True))
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as reason:
-        raise InputError(
-            f"{path}: broken Parquet file near row {row} ({shorten(str(reason))}); write it anew"
-        ) from None
-
-
-FILE_KINDS: dict[str, Callable[[Path, Layouts], Iterator[Record]]] = {
-    ".csv": lambda path, layouts: records(path, _csv_rows(path), layouts),
-    ".tsv": lambda path, layouts: records(path, tsv_rows(path), layouts),
-    ".jsonl": _json_records,
-    ".json": _json_records,
-    ".parquet": _parquet_records,
-}

@@ -72,7 +72,7 @@ class FinishedRun:
         now = Origin(identity_of(self.task, self.model, self.encoder, []), inputs_of(model_files_of(self.model.folder)))
         if differences := self.origin.differences(now, splits=()):
             raise InputError(
-                f"--run {self.folder.path}: was trained with {differences} than --model {self.config.model} has now; "
+                f"--run {self.folder.path}: was trained on {differences} than --model {self.config.model} has now; "
                 "put the original files back"
             )
 

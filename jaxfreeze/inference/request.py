@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from jaxfreeze.data.tables import json_object
+from jaxfreeze.data.json_rows import json_object
 from jaxfreeze.errors import InputError, one_of, one_of_names, shorten
 from jaxfreeze.inference.texts import checked_rows
 

@@ -1,10 +1,11 @@
 """The kinds of label. All that is peculiar to one stands in its file here; to add one, write it and register it."""
 
 from jaxfreeze.objectives.classification import Classification
+from jaxfreeze.objectives.label_cells import MissingLabelError
 from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction
 from jaxfreeze.objectives.regression import Regression
 
-__all__ = ["OBJECTIVES", "Classification", "LabelReader", "Objective", "Prediction", "Regression"]
+__all__ = ["OBJECTIVES", "Classification", "LabelReader", "MissingLabelError", "Objective", "Prediction", "Regression"]
 
 OBJECTIVES: dict[str, type[Objective]] = {objective.kind: objective for objective in (Classification, Regression)}
 """Every kind of label, by name."""

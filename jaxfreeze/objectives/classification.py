@@ -63,8 +63,9 @@ class Classification(Objective):
     def glue_answers(self, logits: np.ndarray) -> list[str]:
         return [self.spellings[number] for number in self.decide(logits)]
 
-    def reader(self, column: str) -> LabelReader:
-        return _ClassReader(self, column)
+    def reader(self, column: str, declared: Sequence[str] = ()) -> LabelReader:
+        classes = self.labels or (tuple(declared) if len(declared) > 1 else ())
+        return _ClassReader(dataclasses.replace(self, labels=classes), column)
 
     def renumber(self, values: np.ndarray, names: Sequence[str]) -> np.ndarray:
         if sorted(names) != sorted(self.labels):
@@ -94,4 +95,4 @@ class _ClassReader:
         if len(found) == 1:
             raise InputError(f"expected two classes or more in column '{self.column}', found only '{found[0]}'")
         objective = dataclasses.replace(self.objective, labels=found)
-        return objective.renumber(labels, tuple(self.class_ids.ids)), objective
+        return objective.renumber(labels, self.class_ids.names), objective

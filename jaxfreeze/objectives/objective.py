@@ -30,7 +30,10 @@ class LabelReader(Protocol):
     """Reads the label column of one file, from its first cell to its last."""
 
     def read(self, cell: object) -> None:
-        """Take the next cell. Raises InputError for a wrong one; the message does not say where the cell is."""
+        """Take the next cell, or none of it: raises MissingLabelError, or InputError for another wrong one.
+
+        The message does not say where the cell is.
+        """
 
     def finish(self) -> tuple[np.ndarray, "Objective"]:
         """The labels of all cells [E, *label_shape], and the objective with the classes that were found.
@@ -109,8 +112,12 @@ class Objective(abc.ABC):
         """The predicted labels of logits [E, C], as the files of GLUE's leaderboard spell them."""
 
     @abc.abstractmethod
-    def reader(self, column: str) -> LabelReader:
-        """A reader for one file's label column, whose name its errors give."""
+    def reader(self, column: str, declared: Sequence[str] = ()) -> LabelReader:
+        """A reader for one file's label column, whose name its errors give.
+
+        declared: the names of the classes in id order, where the file itself declares them; they are the classes unless
+        this objective has its own.
+        """
 
     @abc.abstractmethod
     def renumber(self, values: np.ndarray, names: Sequence[str]) -> np.ndarray:

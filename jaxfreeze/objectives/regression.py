@@ -45,7 +45,7 @@ class Regression(Objective):
         scores = logits[:, 0] if self.bounds is None else np.clip(logits[:, 0], *self.bounds)
         return [f"{score:.3f}" for score in scores]
 
-    def reader(self, column: str) -> LabelReader:
+    def reader(self, column: str, declared: Sequence[str] = ()) -> LabelReader:
         return _ScoreReader(self)
 
     def renumber(self, values: np.ndarray, names: Sequence[str]) -> np.ndarray:

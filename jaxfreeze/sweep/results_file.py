@@ -21,6 +21,7 @@ from jaxfreeze.training.stopwatch import Stopwatch
 IDENTITY = ("model", "task", "train_file", "trainable_layers", "seed", "learning_rate")
 """Settings that distinguish the runs of a sweep."""
 LOCKS = f".{results.RESULTS_FILES}.lock"
+DEFAULTS = as_json(TrainConfig("rte"))
 BLOCK = 1 << 16  # bytes of results read at a time, from their end
 
 
@@ -60,7 +61,7 @@ class ResultsFile:
         asked = as_json(config)
         if _identity(asked) not in self.done:
             return False
-        before = self.done[_identity(asked)].config
+        before = DEFAULTS | self.done[_identity(asked)].config  # a setting that is new was the default
         differing = [
             f"{name} was {before.get(name)}, is {value}"
             for name, value in asked.items()

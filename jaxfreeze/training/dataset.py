@@ -38,7 +38,7 @@ class Dataset:
 def read_task(config: TrainConfig) -> tuple[Task, Split, list[Split]]:
     """The task, its training split and its validation splits. Raises InputError for anything wrong in them."""
     if config.task == OWN_FILES:
-        train, task = read_file(Path(str(config.train_file)), own_task(config, config.label_names), "train")
+        train, task = _read_own(config, own_task(config, config.label_names), "train")
         return task, train, read_validations(config, task)
     task = get_task(config.task)
     train = read_split(task, "train", None if config.data_dir is None else Path(config.data_dir))
@@ -52,12 +52,22 @@ def read_task(config: TrainConfig) -> tuple[Task, Split, list[Split]]:
 def read_validations(config: TrainConfig, task: Task) -> list[Split]:
     """The validation splits of a run whose task, classes included, is known. Raises InputError."""
     if config.task == OWN_FILES:
-        return [read_file(Path(str(config.validation_file)), task, "validation")[0]]
+        return [_read_own(config, task, "validation")[0]]
     data_dir = None if config.data_dir is None else Path(config.data_dir)
     names, missing = splits_for_evaluation(task, data_dir)
     for name in missing:
         console.say(f"--data_dir {data_dir}: no file for {name}; scored without it")
     return [read_split(task, name, data_dir) for name in names]
+
+
+def _read_own(config: TrainConfig, task: Task, split: str) -> tuple[Split, Task]:
+    """One split of a user's own files; says how many rows were left out."""
+    file = Path(str(config.train_file if split == "train" else config.validation_file))
+    found, task = read_file(file, task, split, config.on_bad_row)
+    if found.skipped:
+        rows = f"{found.skipped:,} row{'s' if found.skipped > 1 else ''}"
+        console.say(f"{file}: {rows} left out, first at {found.first_skipped}")
+    return found, task
 
 
 def rows_files_of(config: TrainConfig) -> list[Path]:

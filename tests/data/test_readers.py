@@ -1,11 +1,13 @@
 """Reading splits: classic GLUE files, the hub (faked or out of reach), own files, and every error's exact line."""
 
+import decimal
 import json
 import os
 import time
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 
 from jaxfreeze.data.readers import read_file, read_glue_tsv, read_split, splits_for_evaluation
@@ -44,14 +46,17 @@ NO_LABEL = "expected a label (text or a whole number), found none; fill it in or
 NO_CLASS = "is neither a whole number nor a name; for scores use --regression"
 UTF8 = "save the file as UTF-8"
 LONG = "the line is over 10 MB; expected one example a line"
+TSV = 'a field with a tab or a line break stands in "...", and a quote inside it is written ""'
 CSV = 'a field with a comma or a line break stands in "...", and a quote inside it is written ""'
 JSON = "expected one object a line"
 NO_TEXT = "expected text in column 'text', found"
+SKIP = "; --on_bad_row skip leaves out such rows"
 
 WRONG_CLASSIC = [  # task, training file, what the error says after the path
     ("rte", "", NO_EXAMPLE),
     ("cola", "", NO_EXAMPLE),
     ("rte", RTE + "\n\n", NO_EXAMPLE),
+    ("rte", "\n" + RTE + "0\tA\tB\tentailment\n", ":1: expected the names of the columns, found a blank line"),
     ("rte", RTE + "0\tA\tB\tentailment\n1\tA\tB\n", f":3: expected 4 fields as in the header, found 3; {RAGGED}"),
     ("rte", RTE + "\n0\tA\tB\tentailment\n", f":2: expected 4 fields as in the header, found 1; {RAGGED}"),
     ("cola", "sentence\tlabel\nHe ran.\t1\n", f":1: expected 4 fields as in the header, found 2; {RAGGED}"),
@@ -74,36 +79,44 @@ WRONG_OWN = [  # file, content, what the error says after the path
     ("a.csv", "text,label\n", NO_EXAMPLE),
     ("a.tsv", "\n", NO_EXAMPLE),
     ("a.jsonl", "", NO_EXAMPLE),
-    ("a.csv", "\ntext,label\na,b\n", ":1: expected the names of the columns, found a blank line"),
     ("a.csv", "text,label,text\na,b,c\n", ":1: two columns are called 'text'; column names have to differ"),
-    ("a.jsonl", '{"text": "a", "text": "b"}', f":1: broken JSON (a name stands twice in one object); {JSON}"),
+    ("a.jsonl", '{"text": "a", "text": "b", "label": 1}',
+     f":1: two columns are called 'text'; column names have to differ{SKIP}"),
     ("a.csv", "txt,label\na,b\n", ":1: no column 'text'; it has to be one of txt, label; did you mean 'txt'?"),
-    ("a.csv", "text;label\n", ":1: no column 'text'; it has to be one of text;label"),
+    ("a.csv", "text;label\n", ":1: no column 'text'; it has to be one of text;label; "
+     "the separator seems to be ';': write commas in a .csv, tabs in a .tsv"),
     ("a.csv", "text\na\n", ":1: no column 'label'; it has to be one of text"),
-    ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "a"}', ":2: no column 'label'; it has to be one of text"),
-    ("a.csv", 'text,label\n"a\nb",1\nc,d,e\n', f":4: expected 2 fields as in the header, found 3; {RAGGED}"),
-    ("a.csv", "text,label\na,1\n\nb,0\n", f":3: expected 2 fields as in the header, found 0; {RAGGED}"),
-    ("a.tsv", "text\tlabel\na\n", f":2: expected 2 fields as in the header, found 1; {RAGGED}"),
+    ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "a"}', f":2: no column 'label'; it has to be one of text{SKIP}"),
+    ("a.csv", 'text,label\n"a\nb",1\nc,d,e\n', f":4: expected 2 fields as in the header, found 3; {RAGGED}{SKIP}"),
+    ("a.csv", "text,label\na,1,\nb,0,\n", f":2: expected 2 fields as in the header, found 3; {RAGGED}{SKIP}"),
+    ("a.csv", "text,label,\na,b,1\nb,0,\n", f":2: expected 2 fields as in the header, found 3; {RAGGED}{SKIP}"),
+    ("a.tsv", "text\tlabel\na\n", f":2: expected 2 fields as in the header, found 1; {RAGGED}{SKIP}"),
     ("a.csv", 'text,label\na,1\n"b,0\nc,1\n', f":3: broken CSV (unexpected end of data); {CSV}"),
     ("a.csv", 'text,label\n"a"b,1\n', f":2: broken CSV (',' expected after '\"'); {CSV}"),
+    ("a.tsv", 'text\tlabel\n"a" b\t1\n', f":2: broken TSV ('tab' expected after '\"'); {TSV}"),
     ("a.csv", b"text,label\na,1\n\xe9,0\n", f":3: expected UTF-8, found byte 0xe9; {UTF8}"),
     ("a.jsonl", b'{"text": "\xe9"}\n', f":1: expected UTF-8, found byte 0xe9; {UTF8}"),
     ("a.csv", "text,label\na\0,1\n", f":2: expected UTF-8 text, found a NUL byte; {UTF8}"),
     ("a.tsv", "text\tlabel\n" + "a" * 10_000_001, f":2: {LONG}"),
-    ("a.jsonl", "[1]\n", ':1: expected an object {"column": value} a line, found a list'),
-    ("a.jsonl", '{"text":', f":1: broken JSON (Expecting value: line 1 column 9 (char 8)); {JSON}"),
-    ("a.jsonl", '{"text": null, "label": 1}', f":1: {NO_TEXT} none"),
-    ("a.jsonl", '{"text": 5, "label": 1}', f":1: {NO_TEXT} int 5"),
-    ("a.jsonl", '{"text": {"a": 1}, "label": 1}', f":1: {NO_TEXT} dict {{'a': 1}}"),
+    ("a.jsonl", "1\n", f':1: expected an object {{"column": value}} a line, found int 1{SKIP}'),
+    ("a.jsonl", '{"text":', f":1: broken JSON (Expecting value: line 1 column 9 (char 8)); {JSON}{SKIP}"),
+    ("a.jsonl", '{"text": null, "label": 1}', f":1: {NO_TEXT} none{SKIP}"),
+    ("a.jsonl", '{"text": 5, "label": 1}', f":1: {NO_TEXT} int 5{SKIP}"),
+    ("a.json", '{"text": {"0": "a"}, "label": {"0": 1}}',
+     f":1: {NO_TEXT} an object {{'0': 'a'}}; write one object for each row (pandas: orient='records'){SKIP}"),
     ("a.jsonl", '{"text": "\\ud800", "label": 1}',
-     ":1: the text in column 'text' has half a surrogate pair, which is no character"),
+     f":1: the text in column 'text' has half a surrogate pair, which is no character{SKIP}"),
     ("a.jsonl", '{"text": "a\\u0000", "label": 1}',
-     ":1: the text in column 'text' has a NUL character; remove it"),
-    ("a.csv", "text,label\n  ,1\n", f":2: the text in column 'text' {EMPTY}"),
-    ("a.csv", "text,label\na, \n", f":2: {NO_LABEL}"),
-    ("a.jsonl", '{"text": "a", "label": null}', f":1: {NO_LABEL}"),
+     f":1: the text in column 'text' has a NUL character; remove it{SKIP}"),
+    ("a.csv", "text,label\n  ,1\n", f":2: the text in column 'text' {EMPTY}{SKIP}"),
+    ("a.csv", "text,label\na, \n", f":2: {NO_LABEL}{SKIP}"),
+    ("a.jsonl", '{"text": "a", "label": null}', f":1: {NO_LABEL}{SKIP}"),
+    ("a.jsonl", '{"text": "a", "label": NaN}', f":1: {NO_LABEL}{SKIP}"),
+    ("a.csv", "text,label\na,NaN\n",
+     ":2: expected a label, found 'NaN', which stands for a missing one; fill it in or leave the row out, "
+     f"or name all classes in --label_names if this is one{SKIP}"),
     ("a.csv", "text,label\na,0.5\n", f":2: label '0.5' {NO_CLASS}"),
-    ("a.jsonl", '{"text": "a", "label": 1.0}', f":1: label '1.0' {NO_CLASS}"),
+    ("a.jsonl", '{"text": "a", "label": 1.5}', f":1: label '1.5' {NO_CLASS}"),
     ("a.csv", "text,label\na,1\nb,1\n", ": expected two classes or more in column 'label', found only '1'"),
     ("a.csv", "text,label\n" + "".join(f"a,{i}\n" for i in range(1001)),
      ":1002: more than 1000 different labels; is this an id column, or are they scores (then use --regression)?"),
@@ -360,12 +373,16 @@ def own_file(folder: Path, kind: str, rows=ROWS) -> Path:
         quoted = ['"{}",{}'.format(text.replace('"', '""'), label) for text, label in rows]
         return write(path, "\r\n".join(["text,label", *quoted]))
     if kind == ".tsv":
-        return write(path, "text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows))
+        quoted = ['"{}"\t{}'.format(text.replace('"', '""'), label) for text, label in rows]
+        return write(path, "\n".join(["text\tlabel", *quoted, ""]))
     if kind == ".parquet":
         texts, labels = zip(*rows, strict=True)
         pyarrow.parquet.write_table(pyarrow.table({"text": texts, "label": labels}), path)
         return path
-    return write(path, "".join(json.dumps({"label": label, "more": None, "text": text}) + "\n" for text, label in rows))
+    objects = [{"label": label, "more": None, "text": text} for text, label in rows]
+    if kind == ".json":
+        return write(path, json.dumps(objects, indent=1))
+    return write(path, "".join(json.dumps(row) + "\n" for row in objects))
 
 
 def read_own(
@@ -381,10 +398,9 @@ def read_own(
 
 @pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl", ".json", ".parquet", ".CSV"])
 def test_every_kind_of_own_file_gives_the_same_split(tmp_path, kind):
-    rows = [(text.replace("\n", " "), label) for text, label in ROWS] if kind == ".tsv" else ROWS
-    path = own_file(tmp_path, kind.lower(), rows).rename(tmp_path / f"renamed{kind}")
+    path = own_file(tmp_path, kind.lower()).rename(tmp_path / f"renamed{kind}")
     split, labels = read_own(path)
-    assert (split.name, split.texts, labels) == ("train", (tuple(text for text, _ in rows),), ("9", "10"))
+    assert (split.name, split.texts, labels) == ("train", (tuple(text for text, _ in ROWS),), ("9", "10"))
     assert (split.labels.tolist(), split.labels.dtype) == ([1, 0, 1], np.int32)
 
     known, same = read_own(path, objective=Classification(("10", "9")))
@@ -400,11 +416,6 @@ def test_two_text_columns_keep_the_order_asked_for(tmp_path):
     assert (split.texts, labels, split.labels.tolist()) == ((("A", "C"), ("B", "D")), ("no", "yes"), [1, 0])
 
 
-def test_a_quote_is_a_character_in_an_own_tsv(tmp_path):
-    path = write(tmp_path / "a.tsv", 'text\tlabel\n"open\tyes\n"a" b\tno\n')
-    assert read_own(path)[0].texts == (('"open', '"a" b'),)
-
-
 def test_json_and_parquet_labels_may_be_whole_numbers_or_booleans(tmp_path):
     path = write(tmp_path / "a.jsonl", '{"t": "a", "y": 10}\n{"t": "b", "y": 9}\n')
     assert read_own(path, ["t"], "y")[1] == ("9", "10")
@@ -412,6 +423,160 @@ def test_json_and_parquet_labels_may_be_whole_numbers_or_booleans(tmp_path):
     assert read_own(path, ["t"], "y")[1] == ("false", "true")
     path = own_file(tmp_path, ".parquet", [("a", 10), ("b", 9)])
     assert read_own(path)[1] == ("9", "10")
+
+
+SAME_CLASSES = {  # the classes '1' and 'true', as each format has them
+    "a.csv": ("text,label\na,{}\nb,{}\n", [("1", "True"), ("1.0", "true"), ("01", "TRUE")]),
+    "a.tsv": ("text\tlabel\na\t{}\nb\t{}\n", [("1", "True"), ('"1.0"', '"TRUE"')]),
+    "a.jsonl": ('{{"text": "a", "label": {}}}\n{{"text": "b", "label": {}}}\n', [("1", "true"), ('"1.0"', '"True"')]),
+    "a.json": ('[{{"text": "a", "label": {}}}, {{"text": "b", "label": {}}}]', [("1.0", "true"), ('"1"', '"true"')]),
+}
+
+
+@pytest.mark.parametrize("name", SAME_CLASSES)
+def test_a_label_is_the_same_class_in_every_format(tmp_path, name):
+    content, spellings = SAME_CLASSES[name]
+    for cells in spellings:
+        path = write(tmp_path / name, content.format(*cells))
+        split, classes = read_own(path)
+        assert (split.labels.tolist(), classes[1]) == ([0, 1], "true")
+        for known in (("true", "1"), ("True", "1.0"), ("TRUE", "01")):
+            split, classes = read_own(path, objective=Classification(known))
+            assert (split.labels.tolist(), classes) == ([1, 0], known)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (pandas.Series([1, 0, 1]), ("0", "1")),
+        (pandas.Series([1.0, 0.0, 1.0]), ("0", "1")),
+        (pandas.Series([1, 0, 1], dtype="Int64"), ("0", "1")),
+        (pandas.Series([True, False, True]), ("false", "true")),
+        (pandas.Series(["b", "a", "b"]), ("a", "b")),
+        (pandas.Categorical(["b", "a", "b"], categories=["b", "unused", "a"]), ("a", "b")),
+        (pandas.Categorical([10, 9, 10]), ("9", "10")),
+        ([decimal.Decimal("2.0"), decimal.Decimal("1"), decimal.Decimal("2")], ("1", "2")),
+    ],
+)
+def test_labels_of_a_parquet_file_of_pandas(tmp_path, labels, classes):
+    pandas.DataFrame({"text": ["a", "b", "c"], "label": labels}).to_parquet(tmp_path / "a.parquet")
+    split, found = read_own(tmp_path / "a.parquet")
+    assert (split.labels.tolist(), found) == ([1, 0, 1], classes)
+
+
+def test_decimals_are_scores(tmp_path):
+    path = own_file(tmp_path, ".parquet", [("a", decimal.Decimal("1.5")), ("b", decimal.Decimal("2"))])
+    assert read_own(path, objective=Regression())[0].labels.tolist() == [1.5, 2.0]
+    assert message(read_own, path) == f"{path}: row 1: label '1.5' {NO_CLASS}"
+
+
+def class_label_file(path: Path, labels: list, names: list[str]) -> Path:
+    import datasets
+
+    rows = hub_rows({"text": [f"text {number}" for number in range(len(labels))], "label": labels}, names)
+    datasets.disable_progress_bars()
+    rows.to_parquet(path)
+    return path
+
+
+def test_the_names_of_a_parquet_files_classes_are_read(tmp_path):
+    train = class_label_file(tmp_path / "train.parquet", [0, 1, 0], ["pos", "neg", "rare"])
+    other = class_label_file(tmp_path / "other.parquet", [0, 1, 1], ["neg", "pos"])
+    split, classes = read_own(train)
+    assert (split.labels.tolist(), classes) == ([0, 1, 0], ("pos", "neg", "rare"))  # in the file's order
+    assert read_own(other, objective=Classification(classes))[0].labels.tolist() == [1, 0, 0]
+    assert read_own(train, objective=Classification(("neg", "pos")))[0].labels.tolist() == [1, 0, 1]
+    named = write(tmp_path / "a.csv", "text,label\na,neg\nb,pos\n")
+    assert read_own(named, objective=Classification(classes))[0].labels.tolist() == [1, 0]
+    assert message(read_own, train, ["text"], "label", Classification(("0", "1"))) == (
+        f"{train}: row 1: label 'pos' is not one of 0, 1"
+    )
+
+
+def test_class_ids_that_a_parquet_file_does_not_name(tmp_path):
+    path = class_label_file(tmp_path / "a.parquet", [0, -1, 1], ["pos", "neg"])
+    assert message(read_own, path) == f"{path}: row 2: {NO_LABEL}{SKIP}"
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(path)
+    labels = pyarrow.array([0, 2, 1], pyarrow.int64())
+    pyarrow.parquet.write_table(
+        table.set_column(1, "label", labels).replace_schema_metadata(table.schema.metadata), path
+    )
+    assert message(read_own, path) == f"{path}: row 2: class id 2: expected 0 to 1, the ids that the file names"
+    for metadata in ({"huggingface": "["}, {"huggingface": "[]"}, {"huggingface": '{"info": {"features": null}}'}):
+        pyarrow.parquet.write_table(table.set_column(1, "label", labels).replace_schema_metadata(metadata), path)
+        assert read_own(path)[1] == ("0", "1", "2")
+
+
+BAD_ROWS = {  # three rows of two classes, with bad ones between
+    ".csv": "text,label\na,1\n ,0\nb\nc,0\nd,\nd,1,2\ne,NaN\nf,1\ng,0\nh,0\n",
+    ".tsv": "text\tlabel\na\t1\n \t0\nb\nc\t0\nd\t\nd\t1\t2\ne\tNaN\nf\t1\ng\t0\nh\t0\n",
+    ".jsonl": '{"text":"a","label":1}\n{"text":" ","label":0}\n{"text":\n{"text":"c","label":0}\n{"text":"d"}\n[]\n'
+    '{"text":"e","label":NaN}\n{"text":"f","label":1}\n{"text":"g","label":0}\n{"text":"h","label":0}\n',
+    ".json": '[{"text":"a","label":1},{"text":" ","label":0},{"text":"c","label":0},{"text":"d"},7,{"label":1},'
+    '{"text":"e","label":null},{"text":"f","label":1},{"text":"g","label":0},{"text":"h","label":0}]',
+}
+
+
+def read_leaving_out(path: Path, objective: Objective = Classification()) -> Split:  # noqa: B008
+    return read_file(path, Task(OWN_FILES, ("text",), objective), "train", "skip")[0]
+
+
+@pytest.mark.parametrize("kind", BAD_ROWS)
+def test_bad_rows_are_left_out_and_counted(tmp_path, kind):
+    path = write(tmp_path / f"a{kind}", BAD_ROWS[kind])
+    split = read_leaving_out(path)
+    assert (split.texts, split.labels.tolist(), split.skipped) == ((tuple("acfgh"),), [1, 0, 1, 0, 0], 5)
+    first = "item 2" if kind == ".json" else "line 2" if kind == ".jsonl" else "line 3"
+    assert split.first_skipped == f"{first}: the text in column 'text' is empty"
+    assert message(read_own, path).endswith(SKIP)
+
+
+def test_no_half_of_a_bad_row_is_kept(tmp_path):
+    path = write(tmp_path / "a.csv", "a,b,label\nA,,1\nB,C,\nD,E,0\nF,G,1\n")
+    split, _ = read_file(path, Task(OWN_FILES, ("a", "b"), Classification()), "train", "skip")
+    assert (split.texts, split.labels.tolist(), split.skipped) == ((("D", "F"), ("E", "G")), [0, 1], 2)
+
+
+def test_a_file_of_more_bad_rows_than_good_ones_is_refused(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label\na,1\nb,0\nc,\nd,\n")
+    assert read_leaving_out(path).skipped == 2
+    assert message(read_leaving_out, write(path, "text,label\na,1\nb,0\nc,\nd,\ne,\n")) == (
+        f"{path}: 3 of 5 rows cannot be used, more than the rest; "
+        "the first at line 4: expected a label (text or a whole number), found none"
+    )
+    assert message(read_leaving_out, write(path, "text,label\na,\n")) == (
+        f"{path}: none of its 1 rows can be used; "
+        "the first at line 2: expected a label (text or a whole number), found none"
+    )
+    assert message(read_leaving_out, write(path, "text,label\n")) == f"{path}{NO_EXAMPLE}"
+
+
+@pytest.mark.parametrize(
+    ("content", "objective", "expected"),
+    [
+        ("a,1\nb,2\nc,3\n", Classification(("1", "2")), ":4: label '3' is not one of 1, 2"),
+        ("a,1\nb,2\nc,0.5\n", Classification(), f":4: label '0.5' {NO_CLASS}"),
+        ("a,1\nb,2\nc,high\n", Regression(), ":4: expected a finite number as label, found 'high'"),
+        ('a,1\nb,2\n"c,1\n', Classification(), f":4: broken CSV (unexpected end of data); {CSV}"),
+    ],
+)
+def test_what_is_an_error_even_where_bad_rows_are_left_out(tmp_path, content, objective, expected):
+    path = write(tmp_path / "a.csv", f"text,label\n{content}")
+    assert message(read_leaving_out, path, objective) == f"{path}{expected}"
+
+
+def test_missing_scores_are_left_out(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label\na,1.5\nb,NA\nc,\nd,2\n")
+    split = read_leaving_out(path, Regression())
+    assert (split.labels.tolist(), split.skipped) == ([1.5, 2.0], 2)
+
+
+def test_a_class_that_is_called_like_a_missing_value(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label\na,None\nb,Some\n")
+    split, classes = read_own(path, objective=Classification(("Some", "None")))
+    assert (split.labels.tolist(), classes) == ([1, 0], ("Some", "None"))
 
 
 def test_a_long_document_fits_in_a_csv_field(tmp_path):
@@ -429,13 +594,14 @@ def test_an_own_training_file_that_is_wrong(tmp_path, name, content, expected):
 def test_an_own_score_that_is_no_finite_number(tmp_path, label):
     path = write(tmp_path / "a.csv", f"text,label\na,1.5\nb,{label}\n")
     assert message(read_own, path, ["text"], "label", Regression()) == (
-        f"{path}:3: expected a finite number as label, found '{label}'"
+        f"{path}:3: expected a finite number as label, found '{label}'{SKIP if label == 'nan' else ''}"
     )
 
 
 def test_json_nested_without_end(tmp_path):
     path = write(tmp_path / "a.jsonl", "[" * 100_000)
-    assert message(read_own, path).startswith(f"{path}:1: broken JSON (")
+    assert message(read_own, path).startswith(f"{path}: item 1: broken JSON (")
+    assert message(read_own, write(path, '{"text":' * 100_000)).startswith(f"{path}:1: broken JSON (")
 
 
 def test_a_validation_label_has_to_be_known(tmp_path):
@@ -450,10 +616,10 @@ def test_a_validation_label_has_to_be_known(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        ([("a", "x"), ("b", None)], f": row 2: {NO_LABEL}"),
-        ([("a", "x"), (" ", "y")], f": row 2: the text in column 'text' {EMPTY}"),
+        ([("a", "x"), ("b", None)], f": row 2: {NO_LABEL}{SKIP}"),
+        ([("a", "x"), (" ", "y")], f": row 2: the text in column 'text' {EMPTY}{SKIP}"),
         ([("a", 0.5)], f": row 1: label '0.5' {NO_CLASS}"),
-        ([(7, "x")], f": row 1: {NO_TEXT} int 7"),
+        ([(7, "x")], f": row 1: {NO_TEXT} int 7{SKIP}"),
     ],
 )
 def test_a_parquet_file_that_is_wrong_names_the_row(tmp_path, rows, expected):

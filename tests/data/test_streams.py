@@ -61,6 +61,30 @@ def test_tables(kind: str, columns: tuple[str, ...], tasks: list, tmp_path: Path
     assert texts_of(file, kind, tasks) == PAIRS
 
 
+def test_an_own_tsv_is_quoted_and_glues_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "rows.tsv"
+    file.write_text('question\tanswer\n"He said ""no"""\t"two\nlines"\n', encoding="utf-8-sig")
+    assert texts_of(file, "tsv", [OWN]) == (('He said "no"',), ("two\nlines",))
+    file.write_text('question\tsentence\n"He said ""no"""\t"one\n', encoding="utf-8-sig")
+    assert texts_of(file, "tsv", [get_task("qnli")]) == (('"He said ""no"""',), ('"one',))
+
+
+def test_a_json_array(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps([dict(zip(OWN.text_columns, row, strict=True)) for row in zip(*PAIRS, strict=True)]))
+    assert texts_of(file, format_of(file, None, OWN), [OWN]) == PAIRS
+
+
+def test_predictions_keep_the_number_of_their_row(tmp_path: Path) -> None:
+    """A blank line is no row to pandas either; a row of empty cells is one, and left out only at the end."""
+    file = tmp_path / "rows.csv"
+    file.write_text("question,answer\n\na,b\n \nc,d\n,\n\n,\n")
+    assert texts_of(file, "csv", [OWN]) == (("a", "c"), ("b", "d"))
+    file.write_text("question,answer\na,b\n,\n,\nc,d\n")
+    with pytest.raises(InputError, match=r"rows.csv:3: the text in column 'question' is empty; fill it in"):
+        texts_of(file, "csv", [OWN])
+
+
 def test_glue_files_of_cola(tmp_path: Path) -> None:
     """The dev file has no header, the test file has one."""
     dev, test = tmp_path / "dev.tsv", tmp_path / "test.tsv"

@@ -83,7 +83,7 @@ def test_pipes(tiny_runs: Path, tmp_path: Path) -> None:
     assert b"Traceback" not in said
 
 
-@pytest.mark.parametrize("before", [None, "mine"])
+@pytest.mark.parametrize("before", [None, '{"index": 0, "prediction": "x", "logits": [1.0]}\n'])
 def test_a_mistake_in_the_last_row_leaves_what_was_there(
     before: str | None, tiny_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
