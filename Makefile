@@ -12,11 +12,11 @@ demo: minilm
 	$(BIN)/python run.py --task demo --model demo --trainable_layers 3 --output_dir runs/demo --overwrite
 
 test: $(VENV)/test.installed minilm lint types
-	$(BIN)/python -m pytest -n 2 --dist loadscope $(PYTEST_ARGUMENTS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGUMENTS)
 
 # What a person runs before a commit: whatever does not train a run, and one run from its config to its score.
 test-fast: $(VENV)/test.installed lint types
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow" $(PYTEST_ARGUMENTS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow" $(PYTEST_ARGUMENTS)
 
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check .
