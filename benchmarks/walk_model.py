@@ -16,7 +16,7 @@ from walk_check import Fault
 from walk_runs import COMMON, Flags, Identity, Runs, differences
 from walk_world import digest
 
-REPORT = ("report.html", "report.md", "figures")
+REPORT = ("report.html", "report.md", "report.json", "figures")
 
 
 class Walked(Runs):

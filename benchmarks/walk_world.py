@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-OURS = ("config.yaml", "log.jsonl", "freeze.json", "metrics.json", "results.jsonl", "report.md", "report.html")
+OURS = (
+    *("identity.json", "config.yaml", "log.jsonl", "freeze.json", "metrics.json", "results.jsonl"),
+    *("report.md", "report.html", "report.json"),
+)
 
 Snapshot = dict[Path, str]
 

@@ -53,16 +53,16 @@ def write_errors(place: str, then: str = "") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(file: Path, busy: str) -> Iterator[None]:
+def locked(file: Path, place: str, busy: str) -> Iterator[None]:
     """Hold this lock file, and its folder, for the block; both go at its end if nothing else is in the folder.
 
     The lock ends with the process, however that ends. Where the file system has no locks, nothing is held. Raises
-    InputError, with the line `busy`, if another process holds it.
+    InputError that begins with `place`: if another process holds it, in the words `busy`, or if it cannot be made.
     """
     made = [folder for folder in file.parents if not folder.exists()]  # the innermost first
-    with write_errors(str(file.parent)):
+    with write_errors(place):
         file.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock(file, busy)
+        lock = _lock(file, f"{place}: {busy}")
     try:
         yield
     finally:

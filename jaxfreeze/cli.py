@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from jaxfreeze import console, run_commands
+from jaxfreeze import run_commands
 from jaxfreeze.config import (
     AXES,
     FOLDER_FLAGS,
@@ -99,6 +99,8 @@ def _read_file(file: Path, elsewhere: bool) -> dict[str, Any]:
         return settings
     before = Path(settings.get("output_dir") or file.parent)
     if before.resolve() != folder.path.resolve():
+        from jaxfreeze import console
+
         console.say(f"{folder.path}: this run's folder was {before} before; it goes on where it is now")
     return settings | {"output_dir": str(folder.path)}
 

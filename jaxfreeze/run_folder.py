@@ -50,7 +50,7 @@ class RunFolder:
         """Hold the folder for this process. Raises InputError if another one has it."""
         busy = "another process is training in it; wait for it, or give another folder"
         busy = "another process is training in it; wait for it, or give another folder"
-        return locked(self.lock, f"--output_dir {self.path}: {busy}")
+        return locked(self.lock, f"--output_dir {self.path}", busy)
 
     @property
     def config(self) -> Path:

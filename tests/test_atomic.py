@@ -96,12 +96,12 @@ def test_a_run_can_begin_where_nothing_is_complete(tmp_path: Path) -> None:
 
 def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path: Path) -> None:
     file = tmp_path / "new" / "run" / ".lock"
-    with atomic.locked(file, "busy"):
-        with pytest.raises(InputError, match=r"^busy$"), atomic.locked(file, "busy"):
+    with atomic.locked(file, "place", "busy"):
+        with pytest.raises(InputError, match=r"^place: busy$"), atomic.locked(file, "place", "busy"):
             pytest.fail("entered")
         assert file.is_file()
     assert not list(tmp_path.iterdir())
-    with atomic.locked(file, "busy"):
+    with atomic.locked(file, "place", "busy"):
         (file.parent / "result").touch()
     assert list(file.parent.iterdir()) == [file.parent / "result"]
 
@@ -110,10 +110,10 @@ def test_the_lock_of_a_dead_process_is_not_held(tmp_path: Path) -> None:
     file = tmp_path / ".lock"
     script = (
         "import os, signal\nfrom pathlib import Path\nfrom jaxfreeze import atomic\n"
-        f"with atomic.locked(Path({str(file)!r}), 'busy'):\n    os.kill(os.getpid(), signal.SIGKILL)"
+        f"with atomic.locked(Path({str(file)!r}), 'place', 'busy'):\n    os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
     assert file.exists()
-    with atomic.locked(file, "busy"):
+    with atomic.locked(file, "place", "busy"):
         pass
     assert not file.exists()

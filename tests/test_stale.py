@@ -193,7 +193,7 @@ def test_evaluate_needs_no_training_file_and_has_its_own_classes(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Path("t.csv").open("a") as file:
-        file.write("the town,00\n")  # sorts before the classes of the run
+        file.write("the town,-1\n")  # sorts before the classes of the run
     assert evaluate() == 0
     assert "the same score as in metrics.json" in capsys.readouterr().out
     Path("t.csv").unlink()
@@ -202,10 +202,10 @@ def test_evaluate_needs_no_training_file_and_has_its_own_classes(
 
 def test_a_label_that_is_no_class_of_the_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Path("v.csv").open("a") as file:
-        file.write("the town,00\n")
+        file.write("the town,2\n")
     capsys.readouterr()
     assert evaluate() == 2
-    assert capsys.readouterr().err == "error: v.csv:8: label '00' is not one of 0, 1\n"
+    assert capsys.readouterr().err == "error: v.csv:8: label '2' is not one of 0, 1\n"
 
 
 def test_a_folder_that_moved(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

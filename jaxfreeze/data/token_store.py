@@ -114,7 +114,7 @@ class TextEncoder:
 
     def digest(self, split: Split) -> str:
         """SHA-256 (hex) over the tokenizer's files, the settings and the split's texts and labels."""
-        settings = f"{FORMAT} {self.max_length} {self.type_vocab_size} {self.first_position}"
+        settings = f"{FORMAT} {self.max_length} {self.vocab_size} {self.type_vocab_size} {self.first_position}"
         return hashlib.sha256(f"{settings} {self.tokenizer_digest} {split.digest}".encode()).hexdigest()
 
     def encode(self, split: Split) -> TokenStore:

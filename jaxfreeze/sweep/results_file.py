@@ -53,8 +53,8 @@ class ResultsFile:
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the file for this process. Raises InputError if another one makes the same sweep, or part of one."""
-        busy = f"{self.path}: another process is at work on it; wait for it, or give another --output_dir"
-        return locked(self.path.with_name(f".{self.path.name}.lock"), busy)
+        busy = "another process is at work on it; wait for it, or give another --output_dir"
+        return locked(self.path.with_name(f".{self.path.name}.lock"), str(self.path), busy)
 
     def has(self, config: TrainConfig) -> bool:
         """Whether the result of this run is there. Raises InputError if it is there with other settings."""

@@ -110,13 +110,14 @@ class Experiment:
 def prepare(configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
     """Read, check and load everything; raise InputError for whatever is wrong. Writes nothing but token stores."""
     config = configs[0]
-    inputs = inputs_of(config)  # before they are read: a file that is written meanwhile counts as touched
     devices.configure(config.dtype)
     mesh = devices.data_mesh()
     processes.check_equal(lambda: _settings(config), "start all processes with the same flags and packages")
     with processes.shared_errors():
         with watch.part("load"):
+            inputs = identity.inputs_of(rows_files_of(config))  # before: what is written meanwhile counts as touched
             task, train, validations = read_task(config)
+            inputs |= identity.inputs_of(model_files_of(model_folder(config.model)))
             model = load_model(config, task.objective, mesh)
         with watch.part("tokenize"):
             encoder = text_encoder(config, model)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from jaxfreeze.cli import main
+from jaxfreeze.identity import Identity, Origin
 from jaxfreeze.sweep import results_file, runner
 from jaxfreeze.training import step
 from tests.folders import empty_cache, make_folder, tiny_rte
@@ -149,15 +150,20 @@ def test_stopped_and_gone_on(file: Path, tmp_path: Path, capsys: pytest.CaptureF
 def test_a_torn_line_goes_when_the_next_one_comes(block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results_file, "BLOCK", block)
     file = results_file.ResultsFile(tmp_path)
-    file.append({"run": 1})
-    file.append({"run": 2})
+
+    def record(number: int) -> dict[str, object]:
+        identity = Identity({"train": "a"}, ("no", "yes"), "b", "c", "d")
+        return {"run": number, "config": {}, "origin": Origin(identity, {}).as_json()}
+
+    file.append(record(1))
+    file.append(record(2))
     with file.path.open("ab") as torn:
         torn.write(b'{"run": 3, "sec')
-    file.append({"run": 4})
-    assert lines(tmp_path) == [{"run": 1}, {"run": 2}, {"run": 4}]
+    file.append(record(4))
+    assert lines(tmp_path) == [record(1), record(2), record(4)]
     file.path.write_bytes(b'{"run": 1, "sec')
-    file.append({"run": 5})
-    assert lines(tmp_path) == [{"run": 5}]
+    file.append(record(5))
+    assert lines(tmp_path) == [record(5)]
 
 
 def test_killed(file: Path, tmp_path: Path, own_cache: Path) -> None:

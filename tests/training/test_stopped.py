@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import io
 import json
 import os
@@ -10,9 +9,8 @@ import pty
 import signal
 import subprocess
 import sys
-import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +41,16 @@ def arguments(tmp_path: Path) -> Callable[..., list[str]]:
     return arguments
 
 
+TAKE_TERMINAL = """import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])"""
+
+
 @pytest.fixture
 def start(arguments: Callable[..., list[str]], tmp_path: Path) -> Start:
-    def start(out: str, *flags: str, steps: int = 400, **how: Any) -> subprocess.Popen[str]:
-        command = [sys.executable, "run.py", *arguments(out, *flags, steps=steps)]
+    def start(out: str, *flags: str, steps: int = 400, before: Sequence[str] = (), **how: Any) -> subprocess.Popen[str]:
+        """before: a command that becomes ours."""
+        command = [*before, sys.executable, "run.py", *arguments(out, *flags, steps=steps)]
         environment = {**os.environ, "XLA_FLAGS": "", "JAXFREEZE_CACHE": str(empty_cache(tmp_path / "cache"))}
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
         return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **streams)
@@ -124,7 +128,7 @@ def test_a_terminal_hangs_up_twice() -> None:
 
 
 def test_what_nohup_ignores_stays_ignored(start: Start, tmp_path: Path) -> None:
-    process = start("parts", steps=5000, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process = start("parts", steps=5000, before=["sh", "-c", 'trap "" HUP; exec "$@"', "sh"])
     wait_for_step(tmp_path / "parts", 5)
     process.send_signal(signal.SIGHUP)
     wait_for_step(tmp_path / "parts", last_step(tmp_path / "parts") + 5)
@@ -139,7 +143,7 @@ def test_a_closed_terminal_loses_nothing(start: Start, tmp_path: Path) -> None:
     master, slave = pty.openpty()
     process = start(
         "parts", steps=5000, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        before=[sys.executable, "-c", TAKE_TERMINAL],
     )  # fmt: skip
     os.close(slave)
     os.set_blocking(master, False)
