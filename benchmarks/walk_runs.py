@@ -96,7 +96,8 @@ class Runs(Checked):
         old = before is not None and _state(folder / RESULT) == before
         differing = "" if known is None else differences(known.identity, now)
         if outcome.code == 2:
-            if old and known is not None and not differing and self._is_plain(folder) and "--overwrite" not in words:
+            may_be = {"--overwrite", "disk"} & {*words}  # a cache on disk that has no room is refused before all else
+            if old and known is not None and not differing and self._is_plain(folder) and not may_be:
                 raise Fault("needless", f"{folder}: refused, though nothing changed")
         elif old or "going on after step" in outcome.out:
             if known is None or differing:
