@@ -28,6 +28,13 @@ class Walked(Runs):
         """Files that a report may write again."""
         self.lines: dict[tuple[Path, str, str], Identity] = {}
 
+    def move(self, folder: Path, target: Path, copied: bool) -> None:
+        """A report stays one wherever its folder lies."""
+        there = target.exists()
+        super().move(folder, target, copied)
+        if target.exists() and not there:
+            self.reported |= {target / p.relative_to(folder) for p in self.reported if p.is_relative_to(folder)}
+
     def export(self, run: Path, output: Path, top_only: bool) -> None:
         """An export is of the run's weights, and nobody's afterwards."""
         words = ("export", "--run", str(run), "--output", str(output), *(["--top_only"] if top_only else []))

@@ -75,10 +75,11 @@ class Runs(Checked):
         self._trained(folder, flags, words, stop, train)
 
     def go_on(self, run: Path) -> None:
-        """The command that the line about a stopped run names; it may name another folder, after a move."""
+        """The command that the line about a stopped run names: it means the run where its folder lies now."""
         try:
             settings = yaml.safe_load((run / "config.yaml").read_text())
-            folder, names = Path(settings["output_dir"]), tuple(settings["label_names"])
+            names = tuple(settings["label_names"])
+            folder = run if (run / "identity.json").is_file() else Path(settings["output_dir"])
         except (OSError, TypeError, KeyError, ValueError, yaml.YAMLError):
             return
         flags = Flags(str(settings["trainable_layers"]), settings["max_steps"], settings["seed"], names)

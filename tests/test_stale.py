@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,10 @@ from jaxfreeze import load
 from jaxfreeze.cli import main
 from jaxfreeze.removal import foreign
 from jaxfreeze.run_folder import RUN_FILES
+from jaxfreeze.training import loop
+from jaxfreeze.training.experiment import Experiment, TrainState
+from jaxfreeze.training.hooks import Hook
+from jaxfreeze.training.saving import SavingHook
 from tests.folders import make_folder
 
 Change = Callable[[], None]
@@ -309,3 +313,38 @@ def test_a_variable_that_is_not_set(place: Path, capsys: pytest.CaptureFixture[s
         capsys.readouterr().err
         == "error: $NO_SUCH_VARIABLE/run: the environment variable NO_SUCH_VARIABLE is not set\n"
     )
+
+
+@pytest.mark.parametrize("content", ["my own notes", "my own notes\n", '{"task": "rte"}\nmy notes', '{"index": 0'])
+def test_results_of_somebody_else(place: Path, content: str) -> None:
+    Path("sweep/results.jsonl").write_text(content)
+    assert sweep() == 2
+    assert Path("sweep/results.jsonl").read_text() == content
+
+
+def test_a_folder_that_moves_while_the_run_trains(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = loop.fit
+
+    def moved(experiment: Experiment, state: TrainState, hooks: Sequence[Hook]) -> TrainState:
+        def move(state: TrainState) -> None:
+            if state.progress.steps == 3:
+                saving = hooks[-1]
+                assert isinstance(saving, SavingHook)
+                saving._writer.wait()  # what is being written is written where it was
+                Path("long").rename("elsewhere")
+
+        return honest(experiment, state, [*hooks, move])
+
+    monkeypatch.setattr(loop, "fit", moved)
+    words = ("long", "--max_steps", "6", "--checkpoint_every", "2", "--log_every", "1")
+    assert train(*words) == 2
+    error = capsys.readouterr().err
+    said = "error: --output_dir long: was moved or deleted while the run trained; stopped after step 4; "
+    assert error.startswith(said)
+    assert error.count("\n") == 1
+    assert not Path("long").exists()
+    monkeypatch.undo()
+    assert main(["--config", "elsewhere/config.yaml"]) == 0
+    assert "going on after step 2 of 6" in capsys.readouterr().out

@@ -22,6 +22,8 @@ IDENTITY = ("model", "task", "train_file", "trainable_layers", "seed", "learning
 """Settings that distinguish the runs of a sweep."""
 LOCKS = f".{results.RESULTS_FILES}.lock"
 DEFAULTS = as_json(TrainConfig("rte"))
+BEGIN = b'{"task": "'
+"""How every line begins: as summary.result_of begins a record."""
 BLOCK = 1 << 16  # bytes of results read at a time, from their end
 
 
@@ -41,6 +43,8 @@ class ResultsFile:
         if others and not files:
             raise InputError(f"--output_dir {folder}: the folder is not empty and holds no sweep; give another name")
         check_writable(folder, "--output_dir")
+        for file in files:
+            _check_end(file)
         self.notes: list[str] = []
         self.done: dict[tuple[Any, ...], RunResult] = {}
         self._origins: dict[tuple[Any, ...], Origin] = {}
@@ -99,7 +103,7 @@ class ResultsFile:
         with write_errors(str(self.path), "; the lines before stay"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+") as file:
-                file.truncate(_end_of_lines(file))
+                file.truncate(_end_of_lines(file))  # what is cut off was checked to be ours
                 file.write((json.dumps(record) + "\n").encode())
                 file.flush()
                 os.fsync(file.fileno())
@@ -116,6 +120,15 @@ def _end_of_lines(file: BinaryIO) -> int:
             return begin + found + 1
         place = begin
     return 0
+
+
+def _check_end(file: Path) -> None:
+    """Raise InputError unless what follows the last line break, which `append` removes, can be a result cut off."""
+    with file.open("rb") as opened:
+        opened.seek(_end_of_lines(opened))
+        end = opened.read(len(BEGIN))
+    if not BEGIN.startswith(end):
+        raise InputError(f"{file}: ends in something else than a result; give another --output_dir")
 
 
 def _made_of(config: Mapping[str, Any]) -> tuple[Any, ...]:

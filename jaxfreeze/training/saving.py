@@ -79,7 +79,14 @@ class SavingHook:
         return clocks[0], next(filter(None, signals), None)
 
     def _save(self, state: TrainState, best: bool = False, finished: bool = False) -> bool:
-        """Begin to write a checkpoint -> whether that began well."""
+        """Begin to write a checkpoint -> whether that began well. Raises InputError if the run's folder is gone."""
+        with processes.shared_errors():
+            folder = RunFolder(self._writer.folder.parent)
+            if processes.is_first() and not folder.identity.is_file():
+                raise InputError(
+                    f"--output_dir {folder.path}: was moved or deleted while the run trained; stopped after step "
+                    f"{state.progress.steps}; what was saved before goes on with --config and its config.yaml"
+                )
         about = {
             "origin": self._experiment.origin.as_json(),
             "progress": list(state.progress),

@@ -85,6 +85,8 @@ def test_a_signal_loses_nothing(number: signal.Signals, code: int, start: Start,
     command = f"python run.py --config {tmp_path / 'parts' / 'config.yaml'}"
     assert error == f"stopped, saved after step {done} of 2000; to go on: {command}\n"
     assert checkpoint.steps_in(tmp_path / "parts" / "checkpoints") == [done]
+    if number != signal.SIGTERM:
+        return  # the checkpoint of one is that of all
     again = start("parts", steps=2000)
     wait_for_step(tmp_path / "parts", done + 1)
     again.send_signal(signal.SIGKILL)
