@@ -87,7 +87,8 @@ class Checked(World):
             raise Fault("refusal", f"exit code {code}, expected one line, found {err!r}")
 
     def _check_changes(self, changed: set[Path], writes: Sequence[Path]) -> None:
-        folders = [path.resolve() for path in (*writes, Path("cache"))]
+        cache = [Path("cache", kind) for kind in ("", "tokens", "trunk", "xla")]  # a person may link them elsewhere
+        folders = [path.resolve() for path in (*writes, *cache)]
         for path in sorted(changed):
             real = path.parent.resolve() / path.name
             if self.foreign.get(path) is not None:

@@ -41,8 +41,9 @@ def finetune(task: str, **settings: Any) -> FineTuned:
 
     task and settings: the flags of `python run.py --help` by their names, such as trainable_layers=3 (int, or "all"),
     model="bert-base-uncased", data_dir, learning_rate=5e-5, epochs=3, seed=42. A run that is finished already is
-    returned as it is; an unfinished one goes on. Raises InputError for what no run could have, and Stopped after
-    SIGTERM or SIGINT.
+    returned as it is, if its rows, tokenizer and weights are those of today; an unfinished one goes on. Raises
+    InputError for what no run could have, and Stopped after SIGTERM, SIGINT, SIGHUP or SIGUSR1, or once nobody reads
+    standard output.
     """
     texts = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
     config = TrainConfig(**check_settings({"task": task, **texts}, "finetune"))
