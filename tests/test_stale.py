@@ -14,8 +14,10 @@ from safetensors.numpy import load_file, save_file
 
 from jaxfreeze import load
 from jaxfreeze.cli import main
+from jaxfreeze.config import TrainConfig
 from jaxfreeze.removal import foreign
 from jaxfreeze.run_folder import RUN_FILES
+from jaxfreeze.sweep.results_file import ResultsFile
 from jaxfreeze.training import loop
 from jaxfreeze.training.experiment import Experiment, TrainState
 from jaxfreeze.training.hooks import Hook
@@ -348,3 +350,13 @@ def test_a_folder_that_moves_while_the_run_trains(
     monkeypatch.undo()
     assert main(["--config", "elsewhere/config.yaml"]) == 0
     assert "going on after step 2 of 6" in capsys.readouterr().out
+
+
+def test_rows_that_only_other_machines_have(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("t.csv").unlink()
+    assert sweep() == 2
+    assert capsys.readouterr().err == "error: t.csv: expected a file, found nothing there; check the path\n"
+    results = ResultsFile(Path("sweep"))
+    configs = [TrainConfig(**run.config) for run in results.done.values()]
+    results.check_origins(configs, elsewhere=True)
+    assert "results of files are not compared with what is read now (t.csv: " in capsys.readouterr().out

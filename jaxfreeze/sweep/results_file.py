@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from jaxfreeze import console
 from jaxfreeze.atomic import check_writable, locked, write_errors
 from jaxfreeze.config import TrainConfig, as_json
 from jaxfreeze.errors import InputError
@@ -75,16 +76,27 @@ class ResultsFile:
             raise InputError(f"{self.path}: holds other runs ({'; '.join(differing)}); give another --output_dir")
         return True
 
-    def check_origins(self, configs: Iterable[TrainConfig]) -> None:
-        """Raise InputError if a result that is there was made of other rows, classes, tokenizer or weights than now."""
+    def check_origins(self, configs: Iterable[TrainConfig], elsewhere: bool = False) -> None:
+        """Raise InputError if a result that is there was made of other rows, classes, tokenizer or weights than now.
+
+        elsewhere: runs are made on other machines; what this one cannot read is not compared, which is said.
+        """
         by_key: dict[tuple[Any, ...], TrainConfig] = {_made_of(as_json(config)): config for config in configs}
         for key, config in by_key.items():
-            now, inputs = None, experiments.inputs_of(config)
-            for run in self.done.values():
-                if _made_of(run.config) != key or run.origin is None or run.origin.inputs == inputs:
+            runs = [(run.origin, run.place) for run in self.done.values() if _made_of(run.config) == key and run.origin]
+            try:
+                inputs = experiments.inputs_of(config)
+                touched = [(origin, place) for origin, place in runs if origin.inputs != inputs]
+                if not touched:
                     continue
-                now = now or experiments.prepare([config], Stopwatch()).origin
-                self._check(run.origin, now, run.place)
+                now = experiments.prepare([config], Stopwatch()).origin
+            except InputError as error:
+                if not elsewhere:
+                    raise
+                console.say(f"{self.path}: results of {config.task} are not compared with what is read now ({error})")
+                continue
+            for origin, place in touched:
+                self._check(origin, now, place)
 
     def _check(self, then: Origin, now: Origin, place: str) -> None:
         if differences := then.differences(now):

@@ -82,7 +82,8 @@ def run_groups(
     file = ResultsFile(folder, RESULTS_FILE if part is None else part.file_name)
     for note in file.notes:
         console.say(note)
-    file.check_origins(run for group in groups for run in group.runs if file.has(run))
+    finished = [run for group in groups for run in group.runs if file.has(run)]
+    file.check_origins(finished, elsewhere=engine not in (None, make_groups))
     missing = [group._replace(runs=tuple(run for run in group.runs if not file.has(run))) for group in groups]
     missing = [group for group in missing if group.runs]
     total, count = sum(len(group.runs) for group in groups), sum(len(group.runs) for group in missing)
