@@ -22,7 +22,6 @@ from jaxfreeze import atomic, removal
 from jaxfreeze.settings import expanded
 
 NOTE = "done.json"  # written last: what the entry is, for `cache list`
-VARIABLE = "JAXFREEZE_CACHE"
 ENTRY_FILES = re.compile(r"done\.json|hidden|(token_id|token_type|position|start|label)\.npy")
 """What an entry of tokens/ or trunk/ is made of."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -44,7 +43,7 @@ class Entry(NamedTuple):
 
 def cache_root() -> Path:
     """Where jaxfreeze keeps what it can make again: $JAXFREEZE_CACHE, else ~/.cache/jaxfreeze."""
-    return Path(expanded(os.environ.get(VARIABLE, "").strip() or "~/.cache/jaxfreeze"))
+    return Path(expanded(os.environ.get("JAXFREEZE_CACHE", "").strip() or "~/.cache/jaxfreeze"))
 
 
 @contextlib.contextmanager

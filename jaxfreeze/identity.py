@@ -78,7 +78,7 @@ class Origin(NamedTuple):
         """In what another result differs, in words, with the files that were touched; nothing if it does not differ."""
         found = self.identity.differences(now.identity, splits)
         files = touched(self.inputs, now.inputs)
-        return f"other {', other '.join(found)}{f' ({files})' if files else ''}" if found else ""
+        return f"different {', '.join(found)}{f' ({files})' if files else ''}" if found else ""
 
 
 _WORDS = {
@@ -107,7 +107,7 @@ def touched(then: Mapping[str, list[int]], now: Mapping[str, list[int]]) -> str:
     for path, about in now.items():
         if then.get(path) != about:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about[1] / 1e9))
-            words.append(f"{path} is of {when}" if path in then else f"{path} is new")
+            words.append(f"{path} was modified {when}" if path in then else f"{path} is new")
     return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
 
 

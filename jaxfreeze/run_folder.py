@@ -22,8 +22,9 @@ STEP_FILES = re.compile(
 UNFINISHED_STEP = re.compile(r"\d+\.(removed|orbax-checkpoint-tmp[^/]*)")
 """The folder of a step that is half written or half removed."""
 EVENT_FILES = re.compile(r"events/events\.out\.tfevents\.[^/]+")
+_TOP = r"identity\.json|config\.yaml|freeze\.json|metrics\.json"
 RUN_FILES = re.compile(
-    r"\.?(identity\.json|config\.yaml|log\.jsonl|freeze\.json|metrics\.json)(\.writing)?|\.lock|"
+    rf"{_TOP}|\.({_TOP})\.writing|log\.jsonl|\.lock|"
     rf"{EVENT_FILES.pattern}|checkpoints/(\d+(\.removed)?/({STEP_FILES.pattern})|\d+\.orbax-checkpoint-tmp[^/]*/.+)"
 )
 """All that is ever written into the folder of a run."""
@@ -48,7 +49,6 @@ class RunFolder:
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the folder for this process. Raises InputError if another one has it."""
-        busy = "another process is training in it; wait for it, or give another folder"
         busy = "another process is training in it; wait for it, or give another folder"
         return locked(self.lock, f"--output_dir {self.path}", busy)
 
@@ -99,7 +99,7 @@ class RunFolder:
             return False
         if not self.config.is_file():  # killed before it was written
             return False
-        differences = self._differences(config)
+        differences = _differences(self.config, config)
         if differences:
             raise InputError(
                 f"--output_dir {self.path}: holds another run ({'; '.join(differences)}); "
@@ -123,18 +123,9 @@ class RunFolder:
         then = self.origin()
         if then is not None and (differences := then.differences(now)):
             raise InputError(
-                f"--output_dir {self.path}: holds a run with {differences}; put back what it was made of, give another "
-                "folder, or --overwrite to delete that run"
+                f"--output_dir {self.path}: holds a run with {differences}; restore them, give another folder, or "
+                "--overwrite to delete that run"
             )
-
-    def _differences(self, config: TrainConfig) -> list[str]:
-        here = dataclasses.asdict(from_yaml(self.config))
-        asked = dataclasses.asdict(config)
-        return [
-            f"--{name} was {here[name]}, is {asked[name]}"
-            for name in asked
-            if name not in NOT_COMPARED and here[name] != asked[name]
-        ]
 
     def create(self, config: TrainConfig, origin: Origin) -> None:
         """Have identity.json and config.yaml in it; with --overwrite, nothing else of ours."""
@@ -156,6 +147,16 @@ class RunFolder:
             return json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{file}: not a file of a finished run ({error})") from error
+
+
+def _differences(file: Path, config: TrainConfig) -> list[str]:
+    """The settings in which a config differs from the config.yaml of a run."""
+    here, asked = dataclasses.asdict(from_yaml(file)), dataclasses.asdict(config)
+    return [
+        f"--{name} was {here[name]}, is {asked[name]}"
+        for name in asked
+        if name not in NOT_COMPARED and here[name] != asked[name]
+    ]
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -15,16 +15,16 @@ SOME = Identity({"train": "a", "validation": "b"}, ("no", "yes"), "c", "d", "e")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"rows": {"train": "x", "validation": "b"}}, "other training rows"),
-        ({"rows": {"train": "a", "validation": "x"}}, "other validation rows"),
-        ({"rows": {"train": "a"}}, "other validation rows"),
-        ({"classes": ("yes", "no")}, "other classes (no, yes then, yes, no now)"),
-        ({"classes": ()}, "other classes (no, yes then, none now)"),
-        ({"tokenizer": "x"}, "other tokenizer"),
-        ({"weights": "x"}, "other pretrained weights"),
-        ({"encoder": "x"}, "other architecture in config.json"),
-        ({"format": 0}, "other format of these records"),
-        ({"tokenizer": "x", "weights": "x"}, "other tokenizer, other pretrained weights"),
+        ({"rows": {"train": "x", "validation": "b"}}, "different training rows"),
+        ({"rows": {"train": "a", "validation": "x"}}, "different validation rows"),
+        ({"rows": {"train": "a"}}, "different validation rows"),
+        ({"classes": ("yes", "no")}, "different classes (no, yes then, yes, no now)"),
+        ({"classes": ()}, "different classes (no, yes then, none now)"),
+        ({"tokenizer": "x"}, "different tokenizer"),
+        ({"weights": "x"}, "different pretrained weights"),
+        ({"encoder": "x"}, "different architecture in config.json"),
+        ({"format": 0}, "different format of these records"),
+        ({"tokenizer": "x", "weights": "x"}, "different tokenizer, pretrained weights"),
         ({}, ""),
     ],
 )
@@ -54,7 +54,7 @@ def test_the_files_that_were_touched_and_since_when(tmp_path: Path) -> None:
     os.utime(file, (86400.5, 86400.5))
     now = inputs_of([file, other])
     said = Origin(SOME, before).differences(Origin(dataclasses.replace(SOME, tokenizer="x"), now))
-    assert said.startswith(f"other tokenizer ({file} is of 1970-01-0")
+    assert said.startswith(f"different tokenizer ({file} was modified 1970-01-0")
     assert "v.csv" not in said
 
 

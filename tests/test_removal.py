@@ -74,6 +74,7 @@ def test_what_is_read_lies_in_it(folder: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        *(".config.yaml", "metrics.json.writing", ".metrics.json", "log.jsonl.writing", ".lock.writing"),
         *("notes.md", "config.yml", "config.yaml.bak", "exported/config.json", "checkpoints/mine.txt"),
         *("checkpoints/best/trained/d/x", "checkpoints/10/notes.txt", "checkpoints/10/trained/notes.txt"),
         *("checkpoints/10.bak/description/metadata", "events/notes.txt", "checkpoints/metadata"),
@@ -81,6 +82,13 @@ def test_what_is_read_lies_in_it(folder: Path) -> None:
 )
 def test_what_a_run_does_not_write(name: str) -> None:
     assert not RUN_FILES.fullmatch(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.json", ".metrics.json.writing", ".config.yaml.writing", ".lock", "log.jsonl"]
+)
+def test_what_a_run_writes(name: str) -> None:
+    assert RUN_FILES.fullmatch(name)
 
 
 @pytest.mark.parametrize("name", ["trained/d/notes", "d/0123", "notes.txt", "state/", "trained/x/manifest.ocdbt"])

@@ -247,7 +247,7 @@ def test_other_pretrained_weights_are_refused(
     tensors[name][0] = np.nextafter(tensors[name][0], np.float32(9))
     save_file(tensors, model / "model.safetensors")
     assert main(["evaluate", "--run", str(tmp_path / "run")]) == 2
-    assert "was trained on other pretrained weights" in capsys.readouterr().err
+    assert "was trained on different pretrained weights" in capsys.readouterr().err
 
 
 def test_own_files(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,9 +15,12 @@ from safetensors.numpy import load_file, save_file
 from jaxfreeze import load
 from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig
+from jaxfreeze.identity import Identity, Origin
 from jaxfreeze.removal import foreign
 from jaxfreeze.run_folder import RUN_FILES
+from jaxfreeze.sweep import results_file
 from jaxfreeze.sweep.results_file import ResultsFile
+from jaxfreeze.training import experiment as experiments
 from jaxfreeze.training import loop
 from jaxfreeze.training.experiment import Experiment, TrainState
 from jaxfreeze.training.hooks import Hook
@@ -129,8 +132,9 @@ def refused(capsys: pytest.CaptureFixture[str], what: str) -> None:
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    assert f"other {what}" in error
-    assert " is of 20" in error  # which file, since when
+    assert "different " in error
+    assert what in error
+    assert " was modified 20" in error  # which file, since when
 
 
 @pytest.mark.parametrize(("change", "what"), [*ROWS, *MODEL])
@@ -191,7 +195,7 @@ def test_evaluate_says_that_rows_are_others(place: Path, capsys: pytest.CaptureF
     other_validation_rows()
     assert evaluate() == 0
     out = capsys.readouterr().out
-    assert "scored on other validation rows (v.csv is of 20" in out
+    assert "scored on different validation rows (v.csv was modified 20" in out
     assert "the same score" not in out
 
 
@@ -352,11 +356,24 @@ def test_a_folder_that_moves_while_the_run_trains(
     assert "going on after step 2 of 6" in capsys.readouterr().out
 
 
+def test_a_line_begins_as_one_that_is_cut_off_is_known_by(place: Path) -> None:
+    for line in Path("sweep/results.jsonl").read_bytes().splitlines():
+        assert line.startswith(results_file.BEGIN)
+
+
+def test_rows_from_the_hub_are_always_read_again(place: Path) -> None:
+    config = TrainConfig("rte", model="model", max_length=32)
+    origin = Origin(Identity({}, (), "", "", ""), experiments.inputs_of(config))
+    assert not experiments.untouched(origin, config)
+    assert experiments.untouched(origin, TrainConfig("demo", model="model", max_length=32))
+
+
 def test_rows_that_only_other_machines_have(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("t.csv").unlink()
     assert sweep() == 2
     assert capsys.readouterr().err == "error: t.csv: expected a file, found nothing there; check the path\n"
     results = ResultsFile(Path("sweep"))
+    results.read()
     configs = [TrainConfig(**run.config) for run in results.done.values()]
     results.check_origins(configs, elsewhere=True)
     assert "results of files are not compared with what is read now (t.csv: " in capsys.readouterr().out

@@ -13,6 +13,7 @@ from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import OWN_FILES, Task, get_task, own_task
 from jaxfreeze.errors import InputError
 from jaxfreeze.identity import Origin, inputs_of
+from jaxfreeze.model.hub import model_folder
 from jaxfreeze.run_folder import RunFolder
 from jaxfreeze.training import checkpoint, evaluation
 from jaxfreeze.training.dataset import Dataset, make_dataset, rows_files_of
@@ -39,9 +40,9 @@ class FinishedRun:
         devices.configure(self.config.dtype)
         self.mesh = devices.data_mesh()
         self.task = self._task()
-        self.model = load_model(self.config, self.task.objective, self.mesh)
-        self.encoder = text_encoder(self.config, self.model)
         self.origin = self.folder.origin()
+        self.model = load_model(self.config, self.task.objective, self.mesh, self._known_digest())
+        self.encoder = text_encoder(self.config, self.model.folder, self.model.encoder)
         self._check_origin()
         self.digests = self._check_base()
         saved = checkpoint.read(self.folder.checkpoints, self.metrics["steps"], self.model.pretrained)
@@ -64,6 +65,13 @@ class FinishedRun:
             return get_task(self.config.task)
         return own_task(self.config, self.metrics["labels"])
 
+    def _known_digest(self) -> str:
+        """Of the pretrained weights, if none of the model's files was touched since the run; else nothing."""
+        if self.origin is None:
+            return ""
+        now = inputs_of(model_files_of(model_folder(self.config.model)))
+        return self.origin.identity.weights if now.items() <= self.origin.inputs.items() else ""
+
     def _check_origin(self) -> None:
         """Raise InputError if texts or weights are read otherwise now than when the run was trained."""
         if self.origin is None:
@@ -73,7 +81,7 @@ class FinishedRun:
         if differences := self.origin.differences(now, splits=()):
             raise InputError(
                 f"--run {self.folder.path}: was trained on {differences} than --model {self.config.model} has now; "
-                "put the original files back"
+                "restore the original files"
             )
 
     def _check_base(self) -> dict[str, str]:

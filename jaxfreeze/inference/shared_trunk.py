@@ -18,7 +18,6 @@ from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.model.classifier import Column
-from jaxfreeze.training.pretrained import text_encoder
 
 EXAMPLES_PER_ROW = 4  # of some 30 tokens in a row of 128 slots: how a batch in examples becomes one in rows
 
@@ -55,7 +54,7 @@ class SharedTrunk:
             _share(first, run)
         self.runs = dict(zip(_names(runs), runs, strict=True))
         self.mesh = first.mesh
-        self.encoder = text_encoder(first.config, first.model)
+        self.encoder = first.encoder
         self.columns = tuple(run.model.column for run in runs)
         self.params = tuple(run.params for run in runs)
         self.most_rows = max(self.mesh.size, devices.pass_batch_size() // EXAMPLES_PER_ROW)
@@ -134,7 +133,7 @@ def _check_same_base(first: FinishedRun, run: FinishedRun) -> None:
         if values[0] != values[1]:
             raise InputError(f"{here}: --{name} is {values[0]}, that of {there} {values[1]}; one trunk needs one")
     nothing = Split("none", (), None)
-    same_texts = len({text_encoder(one.config, one.model).digest(nothing) for one in (run, first)}) == 1
+    same_texts = len({one.encoder.digest(nothing) for one in (run, first)}) == 1
     same_weights = all(run.digests[path] == first.digests[path] for path in _shared(first, run))
     if run.model.encoder != first.model.encoder or not same_texts or not same_weights:
         raise InputError(f"{here}: was trained on another pretrained model than {there}; predict with each by itself")

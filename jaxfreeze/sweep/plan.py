@@ -6,11 +6,12 @@ from rich.table import Table
 
 from jaxfreeze import console
 from jaxfreeze.config import TrainConfig
-from jaxfreeze.data.token_store import TextEncoder, tokenize
+from jaxfreeze.data.token_store import tokenize
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.sweep.grid import Group
 from jaxfreeze.training.dataset import read_task
+from jaxfreeze.training.pretrained import text_encoder
 
 
 def describe_plan(groups: Sequence[Group]) -> None:
@@ -69,15 +70,5 @@ def _epochs(config: TrainConfig, examples: int) -> float:
 def _tokens(config: TrainConfig, encoder: EncoderConfig) -> tuple[int, int]:
     """(tokens, examples) of the training rows."""
     _, train, _ = read_task(config)
-    store = tokenize(
-        train,
-        TextEncoder(
-            model_folder(config.model),
-            config.max_length,
-            encoder.vocab_size,
-            encoder.type_vocab_size,
-            encoder.first_position,
-            encoder.model_type,
-        ),
-    )
+    store = tokenize(train, text_encoder(config, model_folder(config.model), encoder))
     return store.num_tokens, store.num_examples

@@ -129,10 +129,8 @@ def _read_folder(folder: Path, found: Results) -> None:
         if not isinstance(record, dict):
             raise InputError(f"{files.metrics}: expected a JSON object, found {shorten(repr(record))}")
         config = as_json(from_yaml(files.config))
-        made_of = {"origin": origin.as_json()} if origin else {}
-        _add(
-            {"learning_rate": config["learning_rate"], **record, "config": config} | made_of, str(files.metrics), found
-        )
+        own = {"config": config, "origin": origin and origin.as_json()}
+        _add({"learning_rate": config["learning_rate"], **record, **own}, str(files.metrics), found)
     elif files.config.is_file():
         raise InputError(f"{folder}: this run is not finished, it has no metrics.json; finish it or leave it out")
     else:

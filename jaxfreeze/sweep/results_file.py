@@ -36,7 +36,11 @@ class ResultsFile:
 
     def __init__(self, folder: Path, name: str = results.RESULTS_FILE) -> None:
         """Raises InputError for a folder that cannot be written to, or that holds anything but a sweep."""
-        self.path = folder / name
+        self.folder, self.path = folder, folder / name
+        self.notes: list[str] = []
+        self.done: dict[tuple[Any, ...], RunResult] = {}
+        self._origins: dict[tuple[Any, ...], Origin] = {}
+        """By task and model; one for all lines."""
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--output_dir {folder}: expected a folder, found a file; give another name")
         files = list(folder.glob(results.RESULTS_FILES)) if folder.is_dir() else []
@@ -46,12 +50,11 @@ class ResultsFile:
         check_writable(folder, "--output_dir")
         for file in files:
             _check_end(file)
-        self.notes: list[str] = []
-        self.done: dict[tuple[Any, ...], RunResult] = {}
-        self._origins: dict[tuple[Any, ...], Origin] = {}
-        """By task and model; one for all lines."""
-        if any(b"\n" in file.read_bytes() for file in files):
-            found = results.read([folder])
+
+    def read(self) -> None:
+        """Find the results that are there. Raises InputError for lines that are none."""
+        if any(b"\n" in file.read_bytes() for file in self.folder.glob(results.RESULTS_FILES)):
+            found = results.read([self.folder])
             self.notes = found.notes
             self.done = {_identity(run.config): run for run in found.runs}
             self._origins = {_made_of(run.config): run.origin for run in found.runs if run.origin}
@@ -85,8 +88,7 @@ class ResultsFile:
         for key, config in by_key.items():
             runs = [(run.origin, run.place) for run in self.done.values() if _made_of(run.config) == key and run.origin]
             try:
-                inputs = experiments.inputs_of(config)
-                touched = [(origin, place) for origin, place in runs if origin.inputs != inputs]
+                touched = [(origin, place) for origin, place in runs if not experiments.untouched(origin, config)]
                 if not touched:
                     continue
                 now = experiments.prepare([config], Stopwatch()).origin
@@ -101,8 +103,8 @@ class ResultsFile:
     def _check(self, then: Origin, now: Origin, place: str) -> None:
         if differences := then.differences(now):
             raise InputError(
-                f"{place}: the result of a run with {differences}; a sweep's results are made of the same; put that "
-                "back, or give another --output_dir"
+                f"{place}: a result from {differences}; all results of a sweep need the same: restore them, or give "
+                "another --output_dir"
             )
 
     def append(self, record: Mapping[str, Any]) -> None:

@@ -80,28 +80,35 @@ def run_groups(
 ) -> None:
     """Make the runs of these groups that are not in the folder's results yet."""
     file = ResultsFile(folder, RESULTS_FILE if part is None else part.file_name)
+    if dry_run:
+        from jaxfreeze.sweep.plan import describe_plan
+
+        describe_plan(_missing(groups, file, engine))
+        return
+    diverged: list[str] = []
+    with file.locked():
+        missing = _missing(groups, file, engine)
+        with SweepProgress(missing) as progress:
+            for outcome in (engine or make_groups)(missing, progress):
+                for record in outcome.records:
+                    file.append(record)
+                    progress.finished(record)
+                diverged += outcome.diverged
+    if diverged:
+        raise DivergedError(f"the loss was not finite, try a lower learning rate: {'; '.join(diverged)}")
+
+
+def _missing(groups: Sequence[Group], file: ResultsFile, engine: "Engine | None") -> list[Group]:
+    """What is left of the groups without the runs whose results are there; says how many there are of each."""
+    file.read()
     for note in file.notes:
         console.say(note)
     finished = [run for group in groups for run in group.runs if file.has(run)]
     file.check_origins(finished, elsewhere=engine not in (None, make_groups))
     missing = [group._replace(runs=tuple(run for run in group.runs if not file.has(run))) for group in groups]
-    missing = [group for group in missing if group.runs]
-    total, count = sum(len(group.runs) for group in groups), sum(len(group.runs) for group in missing)
-    console.say(f"{folder}: {total} runs, {total - count} of them finished, {count} to do")
-    if dry_run:
-        from jaxfreeze.sweep.plan import describe_plan
-
-        describe_plan(missing)
-        return
-    diverged: list[str] = []
-    with file.locked(), SweepProgress(missing) as progress:
-        for outcome in (engine or make_groups)(missing, progress):
-            for record in outcome.records:
-                file.append(record)
-                progress.finished(record)
-            diverged += outcome.diverged
-    if diverged:
-        raise DivergedError(f"the loss was not finite, try a lower learning rate: {'; '.join(diverged)}")
+    total = sum(len(group.runs) for group in groups)
+    console.say(f"{file.folder}: {total} runs, {len(finished)} of them finished, {total - len(finished)} to do")
+    return [group for group in missing if group.runs]
 
 
 class Outcome(NamedTuple):

@@ -120,7 +120,7 @@ def prepare(configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
             inputs |= identity.inputs_of(model_files_of(model_folder(config.model)))
             model = load_model(config, task.objective, mesh)
         with watch.part("tokenize"):
-            encoder = text_encoder(config, model)
+            encoder = text_encoder(config, model.folder, model.encoder)
             train_set, *validation_sets = (make_dataset(split, encoder, mesh) for split in (train, *validations))
             found = identity_of(task, model, encoder, [train, *validations])
     processes.check_equal(lambda: _flat(found), "give all processes the same files")
@@ -133,6 +133,12 @@ def prepare(configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
 def inputs_of(config: TrainConfig) -> Inputs:
     """The files that a run is made of, as they are now."""
     return identity.inputs_of([*rows_files_of(config), *model_files_of(model_folder(config.model))])
+
+
+def untouched(origin: Origin, config: TrainConfig) -> bool:
+    """Whether no file that a result was made of was touched since; never for rows from the hub, which are no files."""
+    has_files = config.task == "demo" or bool(rows_files_of(config))
+    return has_files and origin.inputs == inputs_of(config)
 
 
 def identity_of(task: Task, model: Model, encoder: TextEncoder, splits: Sequence[Split]) -> Identity:
@@ -180,22 +186,10 @@ def _experiment(
     )
     if cache is None:
         examples = min(total_steps * config.batch_size, config.epochs * store.num_examples)
-        sets = (train_set, *validation_sets)
-        cache = trunk_cache.plan(config, model.column, frozen_digests, sets, mesh, examples)
-    return Experiment(
-        configs,
-        task,
-        model,
-        origin,
-        frozen_digests,
-        train_set,
-        validation_sets,
-        mesh,
-        total_steps,
-        plan,
-        program,
-        cache,
-    )
+        splits = (train_set, *validation_sets)
+        cache = trunk_cache.plan(config, model.column, frozen_digests, splits, mesh, examples)
+    made_of = (task, model, origin, frozen_digests, train_set, validation_sets, mesh)
+    return Experiment(configs, *made_of, total_steps, plan, program, cache)
 
 
 def _layers_in_a_step(config: TrainConfig, model: Model) -> int:

@@ -63,14 +63,13 @@ def finetune(config: TrainConfig) -> dict[str, Any]:
 
 
 def _claim(folder: RunFolder, config: TrainConfig, stack: contextlib.ExitStack) -> tuple[dict[str, Any] | None, bool]:
-    """Hold the folder until the stack ends -> the result of the run if it is finished, and whether no file it was made
-    of was touched since then."""
+    """Hold the folder until the stack ends -> the result of a finished run, and whether it is known to be today's."""
     folder.is_finished(config)  # raises for a folder that is not ours, before anything is written into it
     stack.enter_context(folder.locked())
     if not folder.is_finished(config):
         return None, False
     origin = folder.origin()
-    return folder.read(folder.metrics), origin is not None and origin.inputs == experiments.inputs_of(config)
+    return folder.read(folder.metrics), origin is not None and experiments.untouched(origin, config)
 
 
 def _say_finished(folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:

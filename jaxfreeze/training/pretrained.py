@@ -59,8 +59,11 @@ def make_labels(config: TrainConfig, paths: list[str], num_layers: int) -> freez
     return freezing.label_layers(paths, config.trainable_layers, num_layers)
 
 
-def load_model(config: TrainConfig, objective: Objective, mesh: Mesh) -> Model:
-    """Load pretrained weights for an objective's outputs. Raises InputError for wrong files, or a wrong policy."""
+def load_model(config: TrainConfig, objective: Objective, mesh: Mesh, digest: str = "") -> Model:
+    """Load pretrained weights for an objective's outputs. Raises InputError for wrong files, or a wrong policy.
+
+    digest: of the leaves, if the files are known to be those that it was taken of; otherwise it is taken.
+    """
     folder = model_folder(config.model)
     encoder = read_config(folder)
     if config.max_length > encoder.max_tokens:
@@ -71,8 +74,9 @@ def load_model(config: TrainConfig, objective: Objective, mesh: Mesh) -> Model:
     pretrained = weights.load(folder, encoder, objective.output_names, config.seed)
     trained, frozen = freezing.split(pretrained.params, labels)
     frozen = {path: leaf.astype(config.dtype) for path, leaf in frozen.items()}
-    held = {path: leaf for path, leaf in pretrained.params.items() if path not in pretrained.fresh}
-    digest = freezing.digest_of(freezing.digests(held))
+    if not digest:
+        held = {path: leaf for path, leaf in pretrained.params.items() if path not in pretrained.fresh}
+        digest = freezing.digest_of(freezing.digests(held))
     return Model(folder, column, labels, trained, devices.replicate(frozen, mesh), digest, *pretrained[1:])
 
 
@@ -82,14 +86,7 @@ def model_files_of(folder: Path) -> list[Path]:
     return [folder / "config.json", *(folder / name for name in TOKENIZER_FILES), *weights_files]
 
 
-def text_encoder(config: TrainConfig, model: Model) -> TextEncoder:
-    """How this model's texts become tokens."""
-    encoder = model.encoder
-    return TextEncoder(
-        model.folder,
-        config.max_length,
-        encoder.vocab_size,
-        encoder.type_vocab_size,
-        encoder.first_position,
-        encoder.model_type,
-    )
+def text_encoder(config: TrainConfig, folder: Path, encoder: EncoderConfig) -> TextEncoder:
+    """How the texts of a model in this folder become tokens."""
+    sizes = (encoder.vocab_size, encoder.type_vocab_size, encoder.first_position)
+    return TextEncoder(folder, config.max_length, *sizes, encoder.model_type)

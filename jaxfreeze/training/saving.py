@@ -166,8 +166,8 @@ def _check(experiment: Experiment, about: Mapping[str, Any]) -> None:
     """Raise InputError for a checkpoint of another run; say what may change the last digits."""
     if differences := Origin.from_json(about["origin"]).differences(experiment.origin):
         raise InputError(
-            f"--output_dir {experiment.config.run_folder}: this run began with {differences}; put back what it was "
-            "made of, or --overwrite starts it again"
+            f"--output_dir {experiment.config.run_folder}: this run began with {differences}; restore them, or "
+            "--overwrite starts it again"
         )
     surroundings = {"versions": versions(), "devices": devices.describe(experiment.mesh)}
     if changed := [f"{about[name]} then, {now} now" for name, now in surroundings.items() if about[name] != now]:

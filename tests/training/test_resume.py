@@ -212,7 +212,7 @@ def test_another_base_is_refused(stopped: Path, bert: Path, data: Path, tmp_path
     moved = bert.rename(bert.with_name("away"))
     try:
         shutil.copytree(other, bert)
-        with pytest.raises(InputError, match=r"holds a run with other pretrained weights .*put back"):
+        with pytest.raises(InputError, match=r"holds a run with different pretrained weights .*restore them"):
             go_on(bert, data, stopped)
     finally:
         shutil.rmtree(bert, ignore_errors=True)
@@ -222,7 +222,7 @@ def test_another_base_is_refused(stopped: Path, bert: Path, data: Path, tmp_path
 def test_other_rows_are_refused(stopped: Path, bert: Path, data: Path) -> None:
     file = data / "RTE" / "train.tsv"
     file.write_text(file.read_text().replace("bowl", "crate", 1))
-    with pytest.raises(InputError, match=r"holds a run with other training rows"):
+    with pytest.raises(InputError, match=r"holds a run with different training rows"):
         go_on(bert, data, stopped)
 
 
