@@ -155,7 +155,6 @@ def prepare(work: Path) -> None:
         jax.config.update("jax_compilation_cache_dir", str(work / "programs"))
 
     devices.configure = with_our_programs  # what a cache holds is cleared again and again
-    devices.CPU_COMPILER_OPTIONS["xla_backend_optimization_level"] = "0"
 
 
 def main() -> int:

@@ -66,8 +66,11 @@ def _platforms_here() -> str:
 
 
 def compiler_options() -> dict[str, str | bool]:
-    """What XLA is told for each program."""
-    return CPU_COMPILER_OPTIONS if platform() == "cpu" else {}
+    """What XLA is told for each program; what XLA_FLAGS says of the same option goes before it."""
+    if platform() != "cpu":
+        return {}
+    flags = os.environ.get("XLA_FLAGS", "")
+    return {name: value for name, value in CPU_COMPILER_OPTIONS.items() if f"--{name}=" not in flags}
 
 
 def jit(function: Callable[..., Result], **how: Any) -> Callable[..., Result]:

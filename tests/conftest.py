@@ -6,8 +6,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-# Tests compile much and compute little: machine code is not optimised, the program before it is.
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+from tests import xla
+
+os.environ["XLA_FLAGS"] = xla.flags(devices=8)
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # the PyTorch reference is small: more threads wait for each other
@@ -23,9 +24,6 @@ from jaxfreeze import devices
 from jaxfreeze.training import step
 from tests.folders import make_folder
 from tests.inference.runs import train
-
-devices.CPU_COMPILER_OPTIONS["xla_backend_optimization_level"] = "0"
-
 
 CACHE = Path(os.environ["JAXFREEZE_CACHE"])
 MESH = devices.data_mesh

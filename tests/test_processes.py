@@ -1,5 +1,7 @@
 """Several real processes at work on one run, on simulated devices that talk over TCP (gloo)."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -9,19 +11,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jaxfreeze.config import TrainConfig
+from jaxfreeze import cli, devices, freezing
+from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.training import checkpoint
-from jaxfreeze.training.loop import finetune
+from tests import xla
 from tests.folders import empty_cache, make_folder, tiny_rte
 
 ROOT = Path(__file__).parents[1]
 STEPS = 12
+DEVICES = 2  # of each process
+MESH = devices.data_mesh
 
 
 @pytest.fixture(scope="module")
@@ -49,43 +54,125 @@ def without_gloo(out: str) -> str:
     return GLOO_SAYS.sub("", out)
 
 
-class Pair:
-    """Processes of one run of run.py, each with some simulated devices."""
+def words(folder: Path, bert: Path, data: Path, out: str, *flags: str) -> list[str]:
+    """A short run with these flags, which win."""
+    command = ["--task", "rte", "--data_dir", str(data), "--model", str(bert), "--output_dir", str(folder / out)]
+    command += ["--max_length", "32", "--learning_rate", "1e-3", "--trainable_layers", "1", "--log_every", "2"]
+    return [*command, *flags] if "--max_steps" in flags else [*command, "--max_steps", str(STEPS), *flags]
+
+
+def places(count: int) -> list[list[str]]:
+    """The flags by which so many processes find each other."""
+    port = free_port()
+    return [
+        ["--coordinator", f"127.0.0.1:{port}", "--num_processes", str(count), "--process_id", str(number)]
+        for number in range(count)
+    ]
+
+
+def environment_of(cache: Path) -> dict[str, str]:
+    return os.environ | {
+        "XLA_FLAGS": xla.flags(DEVICES), "JAXFREEZE_CACHE": str(empty_cache(cache)), "PYTHONPATH": str(ROOT)
+    }  # fmt: skip
+
+
+class Runs:
+    """The runs of a test, by the names of their folders."""
 
     def __init__(self, folder: Path, bert: Path, data: Path) -> None:
         self.folder, self.bert, self.data = folder, bert, data
+
+    def words(self, out: str, *flags: str) -> list[str]:
+        return words(self.folder, self.bert, self.data, out, *flags)
+
+    def alone(self, out: str, *flags: str) -> str:
+        """The run in this process, on the devices that it sees -> what it printed."""
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            assert cli.main(self.words(out, *flags)) == 0
+        return printed.getvalue()
+
+    def log(self, out: str, kind: str = "train") -> dict[int, dict[str, float]]:
+        """By step."""
+        lines = (self.folder / out / "log.jsonl").read_text().splitlines()
+        return {line["step"]: line for line in map(json.loads, lines) if line["kind"] == kind}
+
+    def score(self, out: str) -> dict[str, float]:
+        return json.loads((self.folder / out / "metrics.json").read_text())["metrics"]
+
+    def leaves(self, out: str) -> dict[str, str]:
+        """Digests of the trained leaves at the end."""
+        run = FinishedRun(self.folder / out)
+        (last,) = checkpoint.steps_in(run.folder.checkpoints)
+        return freezing.digests(checkpoint.read(run.folder.checkpoints, last, run.model.pretrained).trained)
+
+    def same_training(self, out: str, other: str) -> None:
+        ours, theirs = self.log(out), self.log(other)
+        assert ours.keys() == theirs.keys()
+        for step in ours:
+            for name in ("loss", "grad_norm", "learning_rate", "epoch"):
+                np.testing.assert_allclose(
+                    ours[step][name], theirs[step][name], rtol=2e-5, atol=2e-5, err_msg=f"{step}"
+                )
+        assert self.score(out) == self.score(other)
+
+
+class Members:
+    """Two processes that are connected, and stay for all tests of this module."""
+
+    def __init__(self) -> None:
+        self.places = places(2)
         self.processes: list[subprocess.Popen[str]] = []
 
-    def start(
-        self, out: str, *flags: str, count: int = 2, devices: int = 4, own: dict[int, tuple[str, ...]] | None = None,
-        slurm: bool = False, caches: tuple[str, ...] = ("cache", "cache"),
-    ) -> "Pair":  # fmt: skip
-        """own: flags of single processes, which win; slurm: no flags say where the others are, the environment does."""
-        port = free_port()
-        for number in range(count):
-            command = [sys.executable, "run.py", "--task", "rte", "--data_dir", str(self.data), "--model"]
-            command += [str(self.bert), "--output_dir", str(self.folder / out), "--max_length", "32"]
-            command += ["--learning_rate", "1e-3", "--trainable_layers", "1", "--log_every", "2", *flags]
-            if "--max_steps" not in flags:
-                command += ["--max_steps", str(STEPS)]
-            command += (own or {}).get(number, ())
-            environment = os.environ | {
-                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
-                "JAXFREEZE_CACHE": str(empty_cache(self.folder / caches[number])),
-                "PYTHONPATH": str(ROOT),
-            }
+    def run(self, runs: Runs, out: str, *flags: str, own: Sequence[str] = ()) -> list[tuple[int, str, str]]:
+        """A run in both -> (exit code, standard output, standard error) of each; own: flags of the second alone."""
+        if not self.processes:
+            command, environment = [sys.executable, "-m", "tests.member"], environment_of(runs.folder / "cache")
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            self.processes = [subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) for _ in self.places]
+        for process, place, more in zip(self.processes, self.places, ((), own), strict=True):
+            job = [[*runs.words(out, *flags), *place, *more], str(empty_cache(runs.folder / "cache"))]
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+        return [tuple(json.loads(process.stdout.readline())) for process in self.processes]
+
+    def succeed(self, runs: Runs, out: str, *flags: str) -> str:
+        """-> what the first one printed; the other one prints nothing."""
+        (code, printed, _), (other, nothing, _) = answers = self.run(runs, out, *flags)
+        assert (code, other, nothing) == (0, 0, ""), answers
+        return printed
+
+
+@pytest.fixture(scope="module")
+def members() -> Iterator[Members]:
+    made = Members()
+    yield made
+    for process in made.processes:
+        process.stdin.close()  # so they end, both at once
+    assert [process.wait(60) for process in made.processes] == [0] * len(made.processes)
+    for process in made.processes:
+        process.stdout.close()
+
+
+class Pair:
+    """Two processes of run.py for one run."""
+
+    def __init__(self, runs: Runs) -> None:
+        self.runs = runs
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def start(self, out: str, *flags: str, slurm: bool = False) -> "Pair":
+        """slurm: no flags say where the others are, the environment does; and nothing but the run folder is shared."""
+        port = str(free_port())
+        for number, place in enumerate(places(2)):
+            environment = environment_of(self.runs.folder / (f"cache-{number}" if slurm else "cache"))
             if slurm:
                 environment |= {
-                    "SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": str(count),
-                    "SLURM_PROCID": str(number), "SLURM_LOCALID": str(number), "JAX_COORDINATOR_PORT": str(port),
+                    "SLURM_JOB_ID": port, "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2",
+                    "SLURM_PROCID": str(number), "SLURM_LOCALID": str(number), "JAX_COORDINATOR_PORT": port,
                 }  # fmt: skip
-            elif count > 1:
-                command += ["--coordinator", f"127.0.0.1:{port}", "--num_processes", str(count)]
-                command += ["--process_id", str(number)]
-            self.processes.append(
-                subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE,
-                                 stderr=subprocess.PIPE)
-            )  # fmt: skip
+            command = [sys.executable, "run.py", *self.runs.words(out, *flags), *(() if slurm else place)]
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            self.processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
         return self
 
     def ends(self, timeout: float = 120) -> list[tuple[int, str, str]]:
@@ -97,28 +184,25 @@ class Pair:
         self.processes = []
         return results
 
-    def succeeds(self) -> list[str]:
-        """What each printed."""
-        results = self.ends()
-        assert [code for code, _, _ in results] == [0] * len(results), results
-        return [out for _, out, _ in results]
-
-    def log(self, out: str, kind: str = "train") -> dict[int, dict[str, float]]:
-        """By step."""
-        lines = (self.folder / out / "log.jsonl").read_text().splitlines()
-        return {line["step"]: line for line in map(json.loads, lines) if line["kind"] == kind}
-
     def wait_for_step(self, out: str, step: int) -> None:
         deadline = time.monotonic() + 90
-        while not (file := self.folder / out / "log.jsonl").is_file() or file.read_bytes().count(b"\n") < step // 2:
+        while (
+            not (file := self.runs.folder / out / "log.jsonl").is_file() or file.read_bytes().count(b"\n") < step // 2
+        ):
             assert time.monotonic() < deadline, f"step {step} was not reached"
             assert all(process.poll() is None for process in self.processes), self.ends()
             time.sleep(0.02)
 
 
 @pytest.fixture
-def pair(tmp_path: Path, bert: Path, data: Path) -> Iterator[Pair]:
-    made = Pair(tmp_path, bert, data)
+def runs(tmp_path: Path, bert: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    monkeypatch.setenv("JAXFREEZE_CACHE", str(empty_cache(tmp_path / "cache")))
+    return Runs(tmp_path, bert, data)
+
+
+@pytest.fixture
+def pair(runs: Runs) -> Iterator[Pair]:
+    made = Pair(runs)
     yield made
     for process in made.processes:
         process.kill()
@@ -133,37 +217,6 @@ def test_what_gloo_says_is_left_out_and_nothing_else() -> None:
     assert without_gloo("no such folder\n" + line) == "no such folder\n"
 
 
-def assert_same_training(one: Pair, out: str, other: str) -> None:
-    ours, theirs = one.log(out), one.log(other)
-    assert ours.keys() == theirs.keys()
-    for step in ours:
-        for name in ("loss", "grad_norm", "learning_rate", "epoch"):
-            np.testing.assert_allclose(ours[step][name], theirs[step][name], rtol=2e-5, atol=2e-5, err_msg=f"{step}")
-    assert score(one, out) == score(one, other)
-
-
-def score(pair: Pair, out: str) -> dict[str, float]:
-    return json.loads((pair.folder / out / "metrics.json").read_text())["metrics"]
-
-
-def leaves(pair: Pair, out: str) -> dict[str, str]:
-    """Digests of the trained leaves at the end."""
-    from jaxfreeze import freezing
-    from jaxfreeze.inference.finished_run import FinishedRun
-
-    run = FinishedRun(pair.folder / out)
-    return freezing.digests(checkpoint.read(run.folder.checkpoints, STEPS, run.model.pretrained).trained)
-
-
-def alone(pair: Pair, out: str, **more: object) -> None:
-    """The same run in this process, on its eight devices."""
-    settings = {"trainable_layers": 1, "max_steps": STEPS, "max_length": 32, "log_every": 2} | more
-    finetune(
-        TrainConfig("rte", str(pair.data), model=str(pair.bert), learning_rate=1e-3,
-                    output_dir=str(pair.folder / out), **settings)
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize(
     "flags",
     [
@@ -174,66 +227,40 @@ def alone(pair: Pair, out: str, **more: object) -> None:
     ],
     ids=" ".join,
 )
-def test_two_processes_train_as_one_does(flags: tuple[str, ...], pair: Pair) -> None:
-    first, second = pair.start("pair", *flags).succeeds()
-    assert "on 8 cpu of 2 processes" in first
-    assert "bits unchanged" in first
-    assert second == ""  # one voice
-    more = {
-        flag.removeprefix("--"): value for flag, value in zip(flags, (*flags[1:], ""), strict=False) if flag[0] == "-"
-    }
-    kinds: dict[str, type] = {"accumulate": int, "eval_every": int, "trainable_layers": int}
-    alone(pair, "alone", **{n: kinds.get(n, str)(v) if v[:2] not in ("", "--") else True for n, v in more.items()})
-    assert_same_training(pair, "pair", "alone")
-    if not flags:
-        pair.start("one", count=1, devices=1).succeeds()
-        assert_same_training(pair, "pair", "one")
-        pair.start("again", caches=("own-0", "own-1")).succeeds()  # nothing shared but the run folder
-        assert leaves(pair, "again") == leaves(pair, "pair")
-        assert {n: line["loss"] for n, line in pair.log("again").items()} == {
-            n: line["loss"] for n, line in pair.log("pair").items()
-        }
+def test_two_processes_train_as_one_does(flags: tuple[str, ...], members: Members, runs: Runs) -> None:
+    printed = members.succeed(runs, "pair", *flags)
+    assert f"on {2 * DEVICES} cpu of 2 processes" in printed
+    assert "bits unchanged" in printed
+    runs.alone("alone", *flags)
+    runs.same_training("pair", "alone")
 
 
-def test_a_signal_to_one_process_stops_both(pair: Pair) -> None:
+def test_in_a_slurm_step(pair: Pair, members: Members, runs: Runs) -> None:
+    """With caches of their own: the same bits."""
+    (code, printed, _), (other, nothing, _) = ended = pair.start("slurm", slurm=True).ends()
+    assert (code, other, nothing) == (0, 0, ""), ended
+    assert f"on {2 * DEVICES} cpu of 2 processes" in printed
+    members.succeed(runs, "pair")
+    assert runs.leaves("slurm") == runs.leaves("pair")
+    losses = [{step: line["loss"] for step, line in runs.log(out).items()} for out in ("slurm", "pair")]
+    assert losses[0] == losses[1]
+
+
+def test_a_signal_to_one_process_stops_both(pair: Pair, runs: Runs) -> None:
     """After the same step, which is saved."""
     pair.start("pair", "--max_steps", "400").wait_for_step("pair", 6)
     pair.processes[1].send_signal(signal.SIGTERM)
     ended = pair.ends()
     assert [code for code, _, _ in ended] == [143, 143], ended
-    (done,) = checkpoint.steps_in(pair.folder / "pair" / "checkpoints")
+    (done,) = checkpoint.steps_in(runs.folder / "pair" / "checkpoints")
     for _, _, error in ended:
         assert f"stopped, saved after step {done} of 400; to go on, in every process: python run.py --config" in error
         assert len(error.splitlines()) == 1
 
 
-def test_a_checkpoint_of_two_processes_goes_on_in_two_on_one_device_and_on_four(pair: Pair) -> None:
-    """In two with the bits of a run without a stop; elsewhere with the same losses."""
-    alone(pair, "alone", shard_optimizer=True)
-    flags = ("--shard_optimizer", "--checkpoint_every", "4")
-    pair.start("pair", *flags).wait_for_step("pair", 6)
-    for process in pair.processes:
-        process.kill()
-    pair.ends()
-    steps = checkpoint.steps_in(pair.folder / "pair" / "checkpoints")
-    assert steps
-    shutil.copytree(pair.folder / "pair", pair.folder / "resumed")
-    first, _ = pair.start("resumed", *flags).succeeds()
-    assert f"going on after step {steps[-1]} of {STEPS}" in first
-    assert "last digits" not in first
-    pair.start("whole", *flags).succeeds()
-    assert leaves(pair, "resumed") == leaves(pair, "whole")
-    for devices in (1, 4):
-        shutil.copytree(pair.folder / "pair", pair.folder / f"on-{devices}")
-        (out,) = pair.start(f"on-{devices}", *flags, count=1, devices=devices).succeeds()
-        assert f"going on after step {steps[-1]} of {STEPS}" in out
-        assert "the last digits may differ" in out
-        assert_same_training(pair, f"on-{devices}", "alone")
-
-
-def test_one_process_is_killed(pair: Pair) -> None:
-    """The other one says so and ends; both, started again, go on."""
-    flags = ("--checkpoint_every", "2", "--max_steps", "400")
+def test_one_process_is_killed(pair: Pair, members: Members, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one says so and ends. In two again, the bits of a run without a stop; elsewhere the same losses."""
+    flags = ("--shard_optimizer", "--checkpoint_every", "4", "--max_steps", "24")
     pair.start("pair", *flags).wait_for_step("pair", 6)
     pair.processes[1].kill()
     begun = time.monotonic()
@@ -241,42 +268,44 @@ def test_one_process_is_killed(pair: Pair) -> None:
     assert time.monotonic() - begun < 60
     assert code != 0
     assert "another process of this run is gone" in error
-    steps = checkpoint.steps_in(pair.folder / "pair" / "checkpoints")
-    pair.start("pair", *flags).wait_for_step("pair", steps[-1] + 4)
-    for process in pair.processes:
-        process.send_signal(signal.SIGTERM)
-    (code, out, _), _ = pair.ends()
-    assert code == 143
-    assert f"going on after step {steps[-1]} of 400" in out
+    step = checkpoint.steps_in(runs.folder / "pair" / "checkpoints")[-1]
+    for other in ("on-one", "on-four"):
+        shutil.copytree(runs.folder / "pair", runs.folder / other)
+
+    printed = members.succeed(runs, "pair", *flags)
+    assert f"going on after step {step} of 24" in printed
+    assert "last digits" not in printed
+    members.succeed(runs, "whole", *flags)
+    assert runs.leaves("pair") == runs.leaves("whole")
+    for other, count in (("on-one", 1), ("on-four", 4)):
+        monkeypatch.setattr(devices, "data_mesh", lambda count=count: MESH(count))
+        printed = runs.alone(other, *flags)
+        assert f"going on after step {step} of 24" in printed
+        assert "the last digits may differ" in printed
+        runs.same_training(other, "whole")
 
 
-def test_one_host_has_other_data(pair: Pair, tmp_path: Path) -> None:
+def test_one_host_has_other_data(members: Members, runs: Runs, tmp_path: Path) -> None:
     other = tiny_rte(tmp_path / "other")
     file = other / "RTE" / "train.tsv"
     file.write_text(file.read_text().replace("bowl", "crate", 1))
-    for code, _, error in pair.start("pair", own={1: ("--data_dir", str(other))}).ends():
+    for code, _, error in members.run(runs, "pair", own=("--data_dir", str(other))):
         assert code == 2
         assert error.startswith("error: digest of the train rows: ")
         assert "in process 1; give all processes the same files" in error
-    assert not (pair.folder / "pair").exists()
+    assert not (runs.folder / "pair").exists()
 
 
-def test_one_process_has_other_flags(pair: Pair) -> None:
-    for code, _, error in pair.start("pair", own={1: ("--seed", "7")}).ends():
+def test_one_process_has_other_flags(members: Members, runs: Runs) -> None:
+    for code, _, error in members.run(runs, "pair", own=("--seed", "7")):
         assert code == 2
         assert error == (
             "error: --seed: 42 in process 0, 7 in process 1; start all processes with the same flags and packages\n"
         )
 
 
-def test_a_mistake_of_one_process_ends_all(pair: Pair) -> None:
-    (first, _, error), (second, _, own) = pair.start("pair", own={1: ("--model", "./nowhere")}).ends()
+def test_a_mistake_of_one_process_ends_all(members: Members, runs: Runs) -> None:
+    (first, _, error), (second, _, own) = members.run(runs, "pair", own=("--model", "./nowhere"))
     assert (first, second) == (2, 2)
     assert error == "error: process 1: --model ./nowhere: there is no such folder\n"
     assert own == "error: --model ./nowhere: there is no such folder\n"
-
-
-def test_in_a_slurm_step(pair: Pair) -> None:
-    first, second = pair.start("pair", slurm=True).succeeds()
-    assert "on 8 cpu of 2 processes" in first
-    assert second == ""

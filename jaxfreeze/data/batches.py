@@ -71,8 +71,8 @@ class BatchPlan:
         The shapes are chosen from batches that do not depend on the seed, so runs that differ only in their seed share
         one compiled program. If a seed produces a larger batch, the last shape is enlarged.
         """
-        shapes = _foreseen_shapes(store, batch_size, row_multiple, limit, parts)
-        shapes = with_room(shapes, _lengths_of(store, batch_size, seeds, epochs, parts), row_multiple)
+        shapes = _foreseen_shapes(store.lengths.astype(np.int32).tobytes(), batch_size, row_multiple, limit, parts)
+        shapes = with_room(shapes, _lengths_of(store.lengths, batch_size, seeds, epochs, parts), row_multiple)
         return cls(store, batch_size, seeds, epochs, shapes, parts)
 
     @property
@@ -94,21 +94,22 @@ class BatchPlan:
 
 @functools.lru_cache(maxsize=8)  # for the runs of a sweep
 def _foreseen_shapes(
-    store: TokenStore, batch_size: int, row_multiple: int, limit: int, parts: int
+    int32_lengths: bytes, batch_size: int, row_multiple: int, limit: int, parts: int
 ) -> tuple[Shape, ...]:
     """The shapes chosen from batches of a seed that no run has."""
+    lengths = np.frombuffer(int32_lengths, np.int32).astype(np.int64)
     count = min(PLAN_BATCHES, max(1, PLAN_DRAW // batch_size))
-    drawn = _lengths_of(store, batch_size, (NO_RUN,), -(-count * batch_size // store.num_examples), parts)
+    drawn = _lengths_of(lengths, batch_size, (NO_RUN,), -(-count * batch_size // len(lengths)), parts)
     return choose_shapes(drawn[:count], row_multiple, limit)
 
 
-def _lengths_of(store: TokenStore, batch_size: int, seeds: Iterable[int], epochs: int, parts: int) -> np.ndarray:
-    """Lengths of the examples of every part of every batch: [number of parts, B / M], 0 where there is no example."""
-    sizes = (store.num_examples, batch_size)
+def _lengths_of(lengths: np.ndarray, batch_size: int, seeds: Iterable[int], epochs: int, parts: int) -> np.ndarray:
+    """Lengths of examples [E] -> those of every part of every batch: [number of parts, B / M], 0 where none is."""
+    sizes = (len(lengths), batch_size)
     orders = (shuffled_batches(*sizes, seed, epoch) for seed in seeds for epoch in range(epochs))
-    lengths = np.concatenate([_lengths(store, _in_parts(order, parts)) for order in orders])
-    lengths = lengths.reshape(-1, lengths.shape[-1])
-    return lengths[lengths.any(axis=1)]
+    found = np.concatenate([_lengths(lengths, _in_parts(order, parts)) for order in orders])
+    found = found.reshape(-1, found.shape[-1])
+    return found[found.any(axis=1)]
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
@@ -135,9 +136,9 @@ def evaluation_batches(store: TokenStore, batch_size: int, row_multiple: int = 1
 def _evaluation_plan(store: TokenStore, batch_size: int, row_multiple: int) -> tuple[np.ndarray, tuple[Shape, ...]]:
     """The examples of each batch [steps, B], and the shapes that hold them."""
     batches = dealt_batches(store.lengths, batch_size)
-    return batches, choose_shapes(_lengths(store, batches), row_multiple, limit=2)
+    return batches, choose_shapes(_lengths(store.lengths, batches), row_multiple, limit=2)
 
 
-def _lengths(store: TokenStore, examples: np.ndarray) -> np.ndarray:
-    """Lengths in tokens of examples [M, B], 0 where there is none."""
-    return np.where(examples >= 0, store.lengths[examples], 0)
+def _lengths(lengths: np.ndarray, examples: np.ndarray) -> np.ndarray:
+    """Lengths in tokens [E] -> those of examples [M, B], 0 where there is none."""
+    return np.where(examples >= 0, lengths[examples], 0)

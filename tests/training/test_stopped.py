@@ -9,6 +9,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,21 +22,33 @@ from jaxfreeze import cli
 from jaxfreeze.errors import Stopped
 from jaxfreeze.output import Output
 from jaxfreeze.training import checkpoint, signals
+from tests import xla
 from tests.folders import empty_cache, make_folder, tiny_rte
 from tests.training.test_resume import assert_same
 
 ROOT = Path(__file__).parents[2]
 
 Start = Callable[..., subprocess.Popen[str]]
+Arguments = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with rows, a model and a cache: rows are tokenized once."""
+    folder = tmp_path_factory.mktemp("shared")
+    tiny_rte(folder / "glue")
+    make_folder(folder / "tiny", "bert")
+    empty_cache(folder / "cache")
+    return folder
 
 
 @pytest.fixture
-def arguments(tmp_path: Path) -> Callable[..., list[str]]:
-    data, model = tiny_rte(tmp_path / "glue"), make_folder(tmp_path / "tiny", "bert")
+def arguments(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arguments:
+    monkeypatch.setenv("JAXFREEZE_CACHE", str(shared / "cache"))
 
     def arguments(out: str, *flags: str, steps: int = 400) -> list[str]:
-        run = ["--task", "rte", "--data_dir", str(data), "--model", str(model), "--max_length", "32", *flags]
-        run += ["--output_dir", str(tmp_path / out), "--max_steps", str(steps)]
+        run = ["--task", "rte", "--data_dir", str(shared / "glue"), "--model", str(shared / "tiny"), *flags]
+        run += ["--max_length", "32", "--output_dir", str(tmp_path / out), "--max_steps", str(steps)]
         return [*run, "--log_every", "1", "--trainable_layers", "1"]
 
     return arguments
@@ -47,12 +60,12 @@ os.execv(sys.argv[1], sys.argv[1:])"""
 
 
 @pytest.fixture
-def start(arguments: Callable[..., list[str]], tmp_path: Path) -> Start:
+def start(arguments: Arguments) -> Start:
     def start(out: str, *flags: str, steps: int = 400, before: Sequence[str] = (), **how: Any) -> subprocess.Popen[str]:
         """before: a command that becomes ours."""
         command = [*before, sys.executable, "run.py", *arguments(out, *flags, steps=steps)]
-        environment = {**os.environ, "XLA_FLAGS": "", "JAXFREEZE_CACHE": str(empty_cache(tmp_path / "cache"))}
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
+        environment = os.environ | {"XLA_FLAGS": xla.flags()}
         return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **streams)
 
     return start
@@ -70,36 +83,56 @@ def last_step(out: Path) -> int:
     return json.loads((out / "log.jsonl").read_text().splitlines()[-1])["step"]
 
 
-SIGNALS = [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)]
-
-
-@pytest.mark.parametrize(("number", "code"), SIGNALS)
-def test_a_signal_loses_nothing(number: signal.Signals, code: int, start: Start, tmp_path: Path) -> None:
+def test_an_interrupt_loses_nothing(start: Start, tmp_path: Path) -> None:
     process = start("parts", steps=2000)
     wait_for_step(tmp_path / "parts", 5)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=60)
-    assert process.returncode == code
-    done = last_step(tmp_path / "parts")
-    assert f"{number.name}: saving after the step under way" in out
-    command = f"python run.py --config {tmp_path / 'parts' / 'config.yaml'}"
-    assert error == f"stopped, saved after step {done} of 2000; to go on: {command}\n"
-    assert checkpoint.steps_in(tmp_path / "parts" / "checkpoints") == [done]
-    if number != signal.SIGTERM:
-        return  # the checkpoint of one is that of all
+    assert process.returncode == 130
+    done = assert_saved(tmp_path / "parts", signal.SIGINT, out, error)
     again = start("parts", steps=2000)
     wait_for_step(tmp_path / "parts", done + 1)
     again.send_signal(signal.SIGKILL)
     assert f"going on after step {done:,} of 2,000" in again.communicate()[0]
 
 
-def test_a_second_interrupt_stops_now(start: Start, tmp_path: Path) -> None:
-    process = start("parts", "--checkpoint_every", "1", steps=5000)
-    wait_for_step(tmp_path / "parts", 5)
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
+def assert_saved(out: Path, number: signal.Signals, printed: str, error: str) -> int:
+    """-> the step."""
+    done = last_step(out)
+    assert f"{number.name}: saving after the step under way" in printed
+    assert (
+        error == f"stopped, saved after step {done} of 2000; to go on: python run.py --config {out / 'config.yaml'}\n"
+    )
+    assert checkpoint.steps_in(out / "checkpoints") == [done]
+    return done
+
+
+def interrupted(out: Path, words: list[str], *numbers: signal.Signals) -> tuple[int, str, str]:
+    """The run in this process, which sends itself signals after step 5 -> exit code, standard output and error."""
+
+    def send() -> None:
+        wait_for_step(out, 5)
+        for number in numbers:
+            os.kill(os.getpid(), number)
+
+    sender, printed = threading.Thread(target=send), io.StringIO()
+    sender.start()
+    code, error = main_on(printed, *words)
+    sender.join()
+    return code, printed.getvalue(), error
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)])
+def test_a_signal_loses_nothing(number: signal.Signals, code: int, arguments: Arguments, tmp_path: Path) -> None:
+    found, printed, error = interrupted(tmp_path / "parts", arguments("parts", steps=2000), number)
+    assert found == code
+    assert_saved(tmp_path / "parts", number, printed, error)
+
+
+def test_a_second_interrupt_stops_now(arguments: Arguments, tmp_path: Path) -> None:
+    words = arguments("parts", "--checkpoint_every", "1", steps=5000)
+    code, _, error = interrupted(tmp_path / "parts", words, signal.SIGINT, signal.SIGINT)
+    assert code == 130
     assert len(error.splitlines()) == 1
     assert "Traceback" not in error
 
@@ -129,15 +162,16 @@ def test_a_terminal_hangs_up_twice() -> None:
     received(signal.SIGHUP, None)  # while it ends
 
 
-def test_what_nohup_ignores_stays_ignored(start: Start, tmp_path: Path) -> None:
-    process = start("parts", steps=5000, before=["sh", "-c", 'trap "" HUP; exec "$@"', "sh"])
-    wait_for_step(tmp_path / "parts", 5)
-    process.send_signal(signal.SIGHUP)
-    wait_for_step(tmp_path / "parts", last_step(tmp_path / "parts") + 5)
-    process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert "SIGHUP" not in out
+def test_what_nohup_ignores_stays_ignored(arguments: Arguments, tmp_path: Path) -> None:
+    words, before = arguments("parts", steps=2000), signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        code, printed, error = interrupted(tmp_path / "parts", words, signal.SIGHUP, signal.SIGTERM)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert code == 143
+    assert "SIGHUP" not in printed
+    assert_saved(tmp_path / "parts", signal.SIGTERM, printed, error)
 
 
 def test_a_closed_terminal_loses_nothing(start: Start, tmp_path: Path) -> None:
@@ -212,7 +246,7 @@ FULL = "error: standard output cannot be written to (No space left on device), m
     ],
 )
 def test_a_full_disk_under_the_output(
-    last: str, steps: list[int], then: str, arguments: Callable[..., list[str]], tmp_path: Path
+    last: str, steps: list[int], then: str, arguments: Arguments, tmp_path: Path
 ) -> None:
     code, error = main_on(Failing(last, errno.ENOSPC), *arguments("parts", steps=6))
     assert code == 2
@@ -221,7 +255,7 @@ def test_a_full_disk_under_the_output(
     assert (tmp_path / "parts" / "metrics.json").is_file() == (steps == [6])
 
 
-def test_other_commands_on_an_output_that_goes(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_other_commands_on_an_output_that_goes(arguments: Arguments, shared: Path, tmp_path: Path) -> None:
     """They stop at once; a sweep keeps its lines."""
     words = arguments("run", steps=2)
     assert main_on(io.StringIO(), *words) == (0, "")
@@ -231,7 +265,7 @@ def test_other_commands_on_an_output_that_goes(arguments: Callable[..., list[str
         "--run",
         str(tmp_path / "run"),
         "--input",
-        str(tmp_path / "glue/RTE/dev.tsv"),
+        str(shared / "glue/RTE/dev.tsv"),
         "--output",
         "-",
     ]
