@@ -21,7 +21,9 @@ class Family(NamedTuple):
     first_position: int = 0
     """The position id of an example's first token."""
     token_types: int = 1
-    """Token types that its tokenizer gives."""
+    """Token types that its tokenizer gives; 0: its model takes none."""
+    config_names: dict[str, str] = {}
+    """What config.json calls hidden_size and other sizes and rates, where it has names of its own for them."""
 
 
 FAMILIES = {

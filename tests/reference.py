@@ -57,7 +57,8 @@ def write_folder(
 ) -> Path:
     """config.json and model.safetensors of a random classifier, made without PyTorch."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = config_values(family, num_labels, dropout, **changes)
+    names = FAMILIES[family].config_names
+    values = {names.get(n, n): value for n, value in config_values(family, num_labels, dropout, **changes).items()}
     (folder / "config.json").write_text(json.dumps({"model_type": family, "hidden_act": "gelu", **values}))
     random = np.random.default_rng(seed)
     tensors = {}
@@ -119,16 +120,17 @@ def unpacked(store: TokenStore, width: int = 32, rows: int | None = None) -> Bat
     return fill(store, single, Shape(rows or len(single), width, 1))
 
 
-def padded(store: TokenStore, pad_token_id: int) -> dict[str, Any]:
-    """All examples of a store as a padded PyTorch batch."""
+def padded(theirs: Any, store: TokenStore) -> dict[str, Any]:
+    """All examples of a store as a padded batch for a PyTorch model."""
     torch = pytorch()
     shape = (store.num_examples, int(store.lengths.max()))
-    ids, types, mask = np.full(shape, pad_token_id), np.zeros(shape, int), np.zeros(shape, int)
+    ids, types, mask = np.full(shape, theirs.config.pad_token_id), np.zeros(shape, int), np.zeros(shape, int)
     for row, (start, stop) in enumerate(zip(store.start[:-1], store.start[1:], strict=True)):
         ids[row, : stop - start] = store.token_id[start:stop]
         types[row, : stop - start] = store.token_type[start:stop]
         mask[row, : stop - start] = 1
-    return {k: torch.tensor(v) for k, v in (("input_ids", ids), ("token_type_ids", types), ("attention_mask", mask))}
+    inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+    return inputs | ({"token_type_ids": torch.tensor(types)} if FAMILIES[theirs.config.model_type].token_types else {})
 
 
 def by_example(values: np.ndarray, batch: Batch) -> np.ndarray:

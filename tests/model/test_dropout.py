@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from jaxfreeze.data.batch import Tokens
-from jaxfreeze.model import layers, weights
+from jaxfreeze.model import attention as attentions
+from jaxfreeze.model import weights
+from jaxfreeze.model.attention import Places, Queries
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.dropout import SITES_PER_BLOCK, dropout, dropout_seeds, mask_multiplier, mix
 from jaxfreeze.model.hub import read_config
-from jaxfreeze.model.layers import Queries
 from tests import reference
 from tests.families import FAMILIES
 
@@ -144,7 +145,7 @@ def test_attention_masks_of_heads_and_of_key_to_query_are_unrelated(rate, monkey
         seen.append(mask_multiplier(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(layers, "mask_multiplier", spy)
+    monkeypatch.setattr(attentions, "mask_multiplier", spy)
     theirs = reference.hugging_face_model("bert", num_hidden_layers=1, attention_probs_dropout_prob=rate)
     config = read_config(reference.save(theirs, tmp_path))
     attention = (
@@ -153,8 +154,9 @@ def test_attention_masks_of_heads_and_of_key_to_query_are_unrelated(rate, monkey
         .layers[0]
         .attention
     )
-    hidden, token = jnp.ones((1, 64, config.hidden_size)), jnp.arange(100, 164)[None]
-    attention(hidden, Queries(hidden, token, jnp.ones((1, 64, 64), bool)), token, jnp.asarray(SEEDS[1]))
+    hidden = jnp.ones((1, 64, config.hidden_size))
+    places = Places(jnp.arange(100, 164)[None], jnp.zeros((1, 64), int), jnp.arange(64)[None])
+    attention(hidden, Queries(hidden, places), places, jnp.asarray(SEEDS[1]))
     (multiplier,) = seen
     kept = np.asarray(multiplier)[0] > 0  # [N, Q, W]
     assert kept.shape == (config.num_attention_heads, 64, 64)

@@ -35,7 +35,7 @@ def tokens_of(store) -> Tokens:
 
 def their_logits(theirs, store) -> np.ndarray:
     with reference.pytorch().no_grad():
-        return theirs(**reference.padded(store, theirs.config.pad_token_id)).logits.numpy()
+        return theirs(**reference.padded(theirs, store)).logits.numpy()
 
 
 def test_logits_end_to_end(pair):
@@ -48,7 +48,7 @@ def test_logits_end_to_end(pair):
 def test_each_block(pair):
     theirs, ours, store, *_ = pair
     batch = reference.unpacked(store)
-    padded = reference.padded(store, theirs.config.pad_token_id)
+    padded = reference.padded(theirs, store)
     with reference.pytorch().no_grad():
         hidden_states = theirs.base_model(**padded, output_hidden_states=True).hidden_states
     tokens = tokens_of(store).of(batch)
@@ -74,9 +74,7 @@ def test_every_cut_gives_the_same_logits(pair):
 def test_gradients(pair):
     theirs, _, store, params, column = pair
     batch = reference.packed(store)
-    theirs(
-        **reference.padded(store, theirs.config.pad_token_id), labels=reference.pytorch().tensor(store.label).long()
-    ).loss.backward()
+    theirs(**reference.padded(theirs, store), labels=reference.pytorch().tensor(store.label).long()).loss.backward()
 
     def loss(params):
         logits = column.bind(params)(tokens_of(store).of(batch), batch)
