@@ -6,9 +6,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-from tests import xla
+from tests import effort
 
-os.environ["XLA_FLAGS"] = xla.flags(devices=8)
+os.environ["XLA_FLAGS"] = effort.xla_flags(devices=8)
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # the PyTorch reference is small: more threads wait for each other

@@ -24,6 +24,7 @@ from jaxfreeze.errors import InputError
 from jaxfreeze.model import weights
 from jaxfreeze.objectives import Classification
 from jaxfreeze.strict_yaml import from_text
+from tests import effort
 from tests.data.test_batches import batches_of, check, store_of
 from tests.folders import VOCABULARY, make_folder
 
@@ -117,7 +118,7 @@ def test_any_texts_become_whole_examples(encoder: TextEncoder, pairs: list[tuple
         np.testing.assert_array_equal(store.position[start:stop], np.arange(stop - start))
 
 
-@settings(quick, max_examples=60)
+@settings(quick, max_examples=effort.inputs(120))
 @given(
     st.lists(st.integers(2, 128), min_size=1, max_size=120), st.integers(1, 20), st.integers(0, 2**32 - 1),
     st.sampled_from([1, 2, 8]), st.integers(1, 4),
@@ -236,7 +237,7 @@ def test_damaged_safetensors_headers(folder: Path) -> None:
             if name in TENSORS and leaf.shape == TENSORS[name].shape:
                 np.testing.assert_array_equal(leaf, TENSORS[name].astype(np.float32), err_msg=name)
 
-    survive(path, make, read, 40_000)
+    survive(path, make, read, effort.inputs(40_000))
 
 
 GOOD_TSV = b"index\tsentence1\tsentence2\tlabel\n" + b"".join(
@@ -255,7 +256,7 @@ def test_damaged_tsv(folder: Path) -> None:
         assert set(split.labels.tolist()) <= {0, 1}
         assert all(text.strip() and "\0" not in text for column in split.texts for text in column)
 
-    survive(folder / "train.tsv", lambda: damaged(GOOD_TSV, random), read, 30_000)
+    survive(folder / "train.tsv", lambda: damaged(GOOD_TSV, random), read, effort.inputs(30_000))
 
 
 def test_damaged_json_lines(folder: Path) -> None:
@@ -268,4 +269,4 @@ def test_damaged_json_lines(folder: Path) -> None:
         assert set(split.labels.tolist()) <= set(range(len(classes)))
         assert all(text.strip() and "\0" not in text for text in split.texts[0])
 
-    survive(folder / "own.jsonl", lambda: damaged(GOOD_JSONL, random), read, 30_000)
+    survive(folder / "own.jsonl", lambda: damaged(GOOD_JSONL, random), read, effort.inputs(30_000))

@@ -20,7 +20,7 @@ import pytest
 from jaxfreeze import cli, devices, freezing
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.training import checkpoint
-from tests import xla
+from tests import effort
 from tests.folders import empty_cache, make_folder, tiny_rte
 
 ROOT = Path(__file__).parents[1]
@@ -72,7 +72,7 @@ def places(count: int) -> list[list[str]]:
 
 def environment_of(cache: Path) -> dict[str, str]:
     return os.environ | {
-        "XLA_FLAGS": xla.flags(DEVICES), "JAXFREEZE_CACHE": str(empty_cache(cache)), "PYTHONPATH": str(ROOT)
+        "XLA_FLAGS": effort.xla_flags(DEVICES), "JAXFREEZE_CACHE": str(empty_cache(cache)), "PYTHONPATH": str(ROOT)
     }  # fmt: skip
 
 

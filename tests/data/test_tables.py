@@ -18,9 +18,10 @@ from jaxfreeze.data import json_rows
 from jaxfreeze.data.formats import FILE_KINDS
 from jaxfreeze.data.tables import BadRowError
 from jaxfreeze.errors import InputError
+from tests import effort
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-TABLES = 10_000
+TABLES = effort.inputs(10_000)
 BLANK_LINES = ("", "\n", "\r\n", " \n", "  \r\n")
 
 

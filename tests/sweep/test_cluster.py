@@ -17,7 +17,7 @@ from jaxfreeze.sweep import results
 from jaxfreeze.sweep.grid import Group
 from jaxfreeze.sweep.ray_engine import resources
 from jaxfreeze.sweep.runner import Part
-from tests import xla
+from tests import effort
 from tests.folders import make_folder, tiny_rte
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +127,7 @@ def test_ray_loses_a_worker(file: Path, tmp_path: Path, own_cache: Path) -> None
         cluster.wait_for_nodes()
         environment = os.environ | {
             "RAY_ADDRESS": cluster.address, "JAXFREEZE_CACHE": str(own_cache),
-            "XLA_FLAGS": xla.flags(),
+            "XLA_FLAGS": effort.xla_flags(),
         }  # fmt: skip
         command = [sys.executable, "run.py", "sweep", *flags, "--output_dir", str(tmp_path / "ray"), "--engine", "ray"]
         process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from jaxfreeze.objectives import Classification, Regression
 from jaxfreeze.training.optimizer import OptimizerConfig, initial_optimizer_state, make_optimizer, schedule
 from jaxfreeze.training.step import Data, Program, compile_train_steps, train_steps
 from tests import reference
+from tests.families import FAMILIES
 
 SETTINGS = OptimizerConfig(weight_decay=0.1, warmup_ratio=0.1, max_grad_norm=0.5, total_steps=50)
 LEARNING_RATE = 1e-3
@@ -102,8 +104,13 @@ class Setting:
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("family", ("bert", "roberta"))
-@pytest.mark.parametrize("policy", ("k0", "k1", "k2", "all", "biases"))
+@pytest.mark.parametrize(
+    ("family", "policy"),
+    [
+        ("bert", "k0"), ("bert", "k2"), ("bert", "all"), ("roberta", "k1"), ("roberta", "biases"),
+        *((family, "all") for family in FAMILIES if family != "bert"),
+    ],
+)  # fmt: skip
 def test_fifty_steps_are_pytorchs(family: str, policy: str, tmp_path: Path) -> None:
     torch, ours = reference.pytorch(), Setting(family, policy, tmp_path)
     theirs = reference.load(tmp_path)
@@ -192,18 +199,18 @@ def buffers(leaf: jax.Array) -> list[int]:
     return [shard.data.unsafe_buffer_pointer() for shard in leaf.addressable_shards]
 
 
-@pytest.mark.parametrize("family", ("bert", "roberta"))
-def test_one_device_and_eight_and_no_packing_give_the_same_losses(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("family", "layout"), [("bert", reference.unpacked), ("roberta", reference.packed)])
+def test_one_device_and_eight_and_no_packing_give_the_same_losses(
+    family: str, layout: Callable[..., Batch], tmp_path: Path
+) -> None:
     one = Setting(family, "k1", tmp_path, dropout=0.1)
-    losses = one.run(8)
-    packed = reference.packed(one.store, rows=8)
-    for num_devices, batch in ((8, packed), (8, reference.unpacked(one.store))):
-        other = Setting(family, "k1", tmp_path, dropout=0.1, num_devices=num_devices)
-        got = other.run(8, batch)
-        np.testing.assert_allclose(got, losses, atol=1e-5, rtol=0)
-        other.restart()
-        assert other.run(8, batch) == got  # the same topology gives the same bits
-    assert packed.index.shape != reference.unpacked(one.store).index.shape
+    batch = layout(one.store, rows=16)
+    losses = one.run(8, reference.packed(one.store, rows=8))
+    other = Setting(family, "k1", tmp_path, dropout=0.1, num_devices=8)
+    got = other.run(8, batch)
+    np.testing.assert_allclose(got, losses, atol=1e-5, rtol=0)
+    other.restart()
+    assert other.run(8, batch) == got  # the same topology gives the same bits
 
 
 def test_the_step_neither_takes_nor_returns_the_frozen_tree(tmp_path: Path) -> None:
@@ -236,7 +243,7 @@ def test_without_gradients_only_trained_matrices_move_by_weight_decay(
         np.testing.assert_allclose(update, -1e-3 * 0.1 if decays else 0.0, rtol=1e-6, atol=0, err_msg=path)
 
 
-@pytest.mark.parametrize(("num_devices", "sizes"), [(1, (3, 7, 10)), (8, (3,))])
+@pytest.mark.parametrize(("num_devices", "sizes"), [(1, (3, 10)), (8, (3,))])
 def test_steps_in_one_dispatch_are_the_same_steps(num_devices: int, sizes: tuple[int, ...], tmp_path: Path) -> None:
     setting = Setting("bert", "k1", tmp_path, dropout=0.1, num_devices=num_devices)
     packed, unpacked = reference.packed(setting.store, rows=8), reference.unpacked(setting.store)

@@ -22,7 +22,7 @@ from jaxfreeze import cli
 from jaxfreeze.errors import Stopped
 from jaxfreeze.output import Output
 from jaxfreeze.training import checkpoint, signals
-from tests import xla
+from tests import effort
 from tests.folders import empty_cache, make_folder, tiny_rte
 from tests.training.test_resume import assert_same
 
@@ -65,7 +65,7 @@ def start(arguments: Arguments) -> Start:
         """before: a command that becomes ours."""
         command = [*before, sys.executable, "run.py", *arguments(out, *flags, steps=steps)]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
-        environment = os.environ | {"XLA_FLAGS": xla.flags()}
+        environment = os.environ | {"XLA_FLAGS": effort.xla_flags()}
         return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **streams)
 
     return start
