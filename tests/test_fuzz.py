@@ -118,7 +118,7 @@ def test_any_texts_become_whole_examples(encoder: TextEncoder, pairs: list[tuple
         np.testing.assert_array_equal(store.position[start:stop], np.arange(stop - start))
 
 
-@settings(quick, max_examples=effort.inputs(120))
+@settings(quick, max_examples=effort.inputs(80))
 @given(
     st.lists(st.integers(2, 128), min_size=1, max_size=120), st.integers(1, 20), st.integers(0, 2**32 - 1),
     st.sampled_from([1, 2, 8]), st.integers(1, 4),

@@ -80,10 +80,11 @@ def attend(
     window: the distance in tokens up to which a query looks; None for the whole example. A row of more than WHOLE slots
     is worked through in blocks of queries, and for the gradients once more: memory grows with W, not with its square.
     """
-    if key.shape[2] <= WHOLE or query.shape[2] <= BLOCK:
-        context = _attend_at_once(query, key, value, queries, keys, seed, rate, bias, window)
-    else:
-        context = _attend_in_blocks(query, key, value, queries, keys, seed, rate, bias, window)
+    width = key.shape[2]
+    # Only the first tokens may query; and where a program is exported for rows of any width, it is no number.
+    long = isinstance(width, int) and width > WHOLE and query.shape[2] == width
+    how = _attend_in_blocks if long else _attend_at_once
+    context = how(query, key, value, queries, keys, seed, rate, bias, window)
     return context.swapaxes(1, 2).reshape(*queries.token.shape, -1)
 
 
