@@ -24,6 +24,8 @@ class Family(NamedTuple):
     """Token types that its tokenizer gives; 0: its model takes none."""
     config_names: dict[str, str] = {}
     """What config.json calls hidden_size and other sizes and rates, where it has names of its own for them."""
+    constants: dict[str, Any] = {}
+    """Fields of its config here that transformers does not read from config.json."""
 
 
 FAMILIES = {
@@ -71,9 +73,104 @@ FAMILIES = {
         tokenizer="bytes",
         first_position=2,
     ),
+    "distilbert": Family(
+        values={"pad_token_id": 0, "classifier_dropout": 0.0},
+        output="head.classifier",
+        classes={
+            "DistilBertModel": "head.",
+            "DistilBertForMaskedLM": "head.",
+            "DistilBertForMultipleChoice": "head.classifier.",
+            "DistilBertForTokenClassification": "head.",
+            "DistilBertForQuestionAnswering": "head.",
+            "DistilBertForSequenceClassification": None,
+        },
+        other_heads={
+            "DistilBertForMaskedLM": "not used, heads of other tasks: vocab_layer_norm, vocab_projector, "
+            "vocab_transform (tensors: 5)",
+            "DistilBertForMultipleChoice": "head drawn at random: the file's is that of DistilBertForMultipleChoice",
+            "DistilBertForTokenClassification": "head drawn at random: the file's is that of "
+            "DistilBertForTokenClassification",
+            "DistilBertForQuestionAnswering": "not used, heads of other tasks: qa_outputs (tensors: 2)",
+        },
+        tokenizer="wordpiece",
+        token_types=0,
+        config_names={
+            "hidden_size": "dim",
+            "num_hidden_layers": "n_layers",
+            "num_attention_heads": "n_heads",
+            "intermediate_size": "hidden_dim",
+            "hidden_dropout_prob": "dropout",
+            "attention_probs_dropout_prob": "attention_dropout",
+            "classifier_dropout": "seq_classif_dropout",
+            "hidden_act": "activation",
+        },
+        constants={"type_vocab_size": 1, "layer_norm_eps": 1e-12},
+    ),
+    "electra": Family(
+        values={"type_vocab_size": 2, "pad_token_id": 0, "layer_norm_eps": 1e-12, "embedding_size": 16},
+        output="head.out_proj",
+        classes={
+            "ElectraModel": "head.",
+            "ElectraForPreTraining": "head.",
+            "ElectraForMaskedLM": "head.",
+            "ElectraForMultipleChoice": "head.",
+            "ElectraForTokenClassification": "head.",
+            "ElectraForQuestionAnswering": "head.",
+            "ElectraForSequenceClassification": None,
+        },
+        other_heads={
+            "ElectraForPreTraining": "not used, heads of other tasks: discriminator_predictions (tensors: 4)",
+            "ElectraForMaskedLM": "not used, heads of other tasks: generator_lm_head, "
+            "generator_predictions (tensors: 5)",
+            "ElectraForMultipleChoice": "not used, heads of other tasks: classifier, sequence_summary (tensors: 4)",
+            "ElectraForTokenClassification": "not used, heads of other tasks: classifier (tensors: 2)",
+            "ElectraForQuestionAnswering": "not used, heads of other tasks: qa_outputs (tensors: 2)",
+        },
+        tokenizer="wordpiece",
+        token_types=2,
+    ),
+    "mpnet": Family(
+        values={"pad_token_id": 1, "layer_norm_eps": 1e-5},
+        output="head.out_proj",
+        classes={
+            "MPNetModel": "head.",
+            "MPNetForMaskedLM": "head.",
+            "MPNetForMultipleChoice": "head.",
+            "MPNetForTokenClassification": "head.",
+            "MPNetForQuestionAnswering": "head.",
+            "MPNetForSequenceClassification": None,
+        },
+        other_heads={
+            "MPNetForMaskedLM": "not used, heads of other tasks: lm_head (tensors: 5)",
+            "MPNetForMultipleChoice": "not used, heads of other tasks: classifier (tensors: 2)",
+            "MPNetForTokenClassification": "not used, heads of other tasks: classifier (tensors: 2)",
+            "MPNetForQuestionAnswering": "not used, heads of other tasks: qa_outputs (tensors: 2)",
+        },
+        tokenizer="bytes",
+        first_position=2,
+        token_types=0,
+        constants={"type_vocab_size": 1, "classifier_dropout": None},
+    ),
 }
+
+
+def _renamed(family: Family, ours: str, theirs: str) -> Family:
+    """The family under another name in its classes."""
+    classes = {name.replace(ours, theirs): lacking for name, lacking in family.classes.items()}
+    other_heads = {name.replace(ours, theirs): line for name, line in family.other_heads.items()}
+    return family._replace(classes=classes, other_heads=other_heads)
+
+
+FAMILIES["xlm-roberta"] = _renamed(FAMILIES["roberta"], "Roberta", "XLMRoberta")
+FAMILIES["camembert"] = _renamed(FAMILIES["roberta"], "Roberta", "Camembert")
+
+
+def filed(family: str, values: dict[str, Any]) -> dict[str, Any]:
+    """The values under the names that config.json has for them."""
+    names = FAMILIES[family].config_names
+    return {names.get(name, name): value for name, value in values.items()}
 
 
 def config_of(family: str, **values: object) -> Any:
     """The family's Hugging Face config with these values."""
-    return transformers.AutoConfig.for_model(family, **values)
+    return transformers.AutoConfig.for_model(family, **filed(family, values))

@@ -4,17 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jaxfreeze.data.batch import Batch, Shape
+from jaxfreeze.data.batch import Batch, Shape, Tokens
 from jaxfreeze.data.packing import fill, full_rows
 from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.hub import read_config
-from tests.families import FAMILIES, config_of
+from tests.families import FAMILIES, config_of, filed
 
 SIZES = {
     "vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40,
@@ -57,9 +58,8 @@ def write_folder(
 ) -> Path:
     """config.json and model.safetensors of a random classifier, made without PyTorch."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = FAMILIES[family].config_names
-    values = {names.get(n, n): value for n, value in config_values(family, num_labels, dropout, **changes).items()}
-    (folder / "config.json").write_text(json.dumps({"model_type": family, "hidden_act": "gelu", **values}))
+    values = {"hidden_act": "gelu", **config_values(family, num_labels, dropout, **changes)}
+    (folder / "config.json").write_text(json.dumps({"model_type": family, **filed(family, values)}))
     random = np.random.default_rng(seed)
     tensors = {}
     for path, leaf in Column(read_config(folder), num_labels).shapes().items():
@@ -108,6 +108,11 @@ def random_store(
     )
 
 
+def tokens_of(store: TokenStore) -> Tokens:
+    """The columns of a store that an encoder reads."""
+    return Tokens(jnp.asarray(store.token_id), jnp.asarray(store.token_type), jnp.asarray(store.position))
+
+
 def packed(store: TokenStore, width: int = 32, rows: int | None = None) -> Batch:
     """All examples of a store in one packed batch."""
     filled = full_rows(store.lengths.tolist(), width)
@@ -131,6 +136,18 @@ def padded(theirs: Any, store: TokenStore) -> dict[str, Any]:
         mask[row, : stop - start] = 1
     inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
     return inputs | ({"token_type_ids": torch.tensor(types)} if FAMILIES[theirs.config.model_type].token_types else {})
+
+
+def assert_same_logits(theirs: Any, folder: Path, store: TokenStore, *batches: Batch) -> None:
+    """Ours, with the weights of theirs by way of a folder, has its logits for the examples of each batch."""
+    config = read_config(save(theirs, folder))
+    outputs = output_names(theirs.config.num_labels)
+    model = Column(config, len(outputs)).bind(weights.load(folder, config, outputs, seed=0).params)
+    with pytorch().no_grad():
+        expected = theirs(**padded(theirs, store)).logits.numpy()
+    for batch in batches:
+        logits = by_example(model(tokens_of(store).of(batch), batch), batch)
+        np.testing.assert_allclose(logits, expected, atol=1e-5, rtol=0)
 
 
 def by_example(values: np.ndarray, batch: Batch) -> np.ndarray:

@@ -92,36 +92,47 @@ class Family:
         return re.fullmatch(rf"(TF|Flax)?{own}(For[A-Z]\w*|(LMHead|PreTrained)?Model)", name) is not None
 
 
-def build_config(config_class: type[Config], raw: Mapping[str, Any]) -> Config:
-    """The config with the file's values, each checked as far as all families agree. Raises InputError."""
+def build_config(config_class: type[Config], raw: Mapping[str, Any], names: Mapping[str, str] | None = None) -> Config:
+    """The config with the file's values, each checked as far as all families agree. Raises InputError.
+
+    names: field -> what config.json calls it, for those that have another name there; errors have the file's.
+    """
     fields = dataclasses.fields(config_class)
-    missing = [field.name for field in fields if field.default is dataclasses.MISSING and field.name not in raw]
+    filed = {field.name: (names or {}).get(field.name, field.name) for field in fields}
+    required = [field.name for field in fields if field.default is dataclasses.MISSING]
+    missing = [filed[name] for name in required if filed[name] not in raw]
     if missing:
         raise InputError(f"{', '.join(missing)} missing")
     if raw.get("is_decoder") or raw.get("add_cross_attention"):
         raise InputError("this is a decoder; expected an encoder")
-    config = config_class(**{field.name: raw[field.name] for field in fields if field.name in raw})
+    config = config_class(**{name: raw[theirs] for name, theirs in filed.items() if theirs in raw})
     if str(config.hidden_act) not in ACTIVATIONS:
         expected = one_of(ACTIVATIONS, str(config.hidden_act))
-        raise InputError(f"hidden_act is {config.hidden_act!r}; expected {expected}")
-    _check_numbers(config)
+        raise InputError(f"{filed['hidden_act']} is {config.hidden_act!r}; expected {expected}")
+    _check_numbers(config, filed)
     return config
 
 
-def _check_numbers(config: EncoderConfig) -> None:
+def check_size(name: str, value: object) -> None:
+    """Raise InputError unless the value of that name in config.json is a whole number of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name} is {value!r}; expected a whole number of at least 1")
+
+
+def _check_numbers(config: EncoderConfig, filed: Mapping[str, str]) -> None:
     for name in SIZES:
-        value = getattr(config, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{name} is {value!r}; expected a whole number of at least 1")
+        check_size(filed[name], getattr(config, name))
     for name in RATES:
         value = getattr(config, name)
         if value is not None and (not isinstance(value, int | float) or not 0 <= value < 1):
-            raise InputError(f"{name} is {value!r}; expected a number from 0 up to, but not including, 1")
+            raise InputError(f"{filed[name]} is {value!r}; expected a number from 0 up to, but not including, 1")
     if not isinstance(config.pad_token_id, int) or not 0 <= config.pad_token_id < config.vocab_size:
-        raise InputError(f"pad_token_id is {config.pad_token_id!r}; expected 0 to {config.vocab_size - 1}")
+        raise InputError(f"{filed['pad_token_id']} is {config.pad_token_id!r}; expected 0 to {config.vocab_size - 1}")
     if config.num_hidden_layers > MOST_LAYERS:
-        raise InputError(f"num_hidden_layers is {config.num_hidden_layers}; expected at most {MOST_LAYERS}")
+        raise InputError(f"{filed['num_hidden_layers']} is {config.num_hidden_layers}; expected at most {MOST_LAYERS}")
     if config.hidden_size % config.num_attention_heads:
-        raise InputError(f"hidden_size {config.hidden_size} does not divide into {config.num_attention_heads} heads")
+        width, heads = config.hidden_size, config.num_attention_heads
+        raise InputError(f"{filed['hidden_size']} {width} does not divide into {heads} heads")
     if config.max_tokens < 4:
-        raise InputError(f"max_position_embeddings {config.max_position_embeddings} leaves no room for text")
+        rows = config.max_position_embeddings
+        raise InputError(f"{filed['max_position_embeddings']} {rows} leaves no room for text")

@@ -87,13 +87,9 @@ def _untold_model_type(folder: Path, raw: dict[str, Any]) -> str:
     """The family's name as `architectures` gives it or else, without those, the names of the weights."""
     classes = architectures(raw)
     prefixes = set() if classes else {name.split(".")[0] for name, _ in tensors(folder)}
-    found = [
-        family.model_type
-        for family in FAMILIES.values()
-        if any(map(family.has_class, classes)) or family.base in prefixes
-    ]
-    if len(found) == 1:
-        return found[0]
+    found = [family for family in FAMILIES.values() if any(map(family.has_class, classes)) or family.base in prefixes]
+    if len({family.names for family in found}) == 1:  # one architecture, of whose families the first will do
+        return found[0].model_type
     raise InputError(
         f"{folder / 'config.json'}: model_type is missing, and neither architectures ({listed(classes) or 'missing'}) "
         f"nor the names of the weights tell it; expected one of {', '.join(FAMILIES)}"

@@ -12,9 +12,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from jaxfreeze.errors import InputError
+from jaxfreeze.model import families as model_families
 from jaxfreeze.model import hub
 from tests import reference
-from tests.families import FAMILIES
+from tests.families import FAMILIES, filed
 
 try:  # what huggingface_hub speaks HTTP with, from version 2 and before
     import httpx2 as httpx
@@ -149,10 +150,11 @@ def write(folder: Path, raw: object) -> Path:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_value_is_the_files(family, tmp_path: Path):
     changes = {"layer_norm_eps": 3e-4, "hidden_act": "relu", "classifier_dropout": 0.3, "hidden_dropout_prob": 0.2}
-    raw = raw_config(family) | changes
+    raw = raw_config(family) | filed(family, changes)
     config = hub.read_config(write(tmp_path, raw))
+    expected = raw | FAMILIES[family].constants
     for name, value in vars(config).items():
-        assert value == raw[name], name
+        assert value == expected[FAMILIES[family].config_names.get(name, name)], name
     first_position = FAMILIES[family].first_position
     assert (config.first_position, config.max_tokens) == (first_position, 40 - first_position)
 
@@ -184,6 +186,7 @@ def test_early_bert_files_lack_two_values(tmp_path: Path):
     assert (config.layer_norm_eps, config.pad_token_id) == (1e-12, 0)
 
 
+NAMES = f"expected one of {', '.join(model_families.FAMILIES)}"
 WHOLE, RATE = "expected a whole number of at least 1", "expected a number from 0 up to, but not including, 1"
 ACTS = (
     "expected one of gelu, gelu_python, gelu_new, gelu_fast, gelu_accurate, gelu_pytorch_tanh, gelu_python_tanh, relu"
@@ -193,10 +196,12 @@ ACTS = (
 @pytest.mark.parametrize(
     "changes, ending",
     [
-        ({"model_type": "distilbert"},
-         "model_type is 'distilbert'; expected one of bert, roberta"),
-        ({"model_type": "BERT"}, "model_type is 'BERT'; expected one of bert, roberta; did you mean 'bert'?"),
-        ({"model_type": ["bert"]}, "model_type is \"['bert']\"; expected one of bert, roberta; did you mean 'bert'?"),
+        ({"model_type": "deberta"}, f"model_type is 'deberta'; {NAMES}"),
+        ({"model_type": "BERT"}, f"model_type is 'BERT'; {NAMES}; did you mean 'bert'?"),
+        ({"model_type": ["bert"]}, f"model_type is \"['bert']\"; {NAMES}; did you mean 'bert'?"),
+        ({"model_type": "albert"},
+         "model_type is 'albert' (its layers are one layer applied several times, so there are no last k to train); "
+         f"{NAMES}"),
         ({"vocab_size": ..., "hidden_size": ...}, "vocab_size, hidden_size missing"),
         ({"model_type": "roberta", "layer_norm_eps": ...}, "layer_norm_eps missing"),
         ({"hidden_size": 26}, "hidden_size 26 does not divide into 4 heads"),
@@ -261,18 +266,23 @@ NOT_TOLD = (
         (["RobertaForMaskedLM"], "", "roberta"),
         (["BertModel"], "roberta.", "bert"),
         (["RobertaModel"], "", "roberta"),
+        (["XLMRobertaModel"], "", "xlm-roberta"),
+        (["CamembertForMaskedLM"], "roberta.", "camembert"),
+        (["DistilBertModel"], "bert.", "distilbert"),
+        (["ElectraForPreTraining"], "", "electra"),
         (["BertLMHeadModel"], "", "bert"),
         (["TFBertForMaskedLM"], "", "bert"),
         (["SentimentNet", "BertForSentiment"], "", "bert"),
         (None, "bert.", "bert"),
-        (None, "roberta.", "roberta"),
+        (None, "roberta.", "roberta"),  # or XLM-R or CamemBERT, which compute the same
+        (None, "distilbert.", "distilbert"),
         ([], "bert.", "bert"),
         ("BertModel", "", "bert"),
         (None, "module.bert.", "bert"),
     ],
 )
 def test_a_config_without_model_type(gone, classes, prefix, family, tmp_path: Path):
-    raw = {name: value for name, value in raw_config("bert").items() if name != "model_type"} | gone
+    raw = {name: value for name, value in raw_config(family).items() if name != "model_type"} | gone
     write(tmp_path, raw | ({} if classes is None else {"architectures": classes}))
     save_file({f"{prefix}embeddings.LayerNorm.bias": np.zeros(3, np.float32)}, tmp_path / "model.safetensors")
     assert hub.read_config(tmp_path).model_type == family
@@ -281,13 +291,13 @@ def test_a_config_without_model_type(gone, classes, prefix, family, tmp_path: Pa
 @pytest.mark.parametrize(
     "classes, prefix, found",
     [
-        (["XLMRobertaModel"], "roberta.", "XLMRobertaModel"),  # whose files have RoBERTa's prefix
-        (["DistilBertModel"], "bert.", "DistilBertModel"),
+        (["XLMRobertaXLModel"], "roberta.", "XLMRobertaXLModel"),  # whose files have RoBERTa's prefix
+        (["AlbertModel"], "bert.", "AlbertModel"),
         (["RobertaPreLayerNormModel"], "roberta.", "RobertaPreLayerNormModel"),
         (["MegatronBertForMaskedLM"], "bert.", "MegatronBertForMaskedLM"),
         (["BertModel", "RobertaModel"], "bert.", "BertModel, RobertaModel"),
         (None, "", "missing"),
-        (None, "distilbert.", "missing"),
+        (None, "albert.", "missing"),
         ({}, "", "missing"),
     ],
 )
@@ -295,7 +305,7 @@ def test_a_config_that_nothing_tells_the_family_of(classes, prefix, found, tmp_p
     raw = {name: value for name, value in raw_config("bert").items() if name != "model_type"}
     write(tmp_path, raw | {"architectures": classes})
     save_file({f"{prefix}embeddings.LayerNorm.bias": np.zeros(3, np.float32)}, tmp_path / "model.safetensors")
-    ending = NOT_TOLD.format(found, ", ".join(FAMILIES))
+    ending = NOT_TOLD.format(found, ", ".join(model_families.FAMILIES))
     assert error_of(hub.read_config, tmp_path) == f"{tmp_path / 'config.json'}: {ending}"
 
 

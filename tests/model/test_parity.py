@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxfreeze.data.batch import Tokens
 from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.hub import read_config
 from tests import reference
 from tests.families import FAMILIES
+from tests.reference import tokens_of
 
 
 @pytest.fixture(params=FAMILIES)
@@ -27,10 +27,6 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path):
     }
     store = reference.random_store(request.param)
     return theirs, column.bind(params), store, params, column
-
-
-def tokens_of(store) -> Tokens:
-    return Tokens(jnp.asarray(store.token_id), jnp.asarray(store.token_type), jnp.asarray(store.position))
 
 
 def their_logits(theirs, store) -> np.ndarray:

@@ -59,6 +59,21 @@ class Embeddings(nnx.Module):
         return dropout(self.layer_norm(hidden), batch.index, None if seeds is None else seeds[0], self.dropout_rate)
 
 
+class UntypedEmbeddings(nnx.Module):
+    """Sum of word and position embeddings, LayerNorm, dropout."""
+
+    def __init__(self, config: EncoderConfig, dtype: str, rngs: nnx.Rngs) -> None:
+        self.word = embed(config.vocab_size, config, dtype, rngs)
+        self.position = embed(config.max_position_embeddings, config, dtype, rngs)
+        self.layer_norm = layer_norm(config, dtype, rngs)
+        self.dropout_rate = config.hidden_dropout_prob
+
+    def __call__(self, tokens: Tokens, batch: Batch, seeds: jax.Array | None) -> jax.Array:
+        """[R, W] -> [R, W, D]."""
+        hidden = self.word(tokens.token_id) + self.position(tokens.position)
+        return dropout(self.layer_norm(hidden), batch.index, None if seeds is None else seeds[0], self.dropout_rate)
+
+
 def layer(config: EncoderConfig, number: int, embeddings: Embeddings, dtype: str, rngs: nnx.Rngs) -> EncoderLayer:
     """Every layer is alike, and shares nothing with the embeddings."""
     return EncoderLayer(config, dtype, rngs)
