@@ -1,5 +1,7 @@
 """Labels, split and combine, the partition, digests: every leaf exactly one label, every mistake an error."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,15 +11,16 @@ import pytest
 from jaxfreeze import freezing
 from jaxfreeze.errors import InputError
 from jaxfreeze.model.classifier import Column
-from jaxfreeze.model.encoder import EncoderConfig
+from jaxfreeze.model.hub import read_config
+from tests import reference
 from tests.families import FAMILIES
 
 L = 4
 
 
 @pytest.fixture(params=FAMILIES)
-def paths(request: pytest.FixtureRequest) -> list[str]:
-    config = EncoderConfig(request.param, 30, 8, L, 2, 16, 20, 2, 1e-12, 0)
+def paths(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
+    config = read_config(reference.write_folder(tmp_path, request.param, num_hidden_layers=L))
     return list(Column(config, 2).shapes())
 
 

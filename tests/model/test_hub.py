@@ -149,10 +149,13 @@ def write(folder: Path, raw: object) -> Path:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_value_is_the_files(family, tmp_path: Path):
     changes = {"layer_norm_eps": 3e-4, "hidden_act": "relu", "classifier_dropout": 0.3, "hidden_dropout_prob": 0.2}
-    raw = raw_config(family) | changes
+    names = FAMILIES[family].config_names
+    raw = raw_config(family) | {names.get(name, name): value for name, value in changes.items()}
     config = hub.read_config(write(tmp_path, raw))
+    assert changes.items() <= vars(config).items()
     for name, value in vars(config).items():
-        assert value == raw[name], name
+        filed = raw.get(names.get(name, name), value)
+        assert value == (tuple(filed) if isinstance(filed, list) else filed), name
     first_position = FAMILIES[family].first_position
     assert (config.first_position, config.max_tokens) == (first_position, 40 - first_position)
 
@@ -194,9 +197,11 @@ ACTS = (
     "changes, ending",
     [
         ({"model_type": "distilbert"},
-         "model_type is 'distilbert'; expected one of bert, roberta"),
-        ({"model_type": "BERT"}, "model_type is 'BERT'; expected one of bert, roberta; did you mean 'bert'?"),
-        ({"model_type": ["bert"]}, "model_type is \"['bert']\"; expected one of bert, roberta; did you mean 'bert'?"),
+         f"model_type is 'distilbert'; expected one of {', '.join(FAMILIES)}"),
+        ({"model_type": "BERT"},
+         f"model_type is 'BERT'; expected one of {', '.join(FAMILIES)}; did you mean 'bert'?"),
+        ({"model_type": ["bert"]},
+         f"model_type is \"['bert']\"; expected one of {', '.join(FAMILIES)}; did you mean 'bert'?"),
         ({"vocab_size": ..., "hidden_size": ...}, "vocab_size, hidden_size missing"),
         ({"model_type": "roberta", "layer_norm_eps": ...}, "layer_norm_eps missing"),
         ({"hidden_size": 26}, "hidden_size 26 does not divide into 4 heads"),

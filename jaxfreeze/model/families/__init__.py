@@ -2,10 +2,12 @@
 
 from jaxfreeze.errors import InputError, one_of
 from jaxfreeze.model.families.bert import BERT
+from jaxfreeze.model.families.esm import ESM
+from jaxfreeze.model.families.modernbert import MODERNBERT
 from jaxfreeze.model.families.roberta import ROBERTA
 from jaxfreeze.model.family import Family
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (BERT, ROBERTA)}
+FAMILIES: dict[str, Family] = {family.model_type: family for family in (BERT, ROBERTA, MODERNBERT, ESM)}
 """Every family by its `model_type` in config.json."""
 
 
