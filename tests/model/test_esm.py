@@ -11,16 +11,20 @@ import pytest
 import transformers
 from transformers.models.esm.configuration_esm import get_default_vocab_list
 
+from jaxfreeze.cli import main
 from jaxfreeze.data.batch import Tokens
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.token_store import TextEncoder, TokenStore, tokenize
 from jaxfreeze.errors import InputError
+from jaxfreeze.inference.export import apply_top
+from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.families.esm import EsmConfig
 from jaxfreeze.model.hub import read_config
 from tests import reference
 from tests.families import FAMILIES
+from tests.folders import make_folder, tiny_rte
 
 torch = reference.pytorch()
 safetensors_torch = pytest.importorskip("safetensors.torch")
@@ -55,7 +59,7 @@ def test_masks_are_counted_by_example(token_dropout: bool, layer_norm: bool, tmp
         store.token_id[store.start[example] + 1 : store.start[example + 1]][:: 7 - example] = MASK
     shares = np.add.reduceat(store.token_id == MASK, store.start[:-1], dtype=int) / store.lengths
     assert shares[0] == shares[1] == 0
-    assert len(set(shares.tolist())) == 6
+    assert len(set(shares.tolist())) == 5
     check_logits(folder, store)
 
 
@@ -139,6 +143,30 @@ def test_the_tensors_that_a_classifiers_file_has_beside_our_parameters(tmp_path:
     assert weights.read_as_filed(tmp_path / "bare", "esm", carried).keys() == set(carried)
 
 
+def test_an_export_computes_with_the_frequencies_of_its_source(tmp_path: Path) -> None:
+    model = make_folder(tmp_path / "model", "esm")
+    file = model / "model.safetensors"
+    state = safetensors_torch.load_file(file)
+    state |= {"esm.contact_head.regression.weight": torch.ones(1, 8), "esm.contact_head.regression.bias": torch.ones(1)}
+    halves = torch.tensor([1.0, 100 ** (-1 / 3), 100 ** (-2 / 3)]).half().float()
+    safetensors_torch.save_file(state | {name: halves.clone() for name in BY_LAYER}, file, {"format": "pt"})
+    words = ["--task", "rte", "--data_dir", str(tiny_rte(tmp_path / "glue")), "--model", str(model)]
+    words += ["--max_steps", "2", "--max_length", "32", "--trainable_layers", "1"]
+    assert main([*words, "--output_dir", str(tmp_path / "run")]) == 0
+    for name, flags in (("whole", []), ("top", ["--top_only"])):
+        assert main(["export", "--run", str(tmp_path / "run"), "--output", str(tmp_path / name), *flags]) == 0
+    theirs, run = reference.load(tmp_path / "whole"), FinishedRun(tmp_path / "run")
+    np.testing.assert_array_equal(theirs.esm.rotary_embeddings.inv_freq, halves)
+    assert theirs.state_dict().keys() == safetensors_torch.load_file(tmp_path / "whole" / "model.safetensors").keys()
+    texts = (("the bowl holds tools", "a town made by the owner of the crate"), ("made", "from the town"))
+    batch = transformers.AutoTokenizer.from_pretrained(model)(*map(list, texts), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = theirs(**batch).logits.numpy()
+    np.testing.assert_allclose(run.logits(Split("validation", texts, None))[1], logits, atol=1e-5, rtol=0)
+    again = apply_top(tmp_path / "top", model, tmp_path / "again") / "model.safetensors"
+    assert again.read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+
+
 def config_of(folder: Path, **changes: object) -> EsmConfig:
     """As that of ESM-2 on the hub; a change to ... leaves a value out."""
     published = {
@@ -220,7 +248,7 @@ def test_in_bfloat16_the_logits_are_near(tmp_path: Path) -> None:
     store = reference.random_store("esm")
     batch = reference.packed(store)
     exact, rough = (
-        reference.by_example(Column(config, 3, dtype).bind(params)(tokens_of(store).of(batch), batch), batch)
+        reference.by_example(jax.jit(Column(config, 3, dtype).bind(params))(tokens_of(store).of(batch), batch), batch)
         for dtype in ("float32", "bfloat16")
     )
     np.testing.assert_allclose(rough, exact, atol=0.1, rtol=0.1)

@@ -85,7 +85,7 @@ def test_mean_and_cls_with_dropout_everywhere_are_the_same_in_every_packing(pool
     store = reference.random_store("modernbert")
     seeds = dropout_seeds(jax.random.key(1), 3)
     logits = [
-        reference.by_example(column.bind(params)(tokens_of(store).of(batch), batch, seeds), batch)
+        reference.by_example(jax.jit(column.bind(params))(tokens_of(store).of(batch), batch, seeds), batch)
         for batch in (reference.packed(store), reference.unpacked(store, width=20))
     ]
     np.testing.assert_allclose(*logits, atol=1e-5, rtol=0)
@@ -103,10 +103,10 @@ def test_each_rate_is_read_where_it_belongs(site: int, rate: str, tmp_path: Path
     _, column, params = pair(tmp_path, **{rate: 0.5})
     store = reference.random_store("modernbert")
     batch = reference.packed(store)
-    model = column.bind(params)
-    seeds = dropout_seeds(jax.random.key(1), 3)
-    states = [model.trunk(tokens_of(store).of(batch), batch, cut, each) for cut in (1, 4) for each in (None, seeds)]
-    whole = [model(tokens_of(store).of(batch), batch, each) for each in (None, seeds)]
+    model, tokens, seeds = column.bind(params), tokens_of(store).of(batch), dropout_seeds(jax.random.key(1), 3)
+    trunk = jax.jit(model.trunk, static_argnums=2)
+    states = [trunk(tokens, batch, cut, each) for cut in (1, 4) for each in (None, seeds)]
+    whole = [jax.jit(model)(tokens, batch, each) for each in (None, seeds)]
     moved = [bool(np.abs(one - other).max() > 1e-3) for one, other in (states[:2], states[2:], whole)]
     assert moved == [site < 1, site < 4, True]
 
@@ -244,7 +244,7 @@ def test_in_bfloat16_the_logits_are_near(pooling: str, tmp_path: Path) -> None:
     store = reference.random_store("modernbert")
     batch = reference.packed(store)
     exact, rough = (
-        Column(column.encoder, 3, dtype).bind(params)(tokens_of(store).of(batch), batch)
+        jax.jit(Column(column.encoder, 3, dtype).bind(params))(tokens_of(store).of(batch), batch)
         for dtype in ("float32", "bfloat16")
     )
     assert rough.dtype == jnp.float32
