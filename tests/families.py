@@ -151,6 +151,75 @@ FAMILIES = {
         token_types=0,
         constants={"type_vocab_size": 1, "classifier_dropout": None},
     ),
+    "modernbert": Family(
+        # Layers are global and local in turn; a local one looks three tokens to each side.
+        values={
+            "num_hidden_layers": 3,
+            "global_attn_every_n_layers": 2,
+            "local_attention": 7,
+            "pad_token_id": 0,
+            "global_rope_theta": 500.0,
+            "local_rope_theta": 20.0,
+            "classifier_pooling": "cls",
+            "bos_token_id": 2,
+            "cls_token_id": 2,
+            "eos_token_id": 3,
+            "sep_token_id": 3,
+        },
+        output="head.classifier",
+        classes={
+            "ModernBertModel": "head.",
+            "ModernBertForMaskedLM": "head.classifier.",
+            "ModernBertForMultipleChoice": "head.classifier.",
+            "ModernBertForTokenClassification": "head.classifier.",
+            "ModernBertForQuestionAnswering": "head.classifier.",
+            "ModernBertForSequenceClassification": None,
+        },
+        other_heads={
+            "ModernBertForMaskedLM": "not used, heads of other tasks: decoder (tensors: 1)",
+            "ModernBertForMultipleChoice": "head drawn at random: the file's is that of ModernBertForMultipleChoice",
+            "ModernBertForTokenClassification": (
+                "head drawn at random: the file's is that of ModernBertForTokenClassification"
+            ),
+            "ModernBertForQuestionAnswering": (
+                "head drawn at random: the file's is that of ModernBertForQuestionAnswering"
+            ),
+        },
+        tokenizer="wordpiece",
+        token_types=0,
+        config_names={
+            "layer_norm_eps": "norm_eps",
+            "hidden_act": "hidden_activation",
+            "hidden_dropout_prob": "mlp_dropout",
+            "attention_probs_dropout_prob": "attention_dropout",
+        },
+        constants={"type_vocab_size": 1},
+    ),
+    "esm": Family(
+        values={
+            "pad_token_id": 1,
+            "mask_token_id": 32,
+            "layer_norm_eps": 1e-5,
+            "position_embedding_type": "rotary",
+            "rope_theta": 100.0,
+            "token_dropout": True,
+            "emb_layer_norm_before": False,
+        },
+        output="head.out_proj",
+        classes={
+            "EsmModel": "head.",
+            "EsmForMaskedLM": "head.",
+            "EsmForTokenClassification": "head.",
+            "EsmForSequenceClassification": None,
+        },
+        other_heads={
+            "EsmForMaskedLM": "not used, heads of other tasks: lm_head (tensors: 5)",
+            "EsmForTokenClassification": "not used, heads of other tasks: classifier (tensors: 2)",
+        },
+        tokenizer="bytes",
+        token_types=0,
+        constants={"type_vocab_size": 1},
+    ),
 }
 
 

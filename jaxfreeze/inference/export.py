@@ -118,8 +118,10 @@ def _parts(run: FinishedRun) -> Parts:
         if path not in in_base:
             array = np.asarray(leaf).astype(np.float32)
             top[name] = np.ascontiguousarray(array.T if transposed else array)
-    base = weights.read_as_filed(model.folder, model_type, [names[path][0] for path in sorted(in_base)])
-    return Parts(base, top, {names[path][0]: label for path, label in model.labels.items()})
+    carried = family_of(model_type).carried
+    base = weights.read_as_filed(model.folder, model_type, [*(names[path][0] for path in sorted(in_base)), *carried])
+    labels = {names[path][0]: label for path, label in model.labels.items()}
+    return Parts(base, top, dict.fromkeys(carried, freezing.FROZEN) | labels)
 
 
 def _tensors(parts: Parts) -> dict[str, Any]:

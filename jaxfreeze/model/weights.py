@@ -47,8 +47,8 @@ def load(folder: Path, config: EncoderConfig, outputs: Sequence[str], seed: int)
 
     outputs: the names of the head's C outputs, in id order. The file may hold the bare encoder (no prefix), a model for
     another task, whose head is left aside, or a classifier. Head parameters may be missing, and those that give the
-    outputs may be for other classes than these, by the names in config.json: those are drawn from N(0, 0.02), biases 0,
-    as Hugging Face does. Raises InputError that lists the missing, surplus and misshapen names of the encoder.
+    outputs may be for other classes than these, by the names in config.json: those are drawn as `draw` does.
+    Raises InputError that lists the missing, surplus and misshapen names of the encoder.
     """
     family, shapes = family_of(config.model_type), Column(config, len(outputs)).shapes()
     names = {path: hugging_face_name(path, config.model_type) for path in shapes}
@@ -88,14 +88,18 @@ def read_file(file: Path) -> Tensors:
 
 
 def draw(shapes: Mapping[str, tuple[int, ...]], seed: int) -> Tensors:
-    """Fresh head parameters, float32: N(0, 0.02), biases 0."""
+    """Fresh head parameters, float32: N(0, 0.02), biases 0, scales 1, as Hugging Face does."""
+    constants = {"bias": 0.0, "scale": 1.0}
     keys = jax.random.split(jax.random.key(seed), len(shapes))
-    return {
-        path: np.zeros(shape, np.float32)
-        if path.endswith(".bias")
-        else np.asarray(0.02 * jax.random.normal(key, shape, jnp.float32))
-        for key, (path, shape) in zip(keys, sorted(shapes.items()), strict=True)
-    }
+    params: Tensors = {}
+    for key, (path, shape) in zip(keys, sorted(shapes.items()), strict=True):
+        constant = constants.get(path.rsplit(".", 1)[-1])
+        params[path] = (
+            np.asarray(0.02 * jax.random.normal(key, shape, jnp.float32))
+            if constant is None
+            else np.full(shape, constant, np.float32)
+        )
+    return params
 
 
 def _places(folder: Path, family: Family) -> list[tuple[str, Place]]:
@@ -110,7 +114,8 @@ def _canonical(name: str, family: Family) -> str:
     """A name as a classifier's file would have it: today's names, and the encoder's prefix."""
     for pattern, today in family.old_names:
         name = pattern.sub(today, name)
-    parts = {theirs.split(".")[1] for theirs, _ in family.names if theirs.startswith(f"{family.base}.")}
+    whole = (*(theirs for theirs, _ in family.names), *family.carried)
+    parts = {theirs.split(".")[1] for theirs in whole if theirs.startswith(f"{family.base}.")}
     return f"{family.base}.{name}" if name.split(".")[0] in parts else name
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from jaxfreeze.data.batch import Batch
 from jaxfreeze.model import attention
-from jaxfreeze.model.attention import Places, attend, mean_of_examples, rotated
+from jaxfreeze.model.attention import Places, attend, mean_of_examples, rotary_frequencies, rotated
 
 HEADS, SIZE = 2, 8
 SEED = np.array([1, 2], np.uint32)
@@ -91,8 +91,9 @@ def test_memory_grows_with_the_row_not_with_its_square(window: int | None) -> No
 
 def test_rotated_scores_tell_distances_alone() -> None:
     query, key, _ = inputs(40)
+    frequencies = rotary_frequencies(1e4, SIZE)
     near, far = (
-        jnp.einsum("rnqh,rnwh->rnqw", rotated(query, slot, 1e4), rotated(key, slot, 1e4))
+        jnp.einsum("rnqh,rnwh->rnqw", rotated(query, slot, frequencies), rotated(key, slot, frequencies))
         for slot in (jnp.arange(40)[None], jnp.arange(40)[None] + 500)
     )
     np.testing.assert_allclose(near, far, atol=2e-4, rtol=0)

@@ -1,5 +1,6 @@
 """Where a model comes from, and its config.json: what is accepted, and the exact line for everything else."""
 
+import dataclasses
 import importlib.machinery
 import importlib.util
 import json
@@ -14,6 +15,7 @@ from safetensors.numpy import save_file
 from jaxfreeze.errors import InputError
 from jaxfreeze.model import families as model_families
 from jaxfreeze.model import hub
+from jaxfreeze.model.encoder import EncoderConfig
 from tests import reference
 from tests.families import FAMILIES, filed
 
@@ -152,9 +154,13 @@ def test_every_value_is_the_files(family, tmp_path: Path):
     changes = {"layer_norm_eps": 3e-4, "hidden_act": "relu", "classifier_dropout": 0.3, "hidden_dropout_prob": 0.2}
     raw = raw_config(family) | filed(family, changes)
     config = hub.read_config(write(tmp_path, raw))
+    assert changes.items() <= vars(config).items()
     expected = raw | FAMILIES[family].constants
-    for name, value in vars(config).items():
-        assert value == expected[FAMILIES[family].config_names.get(name, name)], name
+    for field in dataclasses.fields(EncoderConfig):
+        assert getattr(config, field.name) == expected[FAMILIES[family].config_names.get(field.name, field.name)]
+    for name, value in vars(config).items():  # a family's own may be made of several, and tuples for lists
+        found = expected.get(FAMILIES[family].config_names.get(name, name), value)
+        assert value == (tuple(found) if isinstance(found, list) else found), name
     first_position = FAMILIES[family].first_position
     assert (config.first_position, config.max_tokens) == (first_position, 40 - first_position)
 

@@ -5,6 +5,8 @@ from jaxfreeze.model.families.bert import BERT
 from jaxfreeze.model.families.camembert import CAMEMBERT
 from jaxfreeze.model.families.distilbert import DISTILBERT
 from jaxfreeze.model.families.electra import ELECTRA
+from jaxfreeze.model.families.esm import ESM
+from jaxfreeze.model.families.modernbert import MODERNBERT
 from jaxfreeze.model.families.mpnet import MPNET
 from jaxfreeze.model.families.roberta import ROBERTA
 from jaxfreeze.model.families.xlm_roberta import XLM_ROBERTA
@@ -12,7 +14,7 @@ from jaxfreeze.model.family import Family
 
 FAMILIES: dict[str, Family] = {
     family.model_type: family
-    for family in (BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, DISTILBERT, ELECTRA, MPNET)  # ROBERTA before its likes
+    for family in (BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, DISTILBERT, ELECTRA, MPNET, MODERNBERT, ESM)
 }
 """Every family by its `model_type` in config.json."""
 
