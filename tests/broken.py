@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,9 +114,18 @@ def _index(file_name: str) -> Callable[[Path], object]:
     return apply
 
 
+HOSTILE = b"cos\nsystem\n(S'touch owned'\ntR."
+
+
 def _pickle(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")
+    with zipfile.ZipFile(folder / "pytorch_model.bin", "w") as archive:
+        archive.writestr("pytorch_model/data.pkl", HOSTILE)
+
+
+def _old_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(HOSTILE)
 
 
 def _no_tokenizer(folder: Path) -> None:
@@ -173,7 +183,11 @@ MODELS: dict[str, tuple[Callable[[Path], object], str]] = {  # folder: what is d
     ),
     "index_outside": (_index("../model/model.safetensors"), "'../model/model.safetensors', which is not in the folder"),
     "index_absolute": (_index("/etc/passwd"), "names the file '/etc/passwd', which is not in the folder"),
-    "pickle": (_pickle, "pytorch_model.bin is a pickle, which can run code and is not read: convert it"),
+    "pickle": (_pickle, "pytorch_model.bin: not read, it is no plain state dict (it names os.system)"),
+    "old_pickle": (
+        _old_pickle,
+        "pytorch_model.bin: expected the zip form that torch.save has since PyTorch 1.6; where",
+    ),
     "no_config": (_text("config.json", None), "config.json: no such file"),
     "broken_config": (_text("config.json", "{"), "config.json: not JSON"),
     "deep_config": (_text("config.json", '{"a":' * 100_000), "config.json: not JSON"),

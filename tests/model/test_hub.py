@@ -18,6 +18,7 @@ from jaxfreeze.model import hub
 from jaxfreeze.model.encoder import EncoderConfig
 from tests import reference
 from tests.families import FAMILIES, filed
+from tests.model import hub_server
 
 try:  # what huggingface_hub speaks HTTP with, from version 2 and before
     import httpx2 as httpx
@@ -128,6 +129,7 @@ def test_hub_model_is_fetched_once_and_only_what_is_read(monkeypatch, tmp_path: 
         asked.append((name, allow_patterns))
         return str(tmp_path)
 
+    (tmp_path / "model.safetensors").touch()
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     assert hub.model_folder("a/b") == tmp_path
     ((name, patterns),) = asked
@@ -138,6 +140,89 @@ def test_hub_model_is_fetched_once_and_only_what_is_read(monkeypatch, tmp_path: 
     ]  # fmt: skip
     assert name == "a/b"
     assert list(huggingface_hub.utils.filter_repo_objects(files, allow_patterns=patterns)) == files[:11]
+
+
+COMMON = {"config.json": b"{}", "vocab.txt": b"a", "README.md": b"text"}
+SAFE = {"model.safetensors": b"safe"}
+SHARDS = {"model-00001-of-00001.safetensors": b"safe", "model.safetensors.index.json": b"{}"}
+BIN = {"pytorch_model.bin": b"bin", "training_args.bin": b"args"}
+BIN_SHARDS = {"pytorch_model-00001-of-00001.bin": b"bin", "pytorch_model.bin.index.json": b"{}"}
+FLAX = {"flax_model.msgpack": b"flax"}
+
+
+@pytest.fixture
+def the_hub(monkeypatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    with hub_server.serving(monkeypatch, tmp_path / "cache") as the_hub:
+        yield the_hub
+
+
+def fetched() -> set[str]:
+    """The names of the files in the folder that a model's name stands for."""
+    return {file.name for file in hub.model_folder(hub_server.NAME).iterdir()} - {"config.json", "vocab.txt"}
+
+
+@pytest.mark.parametrize(
+    "files, expected",
+    [
+        (SAFE | BIN | FLAX, {"model.safetensors"}),
+        (SHARDS | BIN | FLAX, {*SHARDS}),
+        (BIN | FLAX, {"pytorch_model.bin"}),
+        (BIN_SHARDS | FLAX, {*BIN_SHARDS}),
+        (FLAX, {"flax_model.msgpack"}),
+        ({"tf_model.h5": b"h5"}, set()),
+    ],
+)
+def test_other_weights_are_fetched_only_of_a_model_without_safetensors(files, expected, the_hub):
+    the_hub.commit("main", COMMON | files)
+    assert fetched() == expected
+    assert any("discussions" in path for path in the_hub.asked) == ("safetensors" not in "".join(expected))
+
+
+def test_safetensors_of_the_hubs_pull_request_come_before_a_pickle(the_hub, monkeypatch):
+    first = the_hub.commit("main", COMMON | BIN | FLAX)
+    the_hub.commit("refs/pr/3", COMMON | BIN | FLAX | SAFE, parent="main")
+    the_hub.pull_request(2, "Fix the README", "somebody")
+    the_hub.pull_request(3, hub.CONVERSION, hub.CONVERTER)
+    assert fetched() == {"model.safetensors"}
+    assert not any(path.endswith((".bin", ".msgpack")) for path in the_hub.asked)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    count = len(the_hub.asked)
+    assert fetched() == {"model.safetensors"}
+    assert len(the_hub.asked) == count
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    assert the_hub.commit("main", COMMON | BIN) != first  # other weights: the pull request is no longer of these
+    assert fetched() == {"pytorch_model.bin"}
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert fetched() == {"pytorch_model.bin"}
+
+
+@pytest.mark.parametrize(
+    "title, author, status, commits, answer",
+    [
+        (hub.CONVERSION, "somebody", "open", 1, 200),
+        ("Adding a variant of this model", hub.CONVERTER, "open", 1, 200),
+        (hub.CONVERSION, hub.CONVERTER, "open", 2, 200),  # somebody put a commit on top of it
+        (hub.CONVERSION, hub.CONVERTER, "open", 1, 403),  # discussions are switched off
+        (hub.CONVERSION, hub.CONVERTER, "open", 1, 500),
+    ],
+)
+def test_any_other_pull_request_is_nothing(title, author, status, commits, answer, the_hub, monkeypatch):
+    the_hub.commit("main", COMMON | BIN)
+    the_hub.commit("refs/pr/1", COMMON | BIN | SAFE, parent="main")
+    for _ in range(commits - 1):
+        the_hub.commit("refs/pr/1", COMMON | BIN | SAFE | {"more": b""})
+    the_hub.pull_request(1, title, author, status)
+    the_hub.discussions = answer
+    monkeypatch.setattr(huggingface_hub.utils._http.time, "sleep", lambda seconds: None)
+    assert fetched() == {"pytorch_model.bin"}
+
+
+def test_a_pull_request_without_safetensors_is_nothing(the_hub):
+    the_hub.commit("main", COMMON | BIN)
+    the_hub.commit("refs/pr/1", COMMON | BIN, parent="main")
+    the_hub.pull_request(1, hub.CONVERSION, hub.CONVERTER)
+    assert fetched() == {"pytorch_model.bin"}
 
 
 def raw_config(family: str) -> dict:

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import pickle
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -426,11 +425,14 @@ def test_truncated_file(kept, tmp_path: Path):
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 440449768\n"
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json", "shard", "config.json"])
+FETCHED = ["model.safetensors", "model.safetensors.index.json", "shard", "config.json", "pytorch_model.bin"]
+
+
+@pytest.mark.parametrize("name", FETCHED)
 def test_a_file_that_was_not_fetched_is_called_that(name, tmp_path: Path):
     folder = tmp_path / "model"
-    if name == "model.safetensors":
-        write(folder, "bert", tensors_of("bert"))
+    if name in ("model.safetensors", "pytorch_model.bin"):
+        (write(folder, "bert", tensors_of("bert")) / "model.safetensors").rename(folder / name)
     else:
         _, places = sharded(folder)
         name = places[WORD] if name == "shard" else name
@@ -444,24 +446,11 @@ def test_a_file_that_was_not_fetched_is_called_that(name, tmp_path: Path):
     )
 
 
-class Trap:
-    """An object whose pickle writes a file when it is loaded."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-def test_pickle_is_refused_and_never_loaded(tmp_path: Path):
+def test_a_folder_without_weights(tmp_path: Path):
     write(tmp_path, "bert", {})
     (tmp_path / "model.safetensors").unlink()
-    nothing = f"{tmp_path}: no model.safetensors and no model.safetensors.index.json"
-    assert error_of(tmp_path, 2) == nothing
-    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    (tmp_path / "tf_model.h5").touch()
     assert error_of(tmp_path, 2) == (
-        f"{nothing}; pytorch_model.bin is a pickle, which can run code and is not read: convert it once with "
-        "`AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)` where PyTorch is installed"
+        f"{tmp_path}: no weights; expected one of model.safetensors, model.safetensors.index.json, pytorch_model.bin, "
+        "pytorch_model.bin.index.json, flax_model.msgpack"
     )
-    assert not (tmp_path / "sprung").exists()
