@@ -239,7 +239,6 @@ def test_every_value_is_the_files(family, tmp_path: Path):
     changes = {"layer_norm_eps": 3e-4, "hidden_act": "relu", "classifier_dropout": 0.3, "hidden_dropout_prob": 0.2}
     raw = raw_config(family) | filed(family, changes)
     config = hub.read_config(write(tmp_path, raw))
-    assert changes.items() <= vars(config).items()
     expected = raw | FAMILIES[family].constants
     for field in dataclasses.fields(EncoderConfig):
         assert getattr(config, field.name) == expected[FAMILIES[family].config_names.get(field.name, field.name)]
