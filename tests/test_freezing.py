@@ -9,7 +9,8 @@ import pytest
 from jaxfreeze import freezing
 from jaxfreeze.errors import InputError
 from jaxfreeze.model.classifier import Column
-from jaxfreeze.model.encoder import EncoderConfig
+from jaxfreeze.model.families import family_of
+from tests import reference
 from tests.families import FAMILIES
 
 L = 4
@@ -17,8 +18,8 @@ L = 4
 
 @pytest.fixture(params=FAMILIES)
 def paths(request: pytest.FixtureRequest) -> list[str]:
-    config = EncoderConfig(request.param, 30, 8, L, 2, 16, 20, 2, 1e-12, 0)
-    return list(Column(config, 2).shapes())
+    raw = reference.raw_config(request.param, num_labels=2, num_hidden_layers=L)
+    return list(Column(family_of(request.param).read_config(raw), 2).shapes())
 
 
 @pytest.mark.parametrize(

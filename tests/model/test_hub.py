@@ -149,10 +149,11 @@ def write(folder: Path, raw: object) -> Path:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_value_is_the_files(family, tmp_path: Path):
     changes = {"layer_norm_eps": 3e-4, "hidden_act": "relu", "classifier_dropout": 0.3, "hidden_dropout_prob": 0.2}
-    raw = raw_config(family) | changes
+    names, read_as = FAMILIES[family].config_names, FAMILIES[family].read_as
+    raw = raw_config(family) | {names.get(name, name): value for name, value in changes.items()}
     config = hub.read_config(write(tmp_path, raw))
     for name, value in vars(config).items():
-        assert value == raw[name], name
+        assert value == (read_as[name] if name in read_as else raw[names.get(name, name)]), name
     first_position = FAMILIES[family].first_position
     assert (config.first_position, config.max_tokens) == (first_position, 40 - first_position)
 
@@ -185,6 +186,7 @@ def test_early_bert_files_lack_two_values(tmp_path: Path):
 
 
 WHOLE, RATE = "expected a whole number of at least 1", "expected a number from 0 up to, but not including, 1"
+KNOWN = f"expected one of {', '.join(FAMILIES)}"
 ACTS = (
     "expected one of gelu, gelu_python, gelu_new, gelu_fast, gelu_accurate, gelu_pytorch_tanh, gelu_python_tanh, relu"
 )
@@ -193,10 +195,9 @@ ACTS = (
 @pytest.mark.parametrize(
     "changes, ending",
     [
-        ({"model_type": "distilbert"},
-         "model_type is 'distilbert'; expected one of bert, roberta"),
-        ({"model_type": "BERT"}, "model_type is 'BERT'; expected one of bert, roberta; did you mean 'bert'?"),
-        ({"model_type": ["bert"]}, "model_type is \"['bert']\"; expected one of bert, roberta; did you mean 'bert'?"),
+        ({"model_type": "distilbert"}, f"model_type is 'distilbert'; {KNOWN}"),
+        ({"model_type": "BERT"}, f"model_type is 'BERT'; {KNOWN}; did you mean 'bert'?"),
+        ({"model_type": ["bert"]}, f"model_type is \"['bert']\"; {KNOWN}; did you mean 'bert'?"),
         ({"vocab_size": ..., "hidden_size": ...}, "vocab_size, hidden_size missing"),
         ({"model_type": "roberta", "layer_norm_eps": ...}, "layer_norm_eps missing"),
         ({"hidden_size": 26}, "hidden_size 26 does not divide into 4 heads"),

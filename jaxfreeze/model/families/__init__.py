@@ -2,10 +2,11 @@
 
 from jaxfreeze.errors import InputError, one_of
 from jaxfreeze.model.families.bert import BERT
+from jaxfreeze.model.families.deberta_v2 import DEBERTA_V2
 from jaxfreeze.model.families.roberta import ROBERTA
 from jaxfreeze.model.family import Family
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (BERT, ROBERTA)}
+FAMILIES: dict[str, Family] = {family.model_type: family for family in (BERT, ROBERTA, DEBERTA_V2)}
 """Every family by its `model_type` in config.json."""
 
 
