@@ -220,6 +220,49 @@ FAMILIES = {
         token_types=0,
         constants={"type_vocab_size": 1},
     ),
+    "deberta-v2": Family(  # as v3's; tests/model/test_deberta_v2.py has the others
+        values={
+            "type_vocab_size": 0,
+            "pad_token_id": 0,
+            "layer_norm_eps": 1e-7,
+            "position_biased_input": False,
+            "relative_attention": True,
+            "pos_att_type": "p2c|c2p",
+            "share_att_key": True,
+            "position_buckets": 8,
+            "max_relative_positions": -1,
+            "norm_rel_ebd": "layer_norm",
+            "pooler_hidden_act": "gelu",
+        },
+        output="head.classifier",
+        classes={
+            "DebertaV2Model": "head.",
+            "DebertaV2ForMaskedLM": "head.",
+            "DebertaV2ForMultipleChoice": "head.classifier.",
+            "DebertaV2ForTokenClassification": "head.",
+            "DebertaV2ForQuestionAnswering": "head.",
+            "DebertaV2ForSequenceClassification": None,
+        },
+        other_heads={
+            "DebertaV2ForMaskedLM": "not used, heads of other tasks: cls (tensors: 5)",
+            "DebertaV2ForMultipleChoice": "head drawn at random: the file's is that of DebertaV2ForMultipleChoice",
+            "DebertaV2ForTokenClassification": (
+                "head drawn at random: the file's is that of DebertaV2ForTokenClassification"
+            ),
+            "DebertaV2ForQuestionAnswering": "not used, heads of other tasks: qa_outputs (tensors: 2)",
+        },
+        tokenizer="wordpiece",
+        token_types=0,
+        config_names={"classifier_dropout": "cls_dropout"},
+        constants={
+            "type_vocab_size": 1,
+            "token_types": False,
+            "embedding_size": 24,
+            "pos_att_type": ("c2p", "p2c"),
+            "norm_rel_ebd": True,
+            "max_relative_positions": 40,
+        },
+    ),
 }
 
 

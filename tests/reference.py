@@ -53,6 +53,13 @@ def output_names(count: int) -> tuple[str, ...]:
     return tuple(f"LABEL_{number}" for number in range(count))
 
 
+def raw_config(family: str, num_labels: int, dropout: float = 0.0, **changes: object) -> dict[str, Any]:
+    """The content of a classifier's config.json, made without PyTorch."""
+    names = FAMILIES[family].config_names
+    values = {names.get(n, n): value for n, value in config_values(family, num_labels, dropout, **changes).items()}
+    return {"model_type": family, "hidden_act": "gelu", **values}
+
+
 def write_folder(
     folder: Path, family: str, num_labels: int = 3, dropout: float = 0.0, seed: int = 0, **changes: object
 ) -> Path:

@@ -3,14 +3,17 @@
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import itertools
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxfreeze import cache_folder
+from jaxfreeze import cache_folder, console
 from jaxfreeze.cache_folder import cache_root
 from jaxfreeze.data.split import CHUNK, Split
 from jaxfreeze.errors import InputError, shorten
@@ -29,8 +32,24 @@ TOKENIZER_FILES = (  # all that transformers reads to make a tokenizer
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    "bpe.codes",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "sentencepiece.model",
+    "tokenizer.model",
+    "tiktoken.model",
 )
-VOCABULARIES = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))  # one of these makes a tokenizer
+MODEL_FILES = tuple(name for name in TOKENIZER_FILES if name.endswith(".model"))
+VOCABULARIES = (  # one of these makes a tokenizer
+    ("tokenizer.json",),
+    ("vocab.txt",),
+    ("vocab.json", "merges.txt"),
+    *((name,) for name in MODEL_FILES),
+)
+PACKAGES = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf", "tiktoken": "tiktoken"}
+"""Packages that reading one of MODEL_FILES takes -> what of them is imported."""
+CAPITALS = 0.05  # a vocabulary with a larger share of words with capitals was made of texts in either case
 MOST_TOKENS = 2**31 - 1  # of a split: batches number them with int32
 
 
@@ -91,6 +110,7 @@ class TextEncoder:
                 self.folder, config=config, local_files_only=True, trust_remote_code=False
             )
         except Exception as error:  # whatever a damaged file makes the library raise, the mend is the same
+            self._check_packages()
             raise InputError(f"--model {self.folder}: the tokenizer does not load ({error}); {expected}") from error
         vocabulary = tokenizer.get_vocab()
         if not vocabulary.keys() - set(tokenizer.all_special_tokens):
@@ -101,7 +121,39 @@ class TextEncoder:
                 f"--model {self.folder}: the tokenizer has {len(tokenizer)} tokens but config.json has vocab_size "
                 f"{self.vocab_size}; take both files from the same model"
             )
+        for line in self._warnings(tokenizer):
+            console.say(f"--model {self.folder}: {line}")
         return tokenizer
+
+    def _check_packages(self) -> None:
+        """Raise InputError if the folder's vocabulary takes a package that is not installed."""
+        if (self.folder / "tokenizer.json").is_file():
+            return
+        for name in filter(lambda name: (self.folder / name).is_file(), MODEL_FILES):
+            needed = ("tiktoken",) if name == "tiktoken.model" else ("sentencepiece", "protobuf")
+            missing = [package for package in needed if not _is_installed(PACKAGES[package])]
+            if missing:
+                raise InputError(
+                    f"--model {self.folder}: reading {name} takes {' and '.join(missing)}; run: pip install "
+                    f"{' '.join(missing)}, or put the model's tokenizer.json into the folder"
+                )
+
+    def _warnings(self, tokenizer: "PreTrainedTokenizerBase") -> Iterator[str]:
+        """What a pretrained model hardly had in its tokenizer, though nothing fails."""
+        if not tokenizer.num_special_tokens_to_add():
+            yield "the tokenizer puts no special tokens around a text; take tokenizer.json from the model's publisher"
+        file = self.folder / "tokenizer_config.json"
+        told = file.is_file() and "do_lower_case" in json.loads(file.read_text(encoding="utf-8"))
+        if told or not getattr(tokenizer, "do_lower_case", False):
+            return
+        words = tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
+        either = [word for word in words if word.lower() != word.upper()]
+        share = sum(word != word.lower() for word in either) / max(len(either), 1)
+        if share > CAPITALS:
+            yield (
+                f"{share:.0%} of the vocabulary's words have capitals, but texts are put into lower case, as nothing "
+                'says otherwise; for a cased model write tokenizer_config.json with "do_lower_case": false'
+            )
 
     @property
     def tokenizer_digest(self) -> str:
@@ -123,16 +175,18 @@ class TextEncoder:
         ids: list[np.ndarray] = []
         types: list[np.ndarray] = []
         lengths: list[np.ndarray] = []
+        typed = self.type_vocab_size > 1  # otherwise whatever the tokenizer gives is not for this encoder
         for begin in range(0, len(columns[0]), CHUNK):
             encoded = self.tokenizer(
                 *(column[begin : begin + CHUNK] for column in columns),
                 truncation=True,
                 max_length=self.max_length,
-                return_token_type_ids=True,
+                return_token_type_ids=typed,
                 return_attention_mask=False,
             )
             ids += [np.fromiter((i for example in encoded["input_ids"] for i in example), np.int32)]
-            types += [np.fromiter((i for example in encoded["token_type_ids"] for i in example), np.int8)]
+            if typed:
+                types += [np.fromiter((i for example in encoded["token_type_ids"] for i in example), np.int8)]
             lengths += [np.array([len(example) for example in encoded["input_ids"]], np.int64)]
         start = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
         if start[-1] > MOST_TOKENS:
@@ -141,10 +195,19 @@ class TextEncoder:
                 "one split; give a part of the rows, or a smaller --max_length"
             )
         token_id = np.concatenate(ids)
-        token_type = np.minimum(np.concatenate(types), self.type_vocab_size - 1)  # an encoder may have one type
+        token_type = np.zeros(len(token_id), np.int8)
+        if typed:
+            token_type = np.minimum(np.concatenate(types), self.type_vocab_size - 1)
         position = np.arange(len(token_id)) - np.repeat(start[:-1], np.diff(start)) + self.first_position
         labels = np.full(len(start) - 1, -1, np.int32) if split.labels is None else split.labels
         return TokenStore(token_id, token_type, position.astype(np.int16), start, labels)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # nor is the package that it would be part of
+        return False
 
 
 def tokenize(split: Split, encoder: TextEncoder) -> TokenStore:

@@ -19,6 +19,12 @@ HUB_FILES = (
     "tokenizer*",
     "vocab.*",
     "merges.txt",
+    "bpe.codes",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "sentencepiece.model",
+    "tiktoken.model",
     "special_tokens_map.json",
     "added_tokens.json",
 )

@@ -135,7 +135,8 @@ def test_everything_that_counts_changes_the_digest(folders, tmp_path: Path):
         digests[setting] = replace(encoder, **{setting: getattr(encoder, setting) + 1}).digest(PAIRS)
     for name in (
         "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-        "vocab.txt", "vocab.json", "merges.txt",
+        "vocab.txt", "vocab.json", "merges.txt", "bpe.codes", "spiece.model", "spm.model", "sentencepiece.bpe.model",
+        "sentencepiece.model", "tokenizer.model", "tiktoken.model",
     ):  # fmt: skip
         file = folder / name
         before = file.read_bytes() if file.is_file() else None
@@ -204,7 +205,10 @@ def test_a_store_that_another_process_finished_first_is_left_alone(folders, empt
     assert [path.name for path in empty_cache.iterdir()] == [folder.name]
 
 
-EXPECTED = "expected tokenizer.json, or vocab.txt, or vocab.json and merges.txt"
+EXPECTED = (
+    "expected tokenizer.json, or vocab.txt, or vocab.json and merges.txt, or spiece.model, or spm.model, or "
+    "sentencepiece.bpe.model, or sentencepiece.model, or tokenizer.model, or tiktoken.model"
+)
 
 
 def error_of(folder: Path) -> str:
@@ -342,6 +346,150 @@ def test_a_vocabulary_beside_a_config_without_model_type(family, files, folders,
     shutil.rmtree(tmp_path / "cache")
     again = tokenize(Split("train", (("the", "the the"),), LABELS), replace(encoder))
     np.testing.assert_array_equal(again.token_id, with_type)
+
+
+def with_sentencepiece(source: Path, folder: Path, name: str, tokenizer_class: str, monkeypatch) -> Path:
+    """A folder with a unigram model; transformers has a reader of its own, so the package need not be there."""
+    import transformers.convert_slow_tokenizer as converters
+    from transformers.utils import sentencepiece_model_pb2_new
+
+    monkeypatch.setattr(converters, "requires_backends", lambda *_: None)
+    monkeypatch.setattr(converters, "is_sentencepiece_available", lambda: False)
+    shutil.copytree(source, folder)
+    (folder / "tokenizer.json").unlink()
+    settings = {"tokenizer_class": tokenizer_class, "do_lower_case": False}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    model = sentencepiece_model_pb2_new.ModelProto()
+    pieces = ["<unk>", "<s>", "</s>", "[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]", "\u2581the", "\u2581cat", "s"]
+    for number, piece in enumerate(pieces):
+        model.pieces.add(piece=piece, score=-float(number), type={0: 2, 1: 3, 2: 3}.get(number, 1))
+    model.trainer_spec.unk_id = 0
+    (folder / name).write_bytes(model.SerializeToString())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "tokenizer_class"),
+    [
+        ("spm.model", "DebertaV2Tokenizer"),
+        ("spiece.model", "AlbertTokenizer"),
+        ("sentencepiece.bpe.model", "XLMRobertaTokenizer"),
+        ("tokenizer.model", "DebertaV2Tokenizer"),
+    ],
+)
+def test_a_sentencepiece_model_alone(name, tokenizer_class, folders, tmp_path: Path, monkeypatch, capsys):
+    encoder = encoder_of(with_sentencepiece(folders["bert"], tmp_path / "model", name, tokenizer_class, monkeypatch))
+    store = tokenize(Split("train", (("the cats", "the"),), LABELS), encoder)
+    known = [encoder.tokenizer.convert_tokens_to_ids(piece) for piece in ("\u2581the", "\u2581cat", "s")]
+    assert store.token_id[1:4].tolist() == known
+    assert encoder.tokenizer.unk_token_id not in store.token_id
+    assert capsys.readouterr().out == ""
+
+
+def test_a_tokenizer_that_adds_no_special_tokens(folders, tmp_path: Path, monkeypatch, capsys):
+    """As transformers makes RemBERT's of its sentencepiece model."""
+    folder = with_sentencepiece(
+        folders["bert"], tmp_path / "model", "sentencepiece.model", "RemBertTokenizer", monkeypatch
+    )
+    tokenize(Split("train", (("the cats", "the"),), LABELS), encoder_of(folder))
+    assert capsys.readouterr().out == (
+        f"--model {folder}: the tokenizer puts no special tokens around a text; take tokenizer.json from the model's "
+        "publisher\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "absent", "told"),
+    [
+        ("spm.model", ("sentencepiece", "google.protobuf"), "sentencepiece and protobuf"),
+        ("spiece.model", ("sentencepiece",), "sentencepiece"),
+        ("sentencepiece.bpe.model", ("google.protobuf",), "protobuf"),
+        ("tiktoken.model", ("tiktoken",), "tiktoken"),
+    ],
+)
+def test_a_tokenizer_that_takes_another_package(name, absent, told, folders, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(token_store, "_is_installed", lambda module: module not in absent)
+    folder = shutil.copytree(folders["deberta-v2"], tmp_path / "model")
+    (folder / name).write_text("damaged")
+    tokenize(PAIRS, encoder_of(folder))  # it is not read beside a tokenizer.json
+    (folder / "tokenizer.json").rename(tmp_path / "tokenizer.json")
+    files = {"spiece.model": "AlbertTokenizer", "sentencepiece.bpe.model": "XLMRobertaTokenizer"}
+    tokenizer_class = files.get(name, "DebertaV2Tokenizer")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": tokenizer_class}))
+    assert error_of(folder) == (
+        f"--model {folder}: reading {name} takes {told}; run: pip install {told.replace(' and', '')}, or put the "
+        "model's tokenizer.json into the folder"
+    )
+    monkeypatch.setattr(token_store, "_is_installed", lambda module: True)
+    assert error_of(folder).startswith(f"--model {folder}: the tokenizer does not load (")
+
+
+def test_a_package_within_one_that_is_not_installed():
+    assert not token_store._is_installed("no_such_package.protobuf")
+    assert token_store._is_installed("json.decoder")
+
+
+def test_pairs_of_bytes_beside_a_vocabulary(folders, tmp_path: Path):
+    """As in PhoBERT's folder."""
+    folder = shutil.copytree(folders["roberta"], tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PhobertTokenizer"}))
+    (folder / "vocab.txt").write_text("the 9\ncat 5\nth@@ 4\n")
+    (folder / "bpe.codes").write_text("t h 9\nth e</w> 8\nc a 7\nca t</w> 6\n")
+    encoder = encoder_of(folder)
+    store = tokenize(Split("train", (("the cat", "cat the"),), LABELS), encoder)
+    assert store.token_id.tolist() == [0, 4, 5, 2, 0, 5, 4, 2]
+
+
+CASED = ("the", "The", "cat", "Cat", "Rome", "R", "##ome", "日", "1")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "config", "share"),
+    [
+        (CASED, {}, "57%"),
+        (CASED, {"do_lower_case": True}, None),
+        (CASED, {"do_lower_case": False}, None),
+        (("the", "cat", "rome", "日", "1"), {}, None),
+        ((*(f"w{number}" for number in range(99)), "Rome"), {}, None),
+        (("日", "本", "1"), {}, None),
+    ],
+)
+def test_a_cased_vocabulary_that_a_default_puts_into_lower_case(pieces, config, share, folders, tmp_path, capsys):
+    folder = wordpiece(folders, tmp_path / "model", *pieces, **config)
+    if not config:
+        (folder / "tokenizer_config.json").unlink()
+    encoder = encoder_of(folder)
+    for name in ("train", "test"):
+        tokenize(Split(name, (("the cat", "1"),), None), encoder)
+    said = capsys.readouterr().out
+    line = (
+        f"--model {folder}: {share} of the vocabulary's words have capitals, but texts are put into lower case, as "
+        'nothing says otherwise; for a cased model write tokenizer_config.json with "do_lower_case": false\n'
+    )
+    assert said == (line if share else "")
+
+
+def test_token_types_are_those_of_the_encoder(folders):
+    """BERT's tokenizer gives two; an encoder has none or one, or a RoBERTa was made with two and is given zeros."""
+    encoder = encoder_of(folders["bert"])
+    two = tokenize(PAIRS, encoder).token_type
+    assert set(np.unique(two)) == {0, 1}
+    one = tokenize(PAIRS, replace(encoder, type_vocab_size=1)).token_type
+    assert one.dtype == two.dtype
+    np.testing.assert_array_equal(one, np.zeros_like(two))
+    np.testing.assert_array_equal(tokenize(PAIRS, replace(encoder, type_vocab_size=3)).token_type, two)
+    roberta = tokenize(PAIRS, replace(encoder_of(folders["roberta"]), type_vocab_size=2)).token_type
+    assert not roberta.any()
+
+
+def test_a_tokenizer_json_alone(folders, tmp_path: Path):
+    """For the class that transformers takes for the encoder then, the special tokens are the same."""
+    for family in ("bert", "roberta"):
+        folder = shutil.copytree(folders[family], tmp_path / family)
+        whole = np.array(tokenize(PAIRS, encoder_of(folder)).token_id)
+        (folder / "tokenizer_config.json").unlink()
+        np.testing.assert_array_equal(tokenize(PAIRS, encoder_of(folder)).token_id, whole)
 
 
 @pytest.mark.parametrize("name", token_store.TOKENIZER_FILES)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from jaxfreeze.data.token_store import TOKENIZER_FILES
 from jaxfreeze.errors import InputError
 from jaxfreeze.model import families as model_families
 from jaxfreeze.model import hub
@@ -136,10 +137,13 @@ def test_hub_model_is_fetched_once_and_only_what_is_read(monkeypatch, tmp_path: 
     files = [
         "config.json", "model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json",
         "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json",
-        "added_tokens.json", "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "README.md", "model.onnx",
+        "added_tokens.json", "bpe.codes", "spiece.model", "spm.model", "sentencepiece.bpe.model", "sentencepiece.model",
+        "tokenizer.model", "tiktoken.model", "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "README.md",
+        "model.onnx",
     ]  # fmt: skip
     assert name == "a/b"
-    assert list(huggingface_hub.utils.filter_repo_objects(files, allow_patterns=patterns)) == files[:11]
+    assert list(huggingface_hub.utils.filter_repo_objects(files, allow_patterns=patterns)) == files[:18]
+    assert set(TOKENIZER_FILES) <= set(files[:18])
 
 
 COMMON = {"config.json": b"{}", "vocab.txt": b"a", "README.md": b"text"}

@@ -3,6 +3,7 @@
 from jaxfreeze.errors import InputError, one_of
 from jaxfreeze.model.families.bert import BERT
 from jaxfreeze.model.families.camembert import CAMEMBERT
+from jaxfreeze.model.families.deberta_v2 import DEBERTA_V2
 from jaxfreeze.model.families.distilbert import DISTILBERT
 from jaxfreeze.model.families.electra import ELECTRA
 from jaxfreeze.model.families.esm import ESM
@@ -14,7 +15,7 @@ from jaxfreeze.model.family import Family
 
 FAMILIES: dict[str, Family] = {
     family.model_type: family
-    for family in (BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, DISTILBERT, ELECTRA, MPNET, MODERNBERT, ESM)
+    for family in (BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, DISTILBERT, ELECTRA, MPNET, MODERNBERT, DEBERTA_V2, ESM)
 }
 """Every family by its `model_type` in config.json."""
 
