@@ -28,6 +28,14 @@ def test_the_heads_activation_is_not_that_of_the_layers(tmp_path: Path):
     reference.assert_same_logits(theirs, tmp_path, store, reference.packed(store))
 
 
+def test_what_a_file_may_leave_out(tmp_path: Path):
+    file = reference.write_folder(tmp_path, "electra") / "config.json"
+    raw = json.loads(file.read_text())
+    del raw["pad_token_id"]
+    file.write_text(json.dumps(raw))
+    assert read_config(tmp_path).pad_token_id == 0
+
+
 @pytest.mark.parametrize("embedding_size", [0, 16.0, "16", None, True])
 def test_a_width_that_is_none(embedding_size, tmp_path: Path):
     file = reference.write_folder(tmp_path, "electra") / "config.json"

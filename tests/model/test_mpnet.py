@@ -87,6 +87,11 @@ def test_the_first_position_is_not_counted_from_the_padding_token(pad: int, tmp_
     assert read_config(tmp_path).first_position == 2
 
 
+def test_what_a_file_may_leave_out(tmp_path: Path) -> None:
+    config = read_config(with_config(tmp_path, pad_token_id=None))
+    assert (config.pad_token_id, config.first_position) == (1, 2)
+
+
 @pytest.mark.parametrize("buckets", [16, 64, None])
 def test_another_number_of_buckets(buckets: int | None, tmp_path: Path) -> None:
     folder = with_config(tmp_path, relative_attention_num_buckets=buckets)

@@ -17,7 +17,6 @@ from jaxfreeze.model.families.shared import OLD_NAMES, UntypedEmbeddings
 from jaxfreeze.model.family import Family, build_config
 from jaxfreeze.model.layers import Embed, EncoderLayer
 
-EARLY = {"pad_token_id": 1}  # transformers' own, where config.json has none
 FIXED = {"type_vocab_size": 1, "classifier_dropout": None}  # of transformers' modeling_mpnet.py, not of config.json
 
 NEAREST = np.array([1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91])
@@ -43,7 +42,8 @@ def read_config(raw: Mapping[str, Any]) -> MPNetConfig:
     buckets = raw.get("relative_attention_num_buckets", 2 * SIDE)
     if buckets != 2 * SIDE:
         raise InputError(f"relative_attention_num_buckets is {buckets!r}; expected {2 * SIDE}")
-    return build_config(MPNetConfig, {**EARLY, **raw, **FIXED})
+    pad = raw.get("pad_token_id")  # no position is counted from it: a file may well leave it out
+    return build_config(MPNetConfig, {**raw, **FIXED, "pad_token_id": 1 if pad is None else pad})
 
 
 class RelativeBias(nnx.Module):
