@@ -53,11 +53,10 @@ def output_names(count: int) -> tuple[str, ...]:
     return tuple(f"LABEL_{number}" for number in range(count))
 
 
-def raw_config(family: str, num_labels: int, dropout: float = 0.0, **changes: object) -> dict[str, Any]:
+def raw_config(family: str, num_labels: int = 3, dropout: float = 0.0, **changes: object) -> dict[str, Any]:
     """The content of a classifier's config.json, made without PyTorch."""
-    names = FAMILIES[family].config_names
-    values = {names.get(n, n): value for n, value in config_values(family, num_labels, dropout, **changes).items()}
-    return {"model_type": family, "hidden_act": "gelu", **values}
+    values = {"hidden_act": "gelu", **config_values(family, num_labels, dropout, **changes)}
+    return {"model_type": family, **filed(family, values)}
 
 
 def write_folder(
@@ -65,8 +64,7 @@ def write_folder(
 ) -> Path:
     """config.json and model.safetensors of a random classifier, made without PyTorch."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = {"hidden_act": "gelu", **config_values(family, num_labels, dropout, **changes)}
-    (folder / "config.json").write_text(json.dumps({"model_type": family, **filed(family, values)}))
+    (folder / "config.json").write_text(json.dumps(raw_config(family, num_labels, dropout, **changes)))
     random = np.random.default_rng(seed)
     tensors = {}
     for path, leaf in Column(read_config(folder), num_labels).shapes().items():

@@ -140,7 +140,7 @@ def _members(archive: zipfile.ZipFile, content: io.FileIO) -> tuple[str, dict[st
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
         shown = shorten(repr(info.orig_filename))
         folder, _, name = info.orig_filename.partition("/")
-        if folder != top or not name.isprintable() or {"", ".", ".."} & {*name.split("/")}:
+        if folder != top or {"", ".", ".."} & {*name.split("/")}:
             raise Refused(f"the member {shown} is not of the folder {shorten(repr(top))}")
         if name in members:
             raise Refused(f"two members are called {shown}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import huggingface_hub
 import pytest
@@ -41,7 +41,7 @@ class Hub:
             }
         )  # fmt: skip
 
-    def answer(self, path: str) -> tuple[int, Any]:
+    def answer(self, path: str, query: str) -> tuple[int, Any]:
         """(status, bytes of a file or a value for JSON)."""
         parts = [unquote(part) for part in path.strip("/").split("/")]
         match parts:
@@ -60,7 +60,9 @@ class Hub:
                     for sha in commits
                 ]
             case ["api", "models", "owner", "model", "discussions"]:
-                return self.discussions, {"count": len(self.requests), "start": 0, "discussions": self.requests}
+                status = parse_qs(query)["status"]
+                found = [request for request in self.requests if [request["status"]] == status]
+                return self.discussions, {"count": len(found), "start": 0, "discussions": found}
             case ["owner", "model", "resolve", commit, name] if name in self.files.get(commit, {}):
                 return 200, self.files[commit][name]
         return 404, {"error": "not there"}
@@ -72,8 +74,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             path = urlsplit(self.path).path
+            query = urlsplit(self.path).query
             hub.asked.append(path)
-            status, found = hub.answer(path)
+            status, found = hub.answer(path, query)
             content = found if isinstance(found, bytes) else json.dumps(found).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))

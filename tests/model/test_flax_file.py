@@ -95,15 +95,17 @@ def read(file: Path) -> dict[str, np.ndarray]:
 
 def test_only_kernels_are_transposed_and_long_maps_are_read(tmp_path: Path):
     many = {f"layer_{number}": {"kernel": SIX, "bias": SIX[0], "scale": SIX, "embedding": SIX} for number in range(300)}
+    many["layer_8"]["model"] = SIX
     many["n" * 40] = {"kernel": np.zeros((70_000, 1), np.float32), "bias": np.zeros((), np.float32)}
     file = file_of(tmp_path, many)
     found = {name: read_tensor(place) for name, place in tensors(tmp_path)}
-    assert len(found) == 602
+    assert len(found) == 603
     np.testing.assert_array_equal(found["layer_299.weight"], SIX)  # the last of three of that name: an embedding
     assert found[f"{'n' * 40}.weight"].shape == (1, 70_000)
     assert found[f"{'n' * 40}.bias"].shape == ()
     np.testing.assert_array_equal(read(file)["layer_7/kernel"], SIX.T)
     np.testing.assert_array_equal(read(file)["layer_7/scale"], SIX)
+    np.testing.assert_array_equal(read(file)["layer_8/model"], SIX)
 
 
 def test_flax_is_read_only_where_nothing_else_is(tmp_path: Path):
@@ -116,31 +118,31 @@ PACKED = serialization.msgpack_serialize({"a": SIX})
 NOT_WHOLE = "not a whole file of a Flax model ({}); fetch it again"
 
 
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (b"", NOT_WHOLE.format("cannot mmap an empty file")),
-        (b"\x93\1\2\3", NOT_WHOLE.format("it does not begin with a map")),
-        (PACKED[:-1], NOT_WHOLE.format("it ends early")),
-        (PACKED[:1], NOT_WHOLE.format("mmap index out of range")),
-        (PACKED + b"\0", NOT_WHOLE.format("there is something behind its last array")),
-        ({"a": [SIX]}, NOT_WHOLE.format("expected an array or a map at byte 3")),
-        ({"a": 1}, NOT_WHOLE.format("expected an array or a map at byte 3")),
-        (b"\x81\1" + PACKED[3:], NOT_WHOLE.format("expected the name of an array at byte 1")),
-        ({"a/b": SIX}, NOT_WHOLE.format("expected the name of an array at byte 1")),
-        ({"": SIX}, NOT_WHOLE.format("expected the name of an array at byte 1")),
-        ({"\x1b[2J": SIX}, NOT_WHOLE.format("expected the name of an array at byte 1")),
-        ({"a" * 1001: SIX}, NOT_WHOLE.format("expected the name of an array at byte 1")),
-        (b"\x81\xa1a" * 100_000, NOT_WHOLE.format("expected the name of an array at byte 49")),
-        (b"\x82" + PACKED[1:] * 2, NOT_WHOLE.format("a is there twice, or there are more than 20,000 arrays")),
-        (b"\xdf\xff\xff\xff\xff" + PACKED[1:], NOT_WHOLE.format("mmap index out of range")),
-        (b"\x81\xa1a\xd4\2\0", "a does not read"),
-        (b"\x81\xa1a\xd4\5\0", "a is no array; expected what Flax models of transformers are saved as"),
-        ({"a": np.float32(1)}, "a is no array; expected what Flax models of transformers are saved as"),
-        ({"a": SIX.astype(np.int32)}, "a has type I32; expected one of BF16, F16, F32, F64"),
-        ({"a": SIX.astype(np.complex64)}, "a has type complex64; expected one of BF16, F16, F32, F64"),
-    ],
-)  # fmt: skip
+OTHERS = [
+    (b"", NOT_WHOLE.format("cannot mmap an empty file")),
+    (b"\x93\1\2\3", NOT_WHOLE.format("it does not begin with a map")),
+    (PACKED[:-1], NOT_WHOLE.format("it ends early")),
+    (PACKED[:1], NOT_WHOLE.format("mmap index out of range")),
+    (PACKED + b"\0", NOT_WHOLE.format("there is something behind its last array")),
+    ({"a": [SIX]}, NOT_WHOLE.format("expected an array or a map at byte 3")),
+    ({"a": 1}, NOT_WHOLE.format("expected an array or a map at byte 3")),
+    (b"\x81\1" + PACKED[3:], NOT_WHOLE.format("expected the name of an array at byte 1")),
+    ({"a/b": SIX}, NOT_WHOLE.format("expected the name of an array at byte 1")),
+    ({"": SIX}, NOT_WHOLE.format("expected the name of an array at byte 1")),
+    ({"\x1b[2J": SIX}, NOT_WHOLE.format("expected the name of an array at byte 1")),
+    ({"a" * 1001: SIX}, NOT_WHOLE.format("expected the name of an array at byte 1")),
+    (b"\x81\xa1a" * 100_000, NOT_WHOLE.format("expected the name of an array at byte 49")),
+    (b"\x82" + PACKED[1:] * 2, NOT_WHOLE.format("a is there twice, or there are more than 20,000 arrays")),
+    (b"\xdf\xff\xff\xff\xff" + PACKED[1:], NOT_WHOLE.format("mmap index out of range")),
+    (b"\x81\xa1a\xd4\2\0", "a does not read"),
+    (b"\x81\xa1a\xd4\5\0", "a is no array; expected what Flax models of transformers are saved as"),
+    ({"a": np.float32(1)}, "a is no array; expected what Flax models of transformers are saved as"),
+    ({"a": SIX.astype(np.int32)}, "a has type I32; expected one of BF16, F16, F32, F64"),
+    ({"a": SIX.astype(np.complex64)}, "a has type complex64; expected one of BF16, F16, F32, F64"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content, message", OTHERS, ids=range(len(OTHERS)))
 def test_other_files_are_refused(content, message, tmp_path: Path):
     file = file_of(tmp_path, content)
     with pytest.raises(InputError, match=f"^{re.escape(f'{file}: {message}')}") as caught:

@@ -206,6 +206,7 @@ def test_safetensors_of_the_hubs_pull_request_come_before_a_pickle(the_hub, monk
     [
         (hub.CONVERSION, "somebody", "open", 1, 200),
         ("Adding a variant of this model", hub.CONVERTER, "open", 1, 200),
+        (hub.CONVERSION, hub.CONVERTER, "closed", 1, 200),
         (hub.CONVERSION, hub.CONVERTER, "open", 2, 200),  # somebody put a commit on top of it
         (hub.CONVERSION, hub.CONVERTER, "open", 1, 403),  # discussions are switched off
         (hub.CONVERSION, hub.CONVERTER, "open", 1, 500),

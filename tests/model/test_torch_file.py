@@ -230,6 +230,7 @@ ELSEWHERE = NOT_WHOLE.format("a member is not where the directory says")
     "changes, message",
     [
         ([(-8, b"\1\0")], PLAIN.format("the member 'x/data/0' is compressed or encrypted")),  # the flags
+        ([(-10, b"\x08\0")], PLAIN.format("the member 'x/data/0' is compressed or encrypted")),  # the method
         ([(-8, b"\x40\0")], PLAIN.format("the member 'x/data/0' is compressed or encrypted")),
         ([(-20, b"\5\0\0\0")], PLAIN.format("the member 'x/data/0' is compressed or encrypted")),  # its sizes differ
         ([(-20, b"\xff\xff\0\0" * 2)], PLAIN.format("the member 'x/data/0' overlaps what follows or precedes it")),

@@ -14,7 +14,11 @@ import transformers
 from jaxfreeze.errors import InputError
 from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Column
+<<<<<<< HEAD
 from jaxfreeze.model.families import family_of
+=======
+from jaxfreeze.model.files import source_of
+>>>>>>> pickles
 from jaxfreeze.model.hub import read_config
 from tests import reference
 from tests.families import FAMILIES
@@ -444,6 +448,15 @@ def test_a_file_that_was_not_fetched_is_called_that(name, tmp_path: Path):
     assert error_of(folder, 2) == (
         f"{file}: a link to ../blobs/0123, which is not there; fetch the file or link it again"
     )
+
+
+def test_the_first_of_these_holds_the_weights(tmp_path: Path):
+    for name in (
+        "flax_model.msgpack", "pytorch_model.bin.index.json", "pytorch_model.bin", "model.safetensors.index.json",
+        "model.safetensors",
+    ):  # fmt: skip
+        (tmp_path / name).touch()
+        assert source_of(tmp_path) == tmp_path / name
 
 
 def test_a_folder_without_weights(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import struct
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -90,7 +91,8 @@ def error_of(file: Path) -> str:
 
 EVENTS: list[str] = []
 WATCHED: list[bool] = []
-HARMLESS = {"open", "object.__getattr__", "sys._getframe"}
+WARM: dict[str, np.ndarray] = {}
+HARMLESS = {"open", "sys._getframe"}
 
 
 def _audit(event: str, _: tuple) -> None:
@@ -103,6 +105,9 @@ sys.addaudithook(_audit)
 
 def quietly(call: Callable[[], Any]) -> Any:
     """The call's result; meanwhile nothing is run, imported, unpickled or connected to."""
+    if not WARM:
+        with tempfile.TemporaryDirectory() as folder:  # what Python's library imports when it is first used
+            WARM.update(read(archive(Path(folder) / "x.bin", state_dict(a=tensor()))))
     EVENTS.clear()
     WATCHED.append(True)
     try:
