@@ -14,11 +14,8 @@ import transformers
 from jaxfreeze.errors import InputError
 from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Column
-<<<<<<< HEAD
 from jaxfreeze.model.families import family_of
-=======
 from jaxfreeze.model.files import source_of
->>>>>>> pickles
 from jaxfreeze.model.hub import read_config
 from tests import reference
 from tests.families import FAMILIES
