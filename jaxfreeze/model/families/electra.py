@@ -12,8 +12,8 @@ from flax import nnx
 from jaxfreeze.data.batch import Batch, Tokens
 from jaxfreeze.model.dropout import dropout
 from jaxfreeze.model.encoder import EncoderConfig
-from jaxfreeze.model.families import shared
 from jaxfreeze.model.families.shared import OLD_NAMES, check_absolute_positions, encoder_names, layer
+from jaxfreeze.model.families.shared import Embeddings as BertEmbeddings
 from jaxfreeze.model.family import Family, build_config, check_size
 from jaxfreeze.model.layers import gelu, linear
 
@@ -35,7 +35,7 @@ def read_config(raw: Mapping[str, Any]) -> ElectraConfig:
     return config
 
 
-class Embeddings(shared.Embeddings):
+class Embeddings(BertEmbeddings):
     """BERT's at their own width E, then a dense layer to the layers' width D; none where the widths are equal."""
 
     def __init__(self, config: ElectraConfig, dtype: str, rngs: nnx.Rngs) -> None:
