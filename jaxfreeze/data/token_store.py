@@ -175,18 +175,16 @@ class TextEncoder:
         ids: list[np.ndarray] = []
         types: list[np.ndarray] = []
         lengths: list[np.ndarray] = []
-        typed = self.type_vocab_size > 1  # otherwise whatever the tokenizer gives is not for this encoder
         for begin in range(0, len(columns[0]), CHUNK):
             encoded = self.tokenizer(
                 *(column[begin : begin + CHUNK] for column in columns),
                 truncation=True,
                 max_length=self.max_length,
-                return_token_type_ids=typed,
+                return_token_type_ids=True,
                 return_attention_mask=False,
             )
             ids += [np.fromiter((i for example in encoded["input_ids"] for i in example), np.int32)]
-            if typed:
-                types += [np.fromiter((i for example in encoded["token_type_ids"] for i in example), np.int8)]
+            types += [np.fromiter((i for example in encoded["token_type_ids"] for i in example), np.int8)]
             lengths += [np.array([len(example) for example in encoded["input_ids"]], np.int64)]
         start = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
         if start[-1] > MOST_TOKENS:
@@ -195,9 +193,7 @@ class TextEncoder:
                 "one split; give a part of the rows, or a smaller --max_length"
             )
         token_id = np.concatenate(ids)
-        token_type = np.zeros(len(token_id), np.int8)
-        if typed:
-            token_type = np.minimum(np.concatenate(types), self.type_vocab_size - 1)
+        token_type = np.minimum(np.concatenate(types), self.type_vocab_size - 1)  # an encoder may have one type
         position = np.arange(len(token_id)) - np.repeat(start[:-1], np.diff(start)) + self.first_position
         labels = np.full(len(start) - 1, -1, np.int32) if split.labels is None else split.labels
         return TokenStore(token_id, token_type, position.astype(np.int16), start, labels)

@@ -483,13 +483,14 @@ def test_token_types_are_those_of_the_encoder(folders):
     assert not roberta.any()
 
 
-def test_a_tokenizer_json_alone(folders, tmp_path: Path):
+def test_a_tokenizer_json_alone(folders, tmp_path: Path, capsys):
     """For the class that transformers takes for the encoder then, the special tokens are the same."""
     for family in ("bert", "roberta"):
         folder = shutil.copytree(folders[family], tmp_path / family)
         whole = np.array(tokenize(PAIRS, encoder_of(folder)).token_id)
         (folder / "tokenizer_config.json").unlink()
         np.testing.assert_array_equal(tokenize(PAIRS, encoder_of(folder)).token_id, whole)
+    assert capsys.readouterr().out == ""  # RoBERTa's vocabulary has capitals, and no default puts texts in lower case
 
 
 @pytest.mark.parametrize("name", token_store.TOKENIZER_FILES)

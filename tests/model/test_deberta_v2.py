@@ -204,7 +204,7 @@ def test_the_config_of_v3_base() -> None:
     for name in ("layer_norm_eps", "type_vocab_size", "max_relative_positions"):
         del raw[name]
     assert family.read_config(raw | {"pad_token_id": None}) == config
-    assert config.span == 256
+    assert (config.pooler_hidden_act, config.pooler_dropout, config.span) == ("gelu", 0.0, 256)
     assert config.max_tokens == 512
 
 
