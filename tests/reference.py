@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from safetensors.numpy import save_file
 from jaxfreeze.data.batch import Batch, Shape, Tokens
 from jaxfreeze.data.packing import fill, full_rows
 from jaxfreeze.data.token_store import TokenStore
-from jaxfreeze.model import weights
+from jaxfreeze.model import attention, dropout, weights
 from jaxfreeze.model.classifier import Column
+from jaxfreeze.model.dropout import SITES_PER_BLOCK, mask_multiplier
+from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.hub import read_config
 from tests.families import FAMILIES, config_of, filed
 
@@ -153,6 +156,28 @@ def assert_same_logits(theirs: Any, folder: Path, store: TokenStore, *batches: B
     for batch in batches:
         logits = by_example(model(tokens_of(store).of(batch), batch), batch)
         np.testing.assert_allclose(logits, expected, atol=1e-5, rtol=0)
+
+
+def dropout_sites(config: EncoderConfig, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int, int], float]:
+    """(block, site) -> rate of every dropout with a rate above 0 in a column of that architecture."""
+    seeds = np.arange((config.num_hidden_layers + 2) * SITES_PER_BLOCK * 2, dtype=np.uint32)
+    seeds = seeds.reshape(-1, SITES_PER_BLOCK, 2)
+    rates: dict[tuple[int, int], float] = {}
+
+    def spy(row: Any, column: Any, seed: np.ndarray, rate: float) -> Any:
+        if rate:
+            place = divmod(int(seed[0]) // 2, SITES_PER_BLOCK)
+            assert place not in rates, "one seed for two masks"
+            rates[place] = rate
+        return mask_multiplier(row, column, seed, rate)
+
+    for module in (attention, dropout):
+        monkeypatch.setattr(module, "mask_multiplier", spy)
+    batch = packed(random_store(config.model_type))
+    tokens = Tokens(*(np.zeros_like(batch.index) for _ in Tokens._fields))
+    column = Column(config, 3)
+    jax.eval_shape(lambda params: column.bind(params)(tokens, batch, seeds), column.shapes())
+    return rates
 
 
 def by_example(values: np.ndarray, batch: Batch) -> np.ndarray:

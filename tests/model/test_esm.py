@@ -102,7 +102,7 @@ def test_the_frequencies_are_those_of_the_file(names: list[str], dtype: Any, tmp
 def test_frequencies_of_another_theta_are_refused(tmp_path: Path) -> None:
     folder = rounded(tmp_path, BY_LAYER)
     file = folder / "config.json"
-    file.write_text(file.read_text().replace('"rope_theta": 100.0', '"rope_theta": 110.0'))
+    file.write_text(file.read_text().replace('"rope_theta": 100.0', '"rope_theta": 101.0'))
     with pytest.raises(InputError) as caught:
         read_config(folder)
     message = "does not hold the frequencies of config.json's rope_theta"
@@ -196,6 +196,13 @@ def test_the_config_of_esm_2(tmp_path: Path) -> None:
     assert config_of(tmp_path, **rates).head_dropout_prob == 0.2  # as in transformers, which reads no other
     without = config_of(tmp_path, token_dropout=..., emb_layer_norm_before=None, mask_token_id=None)
     assert (without.token_dropout, without.emb_layer_norm_before) == (False, False)
+
+
+def test_each_rate_is_that_of_its_sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {"attention_probs_dropout_prob": 0.1, "hidden_dropout_prob": 0.2, "classifier_dropout": 0.3}
+    inside = {(layer, site): rate for layer in (1, 2) for site, rate in enumerate((0.1, 0.2, 0.2))}
+    config = config_of(tmp_path, **rates, vocab_size=60)
+    assert reference.dropout_sites(config, monkeypatch) == {**inside, (3, 0): 0.2, (3, 1): 0.2}
 
 
 @pytest.mark.parametrize(

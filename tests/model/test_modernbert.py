@@ -91,24 +91,11 @@ def test_mean_and_cls_with_dropout_everywhere_are_the_same_in_every_packing(pool
     np.testing.assert_allclose(*logits, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("site", "rate"),
-    [
-        (0, "embedding_dropout"), (1, "attention_probs_dropout_prob"), (2, "hidden_dropout_prob"),
-        (4, "classifier_dropout"),
-    ],
-)  # fmt: skip
-def test_each_rate_is_read_where_it_belongs(site: int, rate: str, tmp_path: Path) -> None:
-    """site: a block that the rate moves; with seeds for the other blocks alone, the logits stay."""
-    _, column, params = pair(tmp_path, **{rate: 0.5})
-    store = reference.random_store("modernbert")
-    batch = reference.packed(store)
-    model, tokens, seeds = column.bind(params), tokens_of(store).of(batch), dropout_seeds(jax.random.key(1), 3)
-    trunk = jax.jit(model.trunk, static_argnums=2)
-    states = [trunk(tokens, batch, cut, each) for cut in (1, 4) for each in (None, seeds)]
-    whole = [jax.jit(model)(tokens, batch, each) for each in (None, seeds)]
-    moved = [bool(np.abs(one - other).max() > 1e-3) for one, other in (states[:2], states[2:], whole)]
-    assert moved == [site < 1, site < 4, True]
+def test_each_rate_is_that_of_its_sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {"embedding_dropout": 0.1, "attention_dropout": 0.2, "mlp_dropout": 0.3, "classifier_dropout": 0.4}
+    inside = {(layer, site): rate for layer in (1, 2, 3, 4) for site, rate in enumerate((0.2, 0.2, 0.3))}
+    sites = reference.dropout_sites(config_of(tmp_path, **rates), monkeypatch)
+    assert sites == {(0, 0): 0.1, **inside, (5, 0): 0.4}
 
 
 BIASES = ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias")
