@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -14,6 +15,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # the PyTorch reference is small: more threads wait for each other
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has the cache of the process that started it
     os.environ["JAXFREEZE_CACHE"] = tempfile.mkdtemp(prefix="jaxfreeze-tests-")  # not the person's
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what it puts into the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from pathlib import Path
 
