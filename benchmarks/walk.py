@@ -144,6 +144,7 @@ def sequence(seed: int, commands: int, work: Path, ignored: Sequence[str], verbo
 def prepare(work: Path) -> None:
     """In every process: the folders that all sequences share, and programs compiled once."""
     os.environ |= {"JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1", "JAXFREEZE_CACHE": "cache", "OMP_NUM_THREADS": "1"}
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # much is compiled, little computed
     import jax
 
     from jaxfreeze import devices

@@ -39,7 +39,8 @@ SLOW = (  # modules that train many runs, start processes, or work through very 
     *("training/test_resume", "training/test_side_by_side", "test_run", "test_stale", "test_walk", "test_fuzz"),
     *("inference/test_export", "inference/test_predict", "inference/test_submission", "test_api"),
     *("inference/test_serve", "test_bad_input", "data/test_batches", "inference/test_serve_wrong", "sweep/test_search"),
-    *("inference/test_other_weights", "test_families"),
+    *("inference/test_other_weights", "test_families", "model/test_deberta_v2", "model/test_modernbert"),
+    *("model/test_esm", "model/test_attention"),
 )
 
 

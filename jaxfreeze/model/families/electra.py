@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from jaxfreeze.data.batch import Batch, Tokens
-from jaxfreeze.model.dropout import dropout
 from jaxfreeze.model.encoder import EncoderConfig
+from jaxfreeze.model.families.roberta import Head as RobertaHead
 from jaxfreeze.model.families.shared import OLD_NAMES, check_absolute_positions, encoder_names, layer
 from jaxfreeze.model.families.shared import Embeddings as BertEmbeddings
 from jaxfreeze.model.family import Family, build_config, check_size
@@ -49,20 +48,10 @@ class Embeddings(BertEmbeddings):
         return hidden if self.project is None else self.project(hidden)
 
 
-class Head(nnx.Module):
-    """Dropout, dense, GELU, dropout, out_proj."""
+class Head(RobertaHead):
+    """RoBERTa's, with GELU."""
 
-    def __init__(self, config: ElectraConfig, num_outputs: int, dtype: str, rngs: nnx.Rngs) -> None:
-        self.dense = linear(config.hidden_size, config.hidden_size, dtype, rngs)
-        self.out_proj = linear(config.hidden_size, num_outputs, dtype, rngs)
-        self.dropout_rate = config.head_dropout_prob
-
-    def __call__(self, pooled: jax.Array, token: jax.Array, seeds: jax.Array | None) -> jax.Array:
-        """[R, G, D] -> [R, G, C] float32."""
-        below, above = (None, None) if seeds is None else (seeds[0], seeds[1])
-        pooled = dropout(pooled, token, below, self.dropout_rate)
-        pooled = dropout(gelu(self.dense(pooled)), token, above, self.dropout_rate)  # [R, G, D]
-        return self.out_proj(pooled).astype(jnp.float32)
+    activation = staticmethod(gelu)
 
 
 ELECTRA = Family(

@@ -24,7 +24,7 @@ from jaxfreeze.model.attention import (
 from jaxfreeze.model.dropout import dropout
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.families.roberta import Head
-from jaxfreeze.model.families.shared import OLD_NAMES
+from jaxfreeze.model.families.shared import OLD_NAMES, PreNormLayer
 from jaxfreeze.model.family import Family, build_config
 from jaxfreeze.model.files import Place, read_finite_float32
 from jaxfreeze.model.layers import embed, gelu, layer_norm, linear
@@ -163,20 +163,10 @@ class FeedForward(nnx.Module):
         return dropout(self.output(inner), token, None if seeds is None else seeds[2], self.dropout_rate)
 
 
-class Layer(nnx.Module):
-    """Attention and feed-forward, each added to what comes in; behind the last layer, a LayerNorm."""
-
-    def __init__(self, config: EsmConfig, number: int, embeddings: Embeddings, dtype: str, rngs: nnx.Rngs) -> None:
-        self.attention = Attention(config, dtype, rngs)
-        self.feed_forward = FeedForward(config, dtype, rngs)
-        self.layer_norm = layer_norm(config, dtype, rngs) if number == config.num_hidden_layers - 1 else None
-
-    def __call__(self, hidden: jax.Array, batch: Batch, seeds: jax.Array | None, pool: bool = False) -> jax.Array:
-        """[R, W, D] -> [R, W, D]; with pool -> [R, G, D], the first tokens' states."""
-        output, places = self.attention(hidden, batch, seeds, first_only=pool)  # [R, Q, D]
-        hidden = Queries.of(hidden, batch, first_only=pool).hidden + output
-        hidden = hidden + self.feed_forward(hidden, places.token, seeds)
-        return hidden if self.layer_norm is None else self.layer_norm(hidden)
+def layer(config: EsmConfig, number: int, embeddings: Embeddings, dtype: str, rngs: nnx.Rngs) -> PreNormLayer:
+    """Every layer is alike, but for the LayerNorm behind the last one."""
+    last = layer_norm(config, dtype, rngs) if number == config.num_hidden_layers - 1 else None
+    return PreNormLayer(Attention(config, dtype, rngs), FeedForward(config, dtype, rngs), last)
 
 
 ESM = Family(
@@ -185,7 +175,7 @@ ESM = Family(
     read_config=read_config,
     read_weights=with_filed_frequencies,
     embeddings=Embeddings,
-    layer=Layer,
+    layer=layer,
     head=Head,
     names=(
         ("esm.embeddings.word_embeddings", "embeddings.word"),

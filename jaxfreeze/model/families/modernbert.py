@@ -15,13 +15,13 @@ from jaxfreeze.model.attention import (
     Places,
     Queries,
     attend,
-    mean_of_examples,
     rotary_frequencies,
     rotated,
     split_heads,
 )
 from jaxfreeze.model.dropout import dropout
 from jaxfreeze.model.encoder import EncoderConfig
+from jaxfreeze.model.families.shared import PreNormLayer
 from jaxfreeze.model.family import Family, build_config
 from jaxfreeze.model.layers import ACTIVATIONS, Linear, embed, linear
 
@@ -214,26 +214,11 @@ class FeedForward(nnx.Module):
         return self.output(dropout(inner, token, None if seeds is None else seeds[2], self.dropout_rate))
 
 
-class Layer(nnx.Module):
-    """Attention and feed-forward, each added to what comes in; behind the last layer, a LayerNorm."""
-
-    def __init__(
-        self, config: ModernBertConfig, number: int, embeddings: Embeddings, dtype: str, rngs: nnx.Rngs
-    ) -> None:
-        self.attention = Attention(config, number, dtype, rngs)
-        self.feed_forward = FeedForward(config, dtype, rngs)
-        self.layer_norm = norm(config, dtype, rngs) if number == config.num_hidden_layers - 1 else None
-        self.pooling = config.classifier_pooling
-
-    def __call__(self, hidden: jax.Array, batch: Batch, seeds: jax.Array | None, pool: bool = False) -> jax.Array:
-        """[R, W, D] -> [R, W, D]; with pool -> [R, G, D], the first token's state or the mean of them all."""
-        first_only = pool and self.pooling == "cls"
-        output, places = self.attention(hidden, batch, seeds, first_only)  # [R, Q, D]
-        hidden = Queries.of(hidden, batch, first_only).hidden + output
-        hidden = hidden + self.feed_forward(hidden, places.token, seeds)
-        if self.layer_norm is not None:
-            hidden = self.layer_norm(hidden)
-        return mean_of_examples(hidden, batch) if pool and not first_only else hidden
+def layer(config: ModernBertConfig, number: int, embeddings: Embeddings, dtype: str, rngs: nnx.Rngs) -> PreNormLayer:
+    """Layers differ in their attention."""
+    last = norm(config, dtype, rngs) if number == config.num_hidden_layers - 1 else None
+    parts = Attention(config, number, dtype, rngs), FeedForward(config, dtype, rngs)
+    return PreNormLayer(*parts, last, config.classifier_pooling)
 
 
 class Head(nnx.Module):
@@ -259,7 +244,7 @@ MODERNBERT = Family(
     architecture="ModernBertForSequenceClassification",
     read_config=read_config,
     embeddings=Embeddings,
-    layer=Layer,
+    layer=layer,
     head=Head,
     names=(
         ("model.embeddings.tok_embeddings", "embeddings.word"),

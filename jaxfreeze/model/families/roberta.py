@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -37,6 +37,8 @@ def read_config(raw: Mapping[str, Any]) -> RobertaConfig:
 class Head(nnx.Module):
     """Dropout, dense, tanh, dropout, out_proj."""
 
+    activation: Callable[[jax.Array], jax.Array] = staticmethod(jnp.tanh)
+
     def __init__(self, config: EncoderConfig, num_outputs: int, dtype: str, rngs: nnx.Rngs) -> None:
         self.dense = linear(config.hidden_size, config.hidden_size, dtype, rngs)
         self.out_proj = linear(config.hidden_size, num_outputs, dtype, rngs)
@@ -46,7 +48,7 @@ class Head(nnx.Module):
         """[R, G, D] -> [R, G, C] float32."""
         below, above = (None, None) if seeds is None else (seeds[0], seeds[1])
         pooled = dropout(pooled, token, below, self.dropout_rate)
-        pooled = dropout(jnp.tanh(self.dense(pooled)), token, above, self.dropout_rate)  # [R, G, D]
+        pooled = dropout(self.activation(self.dense(pooled)), token, above, self.dropout_rate)  # [R, G, D]
         return self.out_proj(pooled).astype(jnp.float32)
 
 

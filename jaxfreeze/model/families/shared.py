@@ -1,4 +1,4 @@
-"""What BERT and its descendants share: embeddings with learned positions, layers with LayerNorm last, weight names."""
+"""What families share: embeddings with learned positions, layers with LayerNorm last or first, weight names."""
 
 import re
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from flax import nnx
 
 from jaxfreeze.data.batch import Batch, Tokens
 from jaxfreeze.errors import InputError
+from jaxfreeze.model.attention import Queries, mean_of_examples
 from jaxfreeze.model.dropout import dropout
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.layers import EncoderLayer, embed, layer_norm
@@ -77,3 +78,26 @@ class UntypedEmbeddings(nnx.Module):
 def layer(config: EncoderConfig, number: int, embeddings: Embeddings, dtype: str, rngs: nnx.Rngs) -> EncoderLayer:
     """Every layer is alike, and shares nothing with the embeddings."""
     return EncoderLayer(config, dtype, rngs)
+
+
+class PreNormLayer(nnx.Module):
+    """Attention and feed-forward, each with a LayerNorm of its own first and added to what comes in."""
+
+    def __init__(
+        self, attention: Any, feed_forward: Any, layer_norm: nnx.LayerNorm | None = None, pooling: str = "cls"
+    ) -> None:
+        """layer_norm: behind the last layer. pooling: what the head reads, cls for the first token, mean for all."""
+        self.attention = attention
+        self.feed_forward = feed_forward
+        self.layer_norm = layer_norm
+        self.pooling = pooling
+
+    def __call__(self, hidden: jax.Array, batch: Batch, seeds: jax.Array | None, pool: bool = False) -> jax.Array:
+        """[R, W, D] -> [R, W, D]; with pool -> [R, G, D], the first token's state or the mean of them all."""
+        first_only = pool and self.pooling == "cls"
+        output, places = self.attention(hidden, batch, seeds, first_only)  # [R, Q, D]
+        hidden = Queries.of(hidden, batch, first_only).hidden + output
+        hidden = hidden + self.feed_forward(hidden, places.token, seeds)
+        if self.layer_norm is not None:
+            hidden = self.layer_norm(hidden)
+        return mean_of_examples(hidden, batch) if pool and not first_only else hidden
