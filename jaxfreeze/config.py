@@ -14,7 +14,7 @@ from jaxfreeze.errors import InputError, one_of_names, shorten
 from jaxfreeze.settings import Takes, check_limits, convert, expected, settings_of
 from jaxfreeze.strict_yaml import read_yaml
 
-FOLDER_FLAGS = ("output_dir", "overwrite", "resume", "checkpoint_every", "keep_last", "keep_best")
+FOLDER_FLAGS = ("output_dir", "overwrite", "resume", "checkpoint_every", "keep_last", "keep_best", "patience")
 """Flags about the folder of one run; none changes its result, and a sweep takes none."""
 AXES = ("models", "tasks", "trainable_layers", "learning_rates", "seeds")
 """The axes of a sweep."""
@@ -34,23 +34,55 @@ class TrainConfig:
     """Fine-tune the last k layers of BERT or RoBERTa, and prove that the rest did not move."""
 
     task: Annotated[str, Takes("TASK")]
-    """cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli (GLUE), demo (generated sentences), or files (your own)."""
+    """cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli (GLUE), demo (generated sentences), files (your own), or hub
+    (any data set of the Hugging Face hub)."""
     data_dir: Folder | None = None
     """Folder in the classic GLUE layout (DIR/RTE/train.tsv ...); without it GLUE comes from the Hugging Face hub."""
     train_file: File | None = None
-    """For --task files: training rows, .csv, .tsv, .jsonl or .parquet."""
+    """For --task files: training rows, .csv, .tsv, .jsonl, .parquet or .conll, also .gz; a pattern such as 'part-*.csv'
+    stands for several files, `-` for standard input (.jsonl)."""
     validation_file: File | None = None
-    """For --task files: validation rows, in the same form."""
+    """For --task files: validation rows, in the same form; without it, --validation_share of the training rows."""
+    test_file: File | None = None
+    """For --task files: labelled rows that are scored once, at the end, and choose nothing."""
+    validation_share: Annotated[float, Takes("SHARE", 1e-6, 0.9)] | None = None
+    """Take this share of the training rows for validation, with every class's share kept and identical texts on one
+    side (default: 0.1 if no validation rows are given); GLUE's own dev rows then are the test rows."""
+    split_seed: Annotated[int, Takes(low=0, high=MAX_SEED)] = 0
+    """Seed of that choice of rows; the same rows for every --seed and every number of layers."""
+    dataset: Name | None = None
+    """For --task hub: the data set's name, such as imdb."""
+    dataset_config: Name | None = None
+    """For --task hub: which of its configurations."""
+    train_split: Name = "train"
+    """For --task hub: the split with the training rows."""
+    validation_split: Name | None = None
+    """For --task hub: the split with the validation rows (default: validation, if there is one)."""
+    test_split: Name | None = None
+    """For --task hub: a labelled split that is scored once, at the end (default: none)."""
     text_columns: Annotated[tuple[str, ...], Takes("NAME [NAME]")] = ()
-    """For --task files: one text column's name, or two for pairs of texts."""
-    label_column: Name | None = None
-    """For --task files: the name of the label column."""
+    """For own rows: one text column's name, or two for pairs of texts (default: the only one there can be)."""
+    label_column: Annotated[tuple[str, ...], Takes("NAME [NAME ...]")] = ()
+    """For own rows: the name of the label column; several columns of 0 and 1 for --objective multi_label."""
     label_names: tuple[Name, ...] = ()
-    """For --task files: class names, by id (default: the file's, sorted)."""
+    """For own rows: class names, by id (default: the file's, sorted)."""
+    label_separator: Annotated[str, Takes("TEXT")] | None = None
+    """For --objective multi_label: what stands between the labels of a row, as in `joy,love`."""
+    no_header: bool = False
+    """For own tables: the first line is a row already; columns are called by their numbers, from 1."""
+    objective: Literal["classification", "multi_label", "regression", "tokens"] | None = None
+    """For own rows: one class a row, any number of classes a row, a number, or a class for every word (default: what
+    the labels say, where only one fits)."""
     regression: bool = False
-    """For --task files: labels are numbers to predict, not classes."""
+    """For own rows: the same as --objective regression."""
+    class_weights: Annotated[tuple[str, ...], Takes("balanced|NAME=W [NAME=W ...]")] = ()
+    """Weight of each class in the loss: balanced (as rare as it is), or numbers for classes by name (others: 1)."""
+    label_smoothing: Annotated[float, Takes("SHARE", 0, 0.999)] = 0.0
+    """Share of each label that is spread over all classes."""
+    metric: Name | None = None
+    """The metric that decides (best step, sweeps), such as macro_f1, f1:NAME, roc_auc or mae (default: the task's)."""
     on_bad_row: Literal["error", "skip"] = "error"
-    """For --task files: skip leaves out and counts rows without text or label, or with fields too many or too few."""
+    """For own rows: skip leaves out and counts rows without text or label, or with fields too many or too few."""
 
     model: Annotated[str, Takes("MODEL", path=True)] = "bert-base-uncased"
     """A BERT or RoBERTa: hub name, local folder, or `demo` (the packaged 6-layer MiniLM)."""
@@ -78,7 +110,9 @@ class TrainConfig:
     keep_last: Count = 2
     """How many of the last checkpoints an unfinished run keeps; a finished run keeps its last step."""
     keep_best: bool = False
-    """Keep the checkpoint with the best score of --eval_every as well."""
+    """Keep the checkpoint with the best validation score; it is what is scored at the end, exported and served."""
+    patience: Count | None = None
+    """Stop once so many evaluations in a row brought no better score; the best one counts, as with --keep_best."""
 
     epochs: Count = 3
     """Passes over the training rows."""
@@ -110,10 +144,11 @@ class TrainConfig:
     log_every: Steps = 20
     """Steps between two log lines."""
     eval_every: Steps | None = None
-    """Steps between two evaluations on the validation rows; by default only at the end."""
+    """Steps between two evaluations on the validation rows (default: only at the end; with --keep_best or --patience
+    once an epoch)."""
 
     def __post_init__(self) -> None:
-        for name in ("text_columns", "trainable", "label_names"):
+        for name in ("text_columns", "label_column", "trainable", "label_names", "class_weights"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value or ()))
         check_limits(self)

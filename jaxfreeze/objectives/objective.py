@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxfreeze import metrics
@@ -54,7 +55,9 @@ class Objective(abc.ABC):
     """Hugging Face's name for it, in config.json."""
     label_dtype: ClassVar[type[np.generic]]
     label_shape: ClassVar[tuple[int, ...]] = ()
-    """Axes of one example's label."""
+    """Axes of one label."""
+    by_token: ClassVar[bool] = False
+    """Whether the head answers for every token and a label belongs to a token, not to an example."""
 
     @classmethod
     @abc.abstractmethod
@@ -88,7 +91,14 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def loss(self, logits: jax.Array, label: jax.Array) -> jax.Array:
-        """Loss of each example: float32 logits [..., C], label [..., *label_shape] -> float32 [...]."""
+        """Loss of each label: float32 logits [..., C], label [..., *label_shape] -> float32 [...].
+
+        A batch's loss is the sum of these over the sum of `weight`.
+        """
+
+    def weight(self, label: jax.Array) -> jax.Array:
+        """What each label counts in the mean over a batch: [..., *label_shape] -> float32 [...]; 0: it is none."""
+        return jnp.ones(label.shape[: label.ndim - len(self.label_shape)], jnp.float32)
 
     @abc.abstractmethod
     def decide(self, logits: np.ndarray) -> np.ndarray:

@@ -48,7 +48,7 @@ class Data(NamedTuple):
     """A split on the devices."""
 
     tokens: Tokens  # [T] each
-    label: Array  # [E, ...], as the objective has it
+    label: Array  # [E, ...], or [T] for labels of tokens, as the objective has it
     hidden: Array | None = None  # [T, D] the trunk cache: the state of each token at the cut
     pooled: Array | None = None  # [E, D] or, below the head alone, of each example's first token
 
@@ -80,18 +80,26 @@ def state_at_cut(
     return model.trunk(data.tokens.of(batch), batch, column.cut, seeds)
 
 
+def label_and_weight(objective: Objective, data: Data, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """The label of each output of a batch, and what it counts in the mean: [..., R, G], by token [..., R, W]."""
+    place = jnp.asarray(batch.index if objective.by_token else batch.example)
+    label = jnp.asarray(data.label)[place]
+    return label, jnp.where(place >= 0, objective.weight(label), 0.0)
+
+
 def loss_and_gradients(
     program: Program, trained: freezing.Params, frozen: freezing.Params, data: Data, batch: Batch, seeds: jax.Array
 ) -> tuple[jax.Array, freezing.Params]:
     """Mean loss of one packed batch, leaves [M, R, ...], and its gradients: of the trained leaves and nothing else."""
-    count = jnp.sum(batch.example >= 0)
+    objective = program.objective
+    total_weight = jnp.sum(label_and_weight(objective, data, batch)[1])
 
     def loss_of(trained: freezing.Params, part: Batch) -> jax.Array:
         model = program.column.bind(freezing.combine(trained, frozen))
         state = state_at_cut(program.column, model, data, part, seeds if program.frozen_dropout else None)
-        logits = model.top(state, part, program.column.cut, seeds, program.remat)  # [R, G, C]
-        losses = program.objective.loss(logits, data.label[part.example])  # [R, G]
-        return jnp.sum(jnp.where(part.example >= 0, losses, 0.0)) / count
+        logits = model.top(state, part, program.column.cut, seeds, program.remat)  # [R, G, C], or [R, W, C] by token
+        label, weight = label_and_weight(objective, data, part)
+        return jnp.sum(jnp.where(weight > 0, objective.loss(logits, label), 0.0)) / total_weight
 
     differentiate = jax.value_and_grad(loss_of)
     if program.accumulate == 1:
