@@ -1,15 +1,15 @@
-"""The tasks: the nine of GLUE, the packaged demo, and own files; where their texts and labels are found."""
+"""The tasks: the nine of GLUE, the packaged demo, and own rows; where their texts and labels are found."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxfreeze.config import TrainConfig
+from jaxfreeze.config import OWN_TASKS, TrainConfig
 from jaxfreeze.errors import InputError, one_of
 from jaxfreeze.objectives import OBJECTIVES, Classification, Objective, Regression
 
-OWN_FILES = "files"
-"""The value of --task that stands for a user's own files; `own_task` makes the task."""
+OWN_FILES, HUB = OWN_TASKS
+"""The values of --task that stand for a user's own files and for a data set of the hub; `own_task` makes the task."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Task:
     name: str
     """The value of --task."""
     text_columns: tuple[str, ...]
-    """One or two columns of text: the hub's names for GLUE, the file's own names for own files."""
+    """One or two columns of text: the hub's names for GLUE, the table's own for own rows; () until one was read."""
     objective: Objective
     """The kind of label, with its classes in id order and its metrics."""
     hub_config: str = ""
@@ -30,8 +30,10 @@ class Task:
     """The TSV's names for `text_columns`, in the same order."""
     tsv_label: str = ""
     """The TSV's name for `label_column`."""
-    label_column: str = "label"
-    """The column of labels, by the hub's name or the own file's."""
+    label_column: tuple[str, ...] = ("label",)
+    """The column of labels, by the hub's name or the own file's; several for labels of 0 and 1."""
+    no_header: bool = False
+    """Whether the columns of own tables have no names and are called by their numbers, from 1."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -126,16 +128,20 @@ TASKS: dict[str, Task] = {task.name: task for task in _TABLE}
 
 
 def get_task(name: str) -> Task:
-    """The GLUE or demo task called `name`; raises InputError for any other name ('files' is made by `own_task`)."""
+    """The GLUE or demo task called `name`; raises InputError for any other name (own rows': see `own_task`)."""
     if name not in TASKS:
-        raise InputError(f"--task: '{name}' is not a task; expected {one_of([*TASKS, OWN_FILES], name)}")
+        raise InputError(f"--task: '{name}' is not a task; expected {one_of([*TASKS, *OWN_TASKS], name)}")
     return TASKS[name]
 
 
-def own_task(config: TrainConfig, labels: Sequence[str]) -> Task:
-    """The task of a user's own files.
+def own_task(config: TrainConfig, labels: Sequence[str], kind: str | None = None) -> Task:
+    """The task of a user's own rows.
 
-    labels: class names in id order; none: `read_file` takes them from the training file. Ignored for --regression.
+    labels: class names in id order; none: they are found in the training rows. Ignored for regression. kind: of the
+    label; None: what the settings say.
     """
-    kind = "regression" if config.regression else "classification"
-    return Task(OWN_FILES, config.text_columns, OBJECTIVES[kind].of(labels), label_column=str(config.label_column))
+    kind = kind or ("regression" if config.regression else config.objective or "classification")
+    objective = OBJECTIVES[kind].of(labels)
+    return Task(
+        config.task, config.text_columns, objective, label_column=config.label_column, no_header=config.no_header
+    )

@@ -6,7 +6,7 @@ from huggingface_hub import ModelCardData
 
 from jaxfreeze import freezing
 from jaxfreeze.config import TrainConfig, command
-from jaxfreeze.data.tasks import OWN_FILES
+from jaxfreeze.data.tasks import HUB, OWN_FILES
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.model.hub import DEMO_PACKAGE
 
@@ -86,6 +86,8 @@ def _introduction(run: FinishedRun) -> str:
 def _data(run: FinishedRun) -> str:
     if run.config.task == OWN_FILES:
         return Path(str(run.config.train_file)).name
+    if run.config.task == HUB:
+        return f"{run.config.dataset} {run.config.dataset_config or ''}".strip()
     return f"GLUE {run.task.hub_config}" if run.task.hub_config else "the demo of jaxfreeze"
 
 
@@ -103,7 +105,10 @@ def _trained(run: FinishedRun) -> str:
 
 def _scores(run: FinishedRun) -> str:
     rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in run.scores.items())
-    return f"On the validation rows, after step {run.step:,}:\n\n| metric | score |\n|---|---|\n{rows}"
+    tests = run.metrics.get("test_metrics") or {}
+    tested = "".join(f"| {name} | {value:.4f} |\n" for name, value in tests.items())
+    end = f"\nOn the test rows, after the last step:\n\n| metric | score |\n|---|---|\n{tested}" if tested else ""
+    return f"On the validation rows, after step {run.step:,}:\n\n| metric | score |\n|---|---|\n{rows}{end}"
 
 
 def _training(run: FinishedRun) -> str:

@@ -27,6 +27,15 @@ class Prediction(NamedTuple):
         return {name: value for name, value in fields.items() if value != {}}
 
 
+class Strata(NamedTuple):
+    """What should be as frequent in a part of the rows as in the whole."""
+
+    member: np.ndarray
+    """int [E], the group of each example; or bool [E, G], any number of groups of each."""
+    names: tuple[str, ...] = ()
+    """Of the groups, where each has to have rows in every part: classes; () where one may have none."""
+
+
 class LabelReader(Protocol):
     """Reads the label column of one file, from its first cell to its last."""
 
@@ -99,6 +108,16 @@ class Objective(abc.ABC):
     def weight(self, label: jax.Array) -> jax.Array:
         """What each label counts in the mean over a batch: [..., *label_shape] -> float32 [...]; 0: it is none."""
         return jnp.ones(label.shape[: label.ndim - len(self.label_shape)], jnp.float32)
+
+    def strata(self, label: np.ndarray, counts: np.ndarray) -> Strata:
+        """The groups by which validation rows are drawn, of labels [N, *label_shape]; counts: int64 [E], as in `score`.
+
+        Classes; of labels of words, whether an example has any class but `O`.
+        """
+        if self.by_token:
+            named = label != (self.labels.index("O") if "O" in self.labels else -1)
+            return Strata(np.logical_or.reduceat(named, np.cumsum(counts) - counts).astype(np.int32))
+        return Strata(label, self.labels) if label.ndim == 1 else Strata(label > 0)
 
     @abc.abstractmethod
     def decide(self, logits: np.ndarray) -> np.ndarray:
