@@ -190,9 +190,12 @@ def _check(config: TrainConfig) -> None:
             raise InputError(f"--text_columns: expected one or two names, found {len(config.text_columns)}")
         if config.data_dir is not None:
             raise InputError("--data_dir is for GLUE tasks; --task files reads --train_file and --validation_file")
-        _check_label_names(config)
+        _check_labels(config)
         return
-    own = ("train_file", "validation_file", "text_columns", "label_column", "label_names", "regression")
+    own = (
+        *("train_file", "validation_file", "text_columns", "label_column", "label_names", "label_separator"),
+        *("objective", "regression"),
+    )
     surplus = [f"--{name}" for name in own if getattr(config, name)]
     if config.on_bad_row != "error":
         surplus.append("--on_bad_row")
@@ -200,11 +203,32 @@ def _check(config: TrainConfig) -> None:
         raise InputError(f"{', '.join(surplus)}: only for --task files, found --task {config.task}")
 
 
-def _check_label_names(config: TrainConfig) -> None:
-    """Raise InputError for class names that cannot be meant."""
-    names = config.label_names
-    if names and config.regression:
+def _check_labels(config: TrainConfig) -> None:
+    """Raise InputError for flags about the labels that do not go together."""
+    if config.regression and config.objective not in (None, "regression"):
+        raise InputError(f"--regression and --objective {config.objective}: expected one kind of label, found two")
+    kind = "regression" if config.regression else config.objective
+    several = len(config.label_column) > 1
+    for flag, given in (("label_column with several names", several), ("label_separator", config.label_separator)):
+        if given and kind not in (None, "multi_label"):
+            raise InputError(f"--{flag}: only for labels of the kind multi_label, found {kind}; leave it out")
+    for flag in ("label_separator", "label_names") if several else ():
+        if getattr(config, flag):
+            raise InputError(f"--{flag}: not with several label columns, whose names are the classes; leave it out")
+    if twice := [name for name in config.label_column if config.label_column.count(name) > 1]:
+        raise InputError(f"--label_column: '{shorten(twice[0])}' stands twice; expected each column once")
+    if kind == "tokens" and re.search(r"\.[ct]sv(\.gz)?$", config.train_file or ""):
+        raise InputError(
+            f"--objective tokens: {config.train_file} has plain texts; expected .conll, .jsonl, .json or .parquet, with "
+            "a list of words and a list of tags in each row"
+        )
+    if kind == "regression" and config.label_names:
         raise InputError("--label_names: not with --regression, whose labels are numbers")
+    _check_label_names(config.label_names)
+
+
+def _check_label_names(names: tuple[str, ...]) -> None:
+    """Raise InputError for class names that cannot be meant."""
     if len(names) == 1:
         raise InputError(f"--label_names {names[0]}: expected two classes or more, found one; name the others too")
     for number, name in enumerate(names):

@@ -44,15 +44,20 @@ def declared_classes(path: Path, column: str) -> tuple[str, ...]:
 
 
 def _class_names(metadata: Mapping[bytes, bytes] | None, column: str) -> tuple[str, ...]:
-    """The names of a ClassLabel column, as `datasets` keeps them in the metadata of the schema."""
+    """The names of a column of ClassLabels or lists of them, as `datasets` keeps them in the metadata of the schema."""
     with contextlib.suppress(KeyError, TypeError, ValueError):  # other programs may write there what they like
         feature = json.loads((metadata or {})[b"huggingface"])["info"]["features"][column]
+        if isinstance(feature, list):  # how earlier versions wrote a list
+            (feature,) = feature
+        feature = feature.get("feature", feature)
         if feature["_type"] == "ClassLabel":
             return tuple(map(str, feature["names"]))
     return ()
 
 
 def _named(place: Place, cell: Any, names: Sequence[str]) -> Any:
+    if names and isinstance(cell, list):
+        return [_named(place, item, names) for item in cell]
     if not names or not isinstance(cell, int):
         return cell
     if cell == -1:  # how `datasets` marks a missing label

@@ -24,10 +24,12 @@ from jaxfreeze.data.tables import (
 )
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.errors import InputError, one_of_names, shorten
-from jaxfreeze.objectives import LabelReader, MissingLabelError
+from jaxfreeze.objectives import Classification, LabelReader, MissingLabelError, Regression
+from jaxfreeze.objectives.kinds import kind_of
 
 HUB_DATASET = "nyu-mll/glue"
 HUB_TIMEOUT_SECONDS = 2.0  # of one request without retries; load_dataset itself tries for 24 s
+ROWS_FOR_A_KIND = 1000  # of a training file, whose cells say which kind of label they have
 BAD_ROWS = (BadRowError, MissingLabelError)
 COLA_HEADER = ["source", "label", "star", "sentence"]  # CoLA's train and dev files come without one
 
@@ -64,7 +66,7 @@ def _collect(
     empty_texts: bool = False,
     skip: tuple[type[InputError], ...] = (),
 ) -> Split:
-    """Read every record; `columns` are the text columns, the cell after them goes to `labels` if it is given.
+    """Read every record; `columns` are the text columns, the cells after them go to `labels` if it is given.
 
     skip: the errors whose rows are left out and counted.
     """
@@ -75,7 +77,8 @@ def _collect(
             cells = record.sound()
             row = [checked_text(cells.pop(column), column, empty_texts) for column in columns]
             if labels is not None:
-                labels.read(*cells.values())
+                label, *more = cells.values()
+                labels.read((label, *more) if more else label)
         except skip as reason:
             skipped += 1
             first = first or f"{record.place.unit} {record.place.number}: {reason}".split("; ")[0]
@@ -123,10 +126,10 @@ def _read_hub(task: Task, split: str) -> Split:
             "give --data_dir FOLDER in the classic GLUE layout, or try --task demo"
         ) from reason
     texts = tuple(tuple(dataset[column][:]) for column in task.text_columns)
-    labels = np.asarray(dataset[task.label_column][:])
+    labels = np.asarray(dataset[task.label_column[0]][:])
     if (labels == -1).any():  # how the hub marks a split without labels
         return Split(split, texts, None)
-    names = getattr(dataset.features[task.label_column], "names", ())
+    names = getattr(dataset.features[task.label_column[0]], "names", ())
     try:
         return Split(split, texts, task.objective.renumber(labels, names))
     except InputError as reason:
@@ -161,7 +164,8 @@ def _cached_dataset(config: str, split: str) -> Any | None:
 def read_file(path: Path, task: Task, split: str, on_bad_row: Literal["error", "skip"] = "error") -> tuple[Split, Task]:
     """One split of a user's own CSV, TSV, JSON or Parquet file, and the task with its classes known.
 
-    A task whose classes are not known yet takes those that this file declares, or else those found in it, whole numbers
+    A task whose kind of label is not known yet takes the one that fits the first rows. One whose classes are not known
+    yet takes those that this file declares, or else those found in it, whole numbers
     sorted by value; otherwise every label has to be one of the task's, by name. Raises InputError for what is not well
     formed, with file and line (JSON array: item, Parquet: row, from 1).
 
@@ -169,17 +173,20 @@ def read_file(path: Path, task: Task, split: str, on_bad_row: Literal["error", "
     they are more than the others. A label of another class is an error all the same: leaving out what the run does not
     know would flatter its score.
     """
-    columns = [*task.text_columns, task.label_column]
+    columns = [*task.text_columns, *task.label_column]
     if not 1 <= len(task.text_columns) <= 2 or len(set(columns)) < len(columns):
         raise InputError(f"--text_columns takes one or two columns, apart from --label_column; found {columns}")
     check_file(path)
     kind = path.suffix.lower()
     if kind not in FILE_KINDS:
         raise InputError(f"{path}: the ending '{kind}' is not {one_of_names(FILE_KINDS, kind)}")
-    reader = task.objective.reader(
-        task.label_column, declared_classes(path, task.label_column) if kind == ".parquet" else ()
-    )
+    declared = declared_classes(path, task.label_column[0]) if kind == ".parquet" else ()
     found = FILE_KINDS[kind](path, [columns], False)
+    if task.of_kind is not None:
+        first = list(itertools.islice(found, ROWS_FOR_A_KIND))
+        found = itertools.chain(first, found)
+        task = task.of_kind(_kind_of(first, task, named=bool(declared)))
+    reader = task.objective.reader(task.label_column[0], declared)
     try:
         texts = _collect(split, path, found, task.text_columns, reader, skip=BAD_ROWS if on_bad_row == "skip" else ())
     except BAD_ROWS as reason:
@@ -192,3 +199,11 @@ def read_file(path: Path, task: Task, split: str, on_bad_row: Literal["error", "
     except InputError as reason:
         raise InputError(f"{path}: {reason}") from None
     return dataclasses.replace(texts, labels=labels), dataclasses.replace(task, objective=objective)
+
+
+def _kind_of(rows: Sequence[Record], task: Task, named: bool) -> str:
+    """The kind of label of the first rows of a file; named: the classes are, so no number is a score."""
+    cells = [row.cells for row in rows if not isinstance(row.cells, BadRowError)]
+    texts, labels = ([row[name] for row in cells] for name in (task.text_columns[0], task.label_column[0]))
+    kind = kind_of(texts, labels)
+    return Classification.kind if kind == Regression.kind and (named or task.objective.labels) else kind

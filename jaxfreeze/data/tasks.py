@@ -1,8 +1,12 @@
 """The tasks: the nine of GLUE, the packaged demo, and own files; where their texts and labels are found."""
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.errors import InputError, one_of
@@ -30,8 +34,10 @@ class Task:
     """The TSV's names for `text_columns`, in the same order."""
     tsv_label: str = ""
     """The TSV's name for `label_column`."""
-    label_column: str = "label"
-    """The column of labels, by the hub's name or the own file's."""
+    label_column: tuple[str, ...] = ("label",)
+    """The column of labels, by the hub's name or the own file's; of own rows, also a column for each class."""
+    of_kind: "Callable[[str], Task] | None" = None
+    """Makes this task of another kind of label, where the cells of own rows are still to say which they have."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -132,10 +138,30 @@ def get_task(name: str) -> Task:
     return TASKS[name]
 
 
-def own_task(config: TrainConfig, labels: Sequence[str]) -> Task:
-    """The task of a user's own files.
+def own_task(config: TrainConfig, labels: Sequence[str], kind: str | None) -> Task:
+    """The task of a user's own rows.
 
-    labels: class names in id order; none: `read_file` takes them from the training file. Ignored for --regression.
+    labels: class names in id order; none: `read_file` takes them from the training file. Ignored for numbers.
+    kind: of the labels, a name in OBJECTIVES; None: `read_file` takes it from the training file too.
     """
-    kind = "regression" if config.regression else "classification"
-    return Task(OWN_FILES, config.text_columns, OBJECTIVES[kind].of(labels), label_column=str(config.label_column))
+    objective = OBJECTIVES[kind or Classification.kind].of_own_rows(labels, config)
+    of_kind = None if kind else functools.partial(own_task, config, labels)
+    return Task(OWN_FILES, config.text_columns, objective, label_column=config.label_column, of_kind=of_kind)
+
+
+def measured(task: Task, config: TrainConfig) -> Task:
+    """The task with what the flags say of its metrics. Raises InputError for what does not fit its kind of label."""
+    objective = task.objective.measured_by(config.metric)
+    if config.threshold != 0.5 and "threshold" not in objective.kept():
+        raise InputError(f"--threshold {config.threshold}: only for --objective multi_label, found {objective.kind}")
+    return dataclasses.replace(task, objective=objective)
+
+
+def trained(task: Task, config: TrainConfig, label: np.ndarray) -> Task:
+    """The task with what the flags say of its metrics and its loss.
+
+    label: of the training rows, [N, ...] as its objective has them. Raises InputError for what does not fit them.
+    """
+    task = measured(task, config)
+    objective = task.objective.trained_with(config.class_weights, config.label_smoothing, label)
+    return dataclasses.replace(task, objective=objective)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxfreeze import console, devices, freezing
 from jaxfreeze.config import TrainConfig, from_yaml
 from jaxfreeze.data.split import Split
-from jaxfreeze.data.tasks import OWN_FILES, Task, get_task, own_task
+from jaxfreeze.data.tasks import OWN_FILES, Task, get_task, measured, own_task
 from jaxfreeze.errors import InputError
 from jaxfreeze.identity import Origin, inputs_of
 from jaxfreeze.model.hub import model_folder
@@ -62,8 +62,10 @@ class FinishedRun:
 
     def _task(self) -> Task:
         if self.config.task != OWN_FILES:
-            return get_task(self.config.task)
-        return own_task(self.config, self.metrics["labels"])
+            return measured(get_task(self.config.task), self.config)
+        before = "regression" if self.config.regression else "classification"  # of runs that do not say their kind
+        task = own_task(self.config, self.metrics["labels"], self.metrics.get("objective", before))
+        return measured(dataclasses.replace(task, objective=task.objective.settled(self.metrics)), self.config)
 
     def _known_digest(self) -> str:
         """Of the pretrained weights, if none of the model's files was touched since the run; else nothing."""

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxfreeze import console, devices
@@ -11,8 +12,9 @@ from jaxfreeze.data.batch import Batch, Tokens
 from jaxfreeze.data.hidden_store import HiddenStore
 from jaxfreeze.data.readers import read_file, read_split, splits_for_evaluation
 from jaxfreeze.data.split import Split
-from jaxfreeze.data.tasks import OWN_FILES, TASKS, Task, get_task, own_task
+from jaxfreeze.data.tasks import OWN_FILES, TASKS, Task, get_task, own_task, trained
 from jaxfreeze.data.token_store import TextEncoder, TokenStore, tokenize
+from jaxfreeze.objectives.kinds import asked_kind
 from jaxfreeze.training.step import Data
 
 
@@ -38,15 +40,20 @@ class Dataset:
 def read_task(config: TrainConfig) -> tuple[Task, Split, list[Split]]:
     """The task, its training split and its validation splits. Raises InputError for anything wrong in them."""
     if config.task == OWN_FILES:
-        train, task = _read_own(config, own_task(config, config.label_names), "train")
-        return task, train, read_validations(config, task)
+        train, task = _read_own(config, own_task(config, config.label_names, asked_kind(config)), "train")
+        return trained(task, config, _labels_of(train)), train, read_validations(config, task)
     task = get_task(config.task)
     train = read_split(task, "train", None if config.data_dir is None else Path(config.data_dir))
     validations = read_validations(config, task)
     for split in (train, *validations):
         if split.skipped:
             console.say(f"{config.task} {split.name}: {split.skipped} rows left out, damaged in the published file")
-    return task, train, validations
+    return trained(task, config, _labels_of(train)), train, validations
+
+
+def _labels_of(train: Split) -> np.ndarray:
+    assert train.labels is not None  # rows to train on have them
+    return train.labels
 
 
 def read_validations(config: TrainConfig, task: Task) -> list[Split]:
