@@ -46,9 +46,11 @@ def declared_classes(path: Path, column: str) -> tuple[str, ...]:
 
 
 def _class_names(metadata: Mapping[bytes, bytes] | None, column: str) -> tuple[str, ...]:
-    """The names of a column of class ids, or of lists of them, as `datasets` keeps them in the schema's metadata."""
+    """The names of a column of ClassLabels or lists of them, as `datasets` keeps them in the metadata of the schema."""
     with contextlib.suppress(KeyError, TypeError, ValueError):  # other programs may write there what they like
         feature = json.loads((metadata or {})[b"huggingface"])["info"]["features"][column]
+        if isinstance(feature, list):  # how earlier versions wrote a list
+            (feature,) = feature
         feature = feature.get("feature", feature)
         if feature["_type"] == "ClassLabel":
             return tuple(map(str, feature["names"]))

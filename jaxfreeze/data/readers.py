@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -26,9 +26,11 @@ from jaxfreeze.data.tables import (
 )
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.errors import InputError, one_of_names, shorten
-from jaxfreeze.objectives import LabelReader, MissingLabelError
+from jaxfreeze.objectives import Classification, LabelReader, MissingLabelError, Regression
+from jaxfreeze.objectives.kinds import kind_of as kind_of_labels
 
 HUB_DATASET = "nyu-mll/glue"
+ROWS_FOR_A_KIND = 1000  # of a training file, whose cells say which kind of label they have
 BAD_ROWS = (BadRowError, MissingLabelError)
 OnBadRow = Literal["error", "skip"]
 COLA_HEADER = ["source", "label", "star", "sentence"]  # CoLA's train and dev files come without one
@@ -66,7 +68,7 @@ def _collect(
     empty_texts: bool = False,
     skip: tuple[type[InputError], ...] = (),
 ) -> Split:
-    """Read every record; `columns` are the text columns, the cell after them goes to `labels` if it is given.
+    """Read every record; `columns` are the text columns, the cells after them go to `labels` if it is given.
 
     skip: the errors whose rows are left out and counted.
     """
@@ -77,7 +79,8 @@ def _collect(
             cells = record.sound()
             row = [checked_text(cells.pop(column), column, empty_texts) for column in columns]
             if labels is not None:
-                labels.read(*cells.values())
+                label, *more = cells.values()
+                labels.read((label, *more) if more else label)
         except skip as reason:
             skipped += 1
             where = record.place.within(path)
@@ -156,7 +159,7 @@ def read_file(path: Path, task: Task, split: str, on_bad_row: OnBadRow = "error"
 
 def read_records(
     path: Path,
-    found: Iterable[Record],
+    found: Iterator[Record],
     columns: Columns,
     declared: Callable[[str], Sequence[str]],
     task: Task,
@@ -165,17 +168,22 @@ def read_records(
 ) -> tuple[Split, Task]:
     """One split of a user's own rows, and the task with its classes and columns known.
 
-    A task whose classes are not known yet takes those that are declared for the label column, or else those found in
-    it, whole numbers sorted by value; otherwise every label has to be one of the task's, by name. Raises InputError.
+    A task whose kind of label is not known yet takes the one that fits the first rows. One whose classes are not known
+    yet takes those that are declared for the label column, or else those found in it, whole numbers sorted by value;
+    otherwise every label has to be one of the task's, by name. Raises InputError.
 
     path: how an error names the whole. found: the rows; columns: how theirs were chosen, known once one was read.
     on_bad_row: 'skip' leaves out and counts the rows without text or label, or with fields too many or too few, unless
     they are more than the others. A label of another class is an error all the same: leaving out what the run does not
     know would flatter its score.
     """
-    found = _up_to_a_sound_row(found)
+    first = list(itertools.islice(found, ROWS_FOR_A_KIND))  # the columns are known once one was read
+    known = declared(columns.label[0]) if columns.label else ()
+    if task.of_kind is not None:
+        task = task.of_kind(_kind_of(first, columns, named=bool(known or task.objective.labels)))
     task = dataclasses.replace(task, text_columns=columns.text, label_column=columns.label)
-    reader = task.objective.reader(", ".join(columns.label), declared(columns.label[0]) if columns.label else ())
+    reader = task.objective.reader((*columns.label, "")[0], known)
+    found = itertools.chain(first, found)
     try:
         texts = _collect(split, path, found, columns.text, reader, skip=BAD_ROWS if on_bad_row == "skip" else ())
     except BAD_ROWS as reason:
@@ -190,11 +198,11 @@ def read_records(
     return dataclasses.replace(texts, labels=labels), dataclasses.replace(task, objective=objective)
 
 
-def _up_to_a_sound_row(rows: Iterable[Record]) -> Iterable[Record]:
-    """The same rows, of which some are read already, up to one that can be used: its table's columns are known then."""
-    rows, head = iter(rows), []
-    for record in rows:
-        head.append(record)
-        if not isinstance(record.cells, BadRowError):
-            break
-    return itertools.chain(head, rows)
+def _kind_of(rows: Sequence[Record], columns: Columns, named: bool) -> str:
+    """The kind of label of the first rows of a file; named: the classes are, so no number is a score."""
+    cells = [row.cells for row in rows if not isinstance(row.cells, BadRowError)]
+    texts, labels = (
+        ([row[name] for row in cells] for name in (columns.text[0], columns.label[0])) if cells else ([], [])
+    )
+    kind = kind_of_labels(texts, labels)
+    return Classification.kind if kind == Regression.kind and named else kind

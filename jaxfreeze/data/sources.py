@@ -14,6 +14,7 @@ from jaxfreeze.data.hub_rows import class_names, hub_records, load_splits, split
 from jaxfreeze.data.readers import read_file, read_glue_tsv, read_records, read_split, splits_for_evaluation
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import HUB, OWN_FILES, TASKS, Task, get_task, own_task
+from jaxfreeze.objectives.kinds import asked_kind
 
 
 class Source(Protocol):
@@ -94,7 +95,7 @@ class OwnFiles:
     config: TrainConfig
 
     def task(self) -> Task:
-        return own_task(self.config, self.config.label_names)
+        return own_task(self.config, self.config.label_names, asked_kind(self.config))
 
     def train(self, task: Task) -> tuple[Split, Task]:
         return self._read(task, "train", str(self.config.train_file))
@@ -126,7 +127,7 @@ class HubRows:
         return load_splits(str(self.config.dataset), self.config.dataset_config)
 
     def task(self) -> Task:
-        return own_task(self.config, self.config.label_names)
+        return own_task(self.config, self.config.label_names, asked_kind(self.config))
 
     def train(self, task: Task) -> tuple[Split, Task]:
         return self._read(task, "train", "train_split", self.config.train_split)

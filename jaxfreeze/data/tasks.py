@@ -1,8 +1,12 @@
 """The tasks: the nine of GLUE, the packaged demo, and own rows; where their texts and labels are found."""
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from jaxfreeze.config import OWN_TASKS, TrainConfig
 from jaxfreeze.errors import InputError, one_of
@@ -31,7 +35,9 @@ class Task:
     tsv_label: str = ""
     """The TSV's name for `label_column`."""
     label_column: tuple[str, ...] = ("label",)
-    """The column of labels, by the hub's name or the own file's; several for labels of 0 and 1."""
+    """The column of labels, by the hub's name or the own file's; of own rows, also a column for each class."""
+    of_kind: "Callable[[str], Task] | None" = None
+    """Makes this task of another kind of label, where the cells of own rows are still to say which they have."""
     no_header: bool = False
     """Whether the columns of own tables have no names and are called by their numbers, from 1."""
 
@@ -134,14 +140,31 @@ def get_task(name: str) -> Task:
     return TASKS[name]
 
 
-def own_task(config: TrainConfig, labels: Sequence[str], kind: str | None = None) -> Task:
+def own_task(config: TrainConfig, labels: Sequence[str], kind: str | None) -> Task:
     """The task of a user's own rows.
 
-    labels: class names in id order; none: they are found in the training rows. Ignored for regression. kind: of the
-    label; None: what the settings say.
+    labels: class names in id order; none: `read_file` takes them from the training rows. Ignored for numbers.
+    kind: of the labels, a name in OBJECTIVES; None: `read_file` takes it from the training rows too.
     """
-    kind = kind or ("regression" if config.regression else config.objective or "classification")
-    objective = OBJECTIVES[kind].of(labels)
-    return Task(
-        config.task, config.text_columns, objective, label_column=config.label_column, no_header=config.no_header
-    )
+    objective = OBJECTIVES[kind or Classification.kind].of_own_rows(labels, config)
+    of_kind = None if kind else functools.partial(own_task, config, labels)
+    task = Task(config.task, config.text_columns, objective, label_column=config.label_column)
+    return dataclasses.replace(task, of_kind=of_kind, no_header=config.no_header)
+
+
+def measured(task: Task, config: TrainConfig) -> Task:
+    """The task with what the flags say of its metrics. Raises InputError for what does not fit its kind of label."""
+    objective = task.objective.measured_by(config.metric)
+    if config.threshold != 0.5 and "threshold" not in objective.kept():
+        raise InputError(f"--threshold {config.threshold}: only for --objective multi_label, found {objective.kind}")
+    return dataclasses.replace(task, objective=objective)
+
+
+def trained(task: Task, config: TrainConfig, label: np.ndarray) -> Task:
+    """The task with what the flags say of its metrics and its loss.
+
+    label: of the training rows, [N, ...] as its objective has them. Raises InputError for what does not fit them.
+    """
+    task = measured(task, config)
+    objective = task.objective.trained_with(config.class_weights, config.label_smoothing, label)
+    return dataclasses.replace(task, objective=objective)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxfreeze import console, devices, freezing
 from jaxfreeze.config import OWN_TASKS, TrainConfig, from_yaml
 from jaxfreeze.data.split import Split
-from jaxfreeze.data.tasks import Task, get_task, own_task
+from jaxfreeze.data.tasks import Task, get_task, measured, own_task
 from jaxfreeze.errors import InputError
 from jaxfreeze.identity import Origin, inputs_of
 from jaxfreeze.model.hub import model_folder
@@ -62,12 +62,15 @@ class FinishedRun:
 
     def _task(self) -> Task:
         if self.config.task not in OWN_TASKS:
-            return get_task(self.config.task)
-        task = own_task(self.config, self.metrics["labels"], self.metrics.get("objective"))
-        found = {
-            name: tuple(self.metrics.get(name) or getattr(task, name)) for name in ("text_columns", "label_column")
-        }
-        return dataclasses.replace(task, text_columns=found["text_columns"], label_column=found["label_column"])
+            return measured(get_task(self.config.task), self.config)
+        before = "regression" if self.config.regression else "classification"  # of runs that do not say their kind
+        task = own_task(self.config, self.metrics["labels"], self.metrics.get("objective", before))
+        text, label = (
+            tuple(self.metrics.get(name) or getattr(task, name)) for name in ("text_columns", "label_column")
+        )
+        objective = task.objective.settled(self.metrics)
+        task = dataclasses.replace(task, text_columns=text, label_column=label, objective=objective)
+        return measured(task, self.config)
 
     def _known_digest(self) -> str:
         """Of the pretrained weights, if none of the model's files was touched since the run; else nothing."""

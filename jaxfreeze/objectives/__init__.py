@@ -2,6 +2,7 @@
 
 from jaxfreeze.objectives.classification import Classification
 from jaxfreeze.objectives.label_cells import MissingLabelError
+from jaxfreeze.objectives.multi_label import MultiLabel
 from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction, Strata
 from jaxfreeze.objectives.regression import Regression
 
@@ -10,11 +11,13 @@ __all__ = [
     "Classification",
     "LabelReader",
     "MissingLabelError",
+    "MultiLabel",
     "Objective",
     "Prediction",
     "Regression",
     "Strata",
 ]
 
-OBJECTIVES: dict[str, type[Objective]] = {objective.kind: objective for objective in (Classification, Regression)}
+KINDS = (Classification, MultiLabel, Regression)
+OBJECTIVES: dict[str, type[Objective]] = {objective.kind: objective for objective in KINDS}
 """Every kind of label, by name."""

@@ -21,6 +21,9 @@ class Regression(Objective):
     kind: ClassVar[str] = "regression"
     problem_type: ClassVar[str] = "regression"
     label_dtype: ClassVar[type[np.generic]] = np.float32
+    fitting_metrics: ClassVar[tuple[str, ...]] = (
+        *("spearman", "pearson", "kendall", "r2", "explained_variance", "mae", "mse", "rmse"),
+    )
 
     metrics: tuple[str, ...] = ("spearman", "pearson")
     bounds: tuple[float, float] | None = None

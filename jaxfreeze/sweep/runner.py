@@ -191,7 +191,8 @@ def train_together(experiment: Experiment, watch: Stopwatch, progress: SweepProg
             if number not in log.diverged:
                 trained = state.trained
                 leaves = {p: leaf[number] for p, leaf in trained.items()} if experiment.side_by_side else trained
-                scored[number] = evaluate(experiment, leaves), score_tests(experiment, leaves)
+                metrics = evaluate(experiment, leaves)
+                scored[number] = metrics, score_tests(experiment, leaves, metrics)
     records = [
         {
             **result_of(experiment, state.progress, watch, metrics, test_metrics, number),

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxfreeze import console, devices
@@ -13,7 +14,7 @@ from jaxfreeze.data.hidden_store import HiddenStore
 from jaxfreeze.data.holdout import SHARE, hold_out
 from jaxfreeze.data.sources import source_of
 from jaxfreeze.data.split import Split
-from jaxfreeze.data.tasks import Task
+from jaxfreeze.data.tasks import Task, trained
 from jaxfreeze.data.token_store import TextEncoder, TokenStore, tokenize
 from jaxfreeze.errors import InputError
 from jaxfreeze.training.step import Data
@@ -62,7 +63,13 @@ def read_rows(config: TrainConfig) -> Rows:
         count, rows = len(held.texts[0]), len(train.texts[0]) + len(held.texts[0])
         console.say(f"{count:,} of {rows:,} training rows held out for validation, by --split_seed {config.split_seed}")
         validations = [held]
-    return Rows(task, train, tuple(validations), tuple(source.tests(task)))
+    tests = source.tests(task)
+    return Rows(trained(task, config, _labels_of(train)), train, tuple(validations), tuple(tests))
+
+
+def _labels_of(train: Split) -> np.ndarray:
+    assert train.labels is not None  # rows to train on have them
+    return train.labels
 
 
 def read_scored(config: TrainConfig, task: Task) -> tuple[list[Split], list[Split]]:
@@ -74,9 +81,8 @@ def read_scored(config: TrainConfig, task: Task) -> tuple[list[Split], list[Spli
 
 def _held_out(config: TrainConfig, task: Task, train: Split) -> tuple[Split, Split]:
     """The rows that train, and those that validate."""
-    assert train.labels is not None
     share = SHARE if config.validation_share is None else config.validation_share
-    strata = task.objective.strata(train.labels, train.counts)
+    strata = task.objective.strata(_labels_of(train), train.counts)
     try:
         kept, held = hold_out(train.texts, strata, share, config.split_seed)
     except InputError as reason:

@@ -286,20 +286,24 @@ def _on_devices(experiment: Experiment, batches: list[Batch]) -> Dispatch:
 
 def evaluate(experiment: Experiment, trained: freezing.Params) -> dict[str, float]:
     """Metrics of one run's trained leaves on every validation split."""
-    return _scores(experiment, trained, experiment.validation_sets)
+    return _scores(experiment, experiment.task, trained, experiment.validation_sets)
 
 
-def score_tests(experiment: Experiment, trained: freezing.Params) -> dict[str, float]:
-    """Metrics of one run's trained leaves on every test split; {} without test rows. To be asked once, at the end."""
-    return _scores(experiment, trained, experiment.test_sets)
+def score_tests(experiment: Experiment, trained: freezing.Params, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics of one run's trained leaves on every test split; {} without test rows. To be asked once, at the end.
+
+    metrics: what `evaluate` gave, with what was chosen on the validation rows.
+    """
+    task = dataclasses.replace(experiment.task, objective=experiment.task.objective.settled(metrics))
+    return _scores(experiment, task, trained, experiment.test_sets)
 
 
-def _scores(experiment: Experiment, trained: freezing.Params, sets: Sequence[Dataset]) -> dict[str, float]:
+def _scores(experiment: Experiment, task: Task, trained: freezing.Params, sets: Sequence[Dataset]) -> dict[str, float]:
     metrics: dict[str, float] = {}
     params = experiment.model.params(trained)
     for dataset in sets:
         logits = evaluation.predict(experiment.model.column, params, dataset, experiment.mesh)
-        metrics |= evaluation.score(experiment.task, dataset, logits)
+        metrics |= evaluation.score(task, dataset, logits)
     return metrics
 
 
