@@ -392,7 +392,7 @@ def read_own(
     objective: Objective = Classification(),  # noqa: B008
 ) -> tuple[Split, tuple[str, ...]]:
     """The split of an own file, and its classes."""
-    split, task = read_file(path, Task(OWN_FILES, tuple(columns), objective, label_column=label), "train")
+    split, task = read_file(path, Task(OWN_FILES, tuple(columns), objective, label_column=(label,)), "train")
     return split, task.objective.labels
 
 
