@@ -249,7 +249,7 @@ def _check_labels(config: TrainConfig) -> None:
         raise InputError(f"--label_column: '{shorten(twice[0])}' stands twice; expected each column once")
     if kind == "tokens" and re.search(r"\.[ct]sv(\.gz)?$", config.train_file or ""):
         raise InputError(
-            f"--objective tokens: {config.train_file} has plain texts; expected .conll, .jsonl, .json or .parquet, with "
+            f"--objective tokens: {config.train_file} has plain texts; expected .conll, .jsonl, .json or .parquet with "
             "a list of words and a list of tags in each row"
         )
     if kind == "regression" and config.label_names:

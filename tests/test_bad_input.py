@@ -117,7 +117,7 @@ TABLE = [  # what is wrong, the arguments, what the line has to say
     ("data_dir is a file", f"{RTE}/rows.csv", "rows.csv"),
     ("data_dir is a loop", f"{RTE}/loop", "loop"),
     ("own, one class", f"{OWN}/one_class.csv", "expected two classes or more in column 'label', found only '1'"),
-    ("own, scores", f"{OWN}/scores.csv", "scores.csv:2: label '0.5' is neither a whole number nor a name"),
+    ("own, scores", f"{OWN}/scores.csv --objective classification", "scores.csv:2: label '0.5' is neither a whole"),
     ("own, no scores", f"{OWN}/words.csv --regression", "words.csv:2: expected a finite number as label, found 'high'"),
     ("own, quotes", f"{OWN}/quotes.csv", "quotes.csv:2: broken CSV"),
     ("own, an open quote", f"{OWN}/open_quote.csv", "open_quote.csv:3: broken CSV"),

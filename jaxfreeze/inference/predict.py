@@ -61,7 +61,7 @@ def _scores(run: FinishedRun, splits: Sequence[Split]) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for split in splits:
         metrics |= evaluation.score(run.task, *run.logits(split))
-    return metrics
+    return {name: value for name, value in metrics.items() if name not in run.task.objective.kept()}
 
 
 def _score_file(run: FinishedRun, file: Path) -> dict[str, float]:
@@ -81,9 +81,9 @@ def predict(
     """Write a JSON line for every row of a table or of plain lines, in its order -> their number.
 
     With one run a line is {"index", "prediction", "probabilities", "logits"}; with several it is {"index"} and for each
-    run, by the name of its task, an object of the other three. A prediction is a class name, or with
-    --regression a number without probabilities. Either file may be `-`. Memory does not grow with the rows. The output
-    file is written atomically, once all rows are done; standard output gets each chunk as it is done.
+    run, by the name of its task, an object of the other three. A prediction is a class name, a list of them
+    (multi-label), or a number without probabilities (regression). Either file may be `-`. Memory does not grow with the
+    rows. The output file is written atomically, once all rows are done; standard output gets each chunk as it is done.
     """
     if output_file == STANDARD_OUTPUT and not (sys.stdout and sys.stdout.writable()):
         raise InputError("--output -: standard output is closed; give a file")

@@ -10,6 +10,7 @@ from jaxfreeze.config import AXES, OWN_TASKS, PER_RUN, SweepConfig, TrainConfig,
 from jaxfreeze.data.tasks import TASKS
 from jaxfreeze.errors import InputError, one_of, one_of_names
 from jaxfreeze.freezing import Layers, order
+from jaxfreeze.metrics import LOWER_IS_BETTER
 from jaxfreeze.settings import convert, expected, settings_of, within
 from jaxfreeze.strict_yaml import read_yaml
 
@@ -102,6 +103,8 @@ def make_grid(values: Mapping[str, Any], place: str, flags: frozenset[str] = fro
         _list("seeds", lists["seeds"], where("seeds")),
         settings,
     )
+    if settings.get("metric") in LOWER_IS_BETTER:
+        raise InputError(f"{where('metric')}: lower is better; a sweep compares shares of a score, such as r2")
     next(grid.groups())  # raises for a setting that no run could have
     return grid
 

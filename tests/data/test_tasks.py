@@ -70,7 +70,7 @@ def test_an_unknown_task_lists_all_of_them_and_the_same_word(found, nearest):
     ("labels", "regression", "kept", "metrics", "primary_metric", "num_outputs"),
     [
         (["no", "yes"], False, ("no", "yes"), ("accuracy", "f1"), "accuracy", 2),
-        (["a", "b", "c"], False, ("a", "b", "c"), ("accuracy",), "accuracy", 3),
+        (["a", "b", "c"], False, ("a", "b", "c"), ("accuracy", "macro_f1"), "accuracy", 3),
         ([], True, (), ("spearman", "pearson"), "spearman", 1),
     ],
 )
@@ -83,7 +83,7 @@ def test_a_task_of_own_files(labels, regression, kept, metrics, primary_metric, 
         label_column=("mood",),
         regression=regression,
     )
-    task = own_task(config, labels)
+    task = own_task(config, labels, "regression" if regression else "classification")
     objective = task.objective
     assert (task.name, task.text_columns, task.label_column, objective.labels) == ("files", ("text",), ("mood",), kept)
     assert (objective.metrics, objective.primary_metric) == (metrics, primary_metric)
