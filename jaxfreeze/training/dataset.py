@@ -57,14 +57,18 @@ def read_rows(config: TrainConfig) -> Rows:
     """
     source = source_of(config)
     train, task = source.train(source.task())
-    validations = source.validations(task)
-    if not validations:
+    validations, tests = source.validations(task), source.tests(task)
+    total = len(train.texts[0])
+    if held_out := not validations:
         train, held = _held_out(config, task, train)
-        count, rows = len(held.texts[0]), len(train.texts[0]) + len(held.texts[0])
-        console.say(f"{count:,} of {rows:,} training rows held out for validation, by --split_seed {config.split_seed}")
         validations = [held]
-    tests = source.tests(task)
-    return Rows(trained(task, config, _labels_of(train)), train, tuple(validations), tuple(tests))
+    task = trained(task, config, _labels_of(train))
+    if held_out:
+        count = total - len(train.texts[0])
+        console.say(
+            f"{count:,} of {total:,} training rows held out for validation, by --split_seed {config.split_seed}"
+        )
+    return Rows(task, train, tuple(validations), tuple(tests))
 
 
 def _labels_of(train: Split) -> np.ndarray:
