@@ -39,7 +39,7 @@ TABLE = [  # the file, the flags, what the line has to say
     (
         "kinds.csv",
         "--metric acuracy",
-        "classification; expected one of accuracy, balanced_accuracy, macro_f1, micro_f1",
+        "classification; expected one of accuracy, balanced_accuracy, f1, macro_f1,",
     ),
     ("kinds.csv", "--metric acuracy", "did you mean 'accuracy'?"),
     ("kinds.csv", "--metric f1:gold", "--metric f1:gold: no class 'gold'; expected one of x, y, z"),

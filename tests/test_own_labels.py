@@ -1,4 +1,4 @@
-"""Own rows of each kind of label, from the file to the answers: multi-label runs, weights, metrics, the kind by itself."""
+"""Own rows of each kind of label, from the file to the answers."""
 
 import json
 import shutil
@@ -143,7 +143,7 @@ def test_an_exported_run_answers_the_same_in_transformers(tagged: Path, tmp_path
     assert config["threshold"] == metrics_of(tagged)["threshold"]
     card = (tmp_path / "out" / "README.md").read_text()
     assert 'classifier("...", top_k=None)' in card
-    assert f"any number of 3 classes, named in config.json; one is predicted where its probability (sigmoid)" in card
+    assert "any number of 3 classes, named in config.json; one is predicted where its probability (sigmoid)" in card
     texts = [text for text, _ in rows(8)]
     classifier = transformers.pipeline("text-classification", str(tmp_path / "out"), truncation=True)
     for ours, theirs in zip(load(tagged)(texts), classifier(texts, top_k=None), strict=True):
