@@ -1,4 +1,4 @@
-"""Metrics against values worked out by hand and scikit-learn's; what rows leave undefined is a number, with no warning."""
+"""Metrics against values worked out by hand and scikit-learn's; what is undefined is a number, with no warning."""
 
 import math
 

@@ -22,16 +22,8 @@ class Classification(Objective):
     problem_type: ClassVar[str] = "single_label_classification"
     label_dtype: ClassVar[type[np.generic]] = np.int32
     fitting_metrics: ClassVar[tuple[str, ...]] = (
-        *("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "weighted_f1", "f1", "f1:NAME"),
-        *(
-            "precision:NAME",
-            "recall:NAME",
-            "matthews_correlation",
-            "cohen_kappa",
-            "roc_auc",
-            "average_precision",
-            "log_loss",
-        ),
+        *("accuracy", "balanced_accuracy", "f1", "macro_f1", "micro_f1", "weighted_f1", "f1:NAME", "precision:NAME"),
+        *("recall:NAME", "matthews_correlation", "cohen_kappa", "roc_auc", "average_precision", "log_loss"),
     )
 
     labels: tuple[str, ...] = ()

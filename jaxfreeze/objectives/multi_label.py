@@ -11,7 +11,7 @@ from jaxfreeze import metrics
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.errors import InputError, shorten
 from jaxfreeze.objectives import losses
-from jaxfreeze.objectives.class_weights import weights_of
+from jaxfreeze.objectives.class_weights import BALANCED, weights_of
 from jaxfreeze.objectives.label_cells import WHOLE, ClassIds, MissingLabelError, class_name, is_missing
 from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction
 
@@ -75,8 +75,8 @@ class MultiLabel(Objective):
     def trained_with(self, class_weights: Sequence[str], smoothing: float, label: np.ndarray) -> "MultiLabel":
         counts = label.sum(axis=0, dtype=np.int64)  # [C]
         balanced = (len(label) - counts) / np.maximum(counts, 1)
-        if class_weights and (every := np.flatnonzero(balanced == 0)).size and tuple(class_weights) == ("balanced",):
-            name = shorten(self.labels[every[0]])
+        if tuple(class_weights) == (BALANCED,) and not balanced.all():
+            name = shorten(self.labels[balanced.argmin()])
             raise InputError(f"--class_weights balanced: every training row has the class '{name}'; leave it out")
         weights = weights_of(class_weights, self, counts, balanced)
         return dataclasses.replace(self, class_weights=weights, smoothing=smoothing)
@@ -159,9 +159,9 @@ class _SetReader:
         if isinstance(cell, list):
             return cell
         separator = self.objective.separator
-        if separator is None or cell is None or (is_missing(cell) and not isinstance(cell, str)):
-            if is_missing(cell):
-                raise MissingLabelError("expected a list of labels, found none; an empty list stands for no label")
+        if is_missing(cell) and not (separator and isinstance(cell, str)):
+            raise MissingLabelError("expected a list of labels, found none; an empty list stands for no label")
+        if separator is None:
             raise InputError(
                 f"expected a list of labels, found '{str(cell)[:60]}'; give --label_separator for names in one cell, "
                 "or several columns of 0 and 1 to --label_column"
