@@ -1,8 +1,10 @@
 """Own rows of each kind of label, from the file to the answers."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +16,15 @@ from jaxfreeze import load
 from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.readers import read_file
-from jaxfreeze.data.tasks import own_task
+from jaxfreeze.data.tasks import Task, own_task
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.web import _about
 from jaxfreeze.objectives import MultiLabel
 from jaxfreeze.objectives.kinds import asked_kind
+from jaxfreeze.training import evaluation
+from jaxfreeze.training.dataset import Dataset
 from tests.folders import make_folder
-from tests.reference import pytorch
+from tests.reference import pytorch, random_store
 
 WORDS = ("tools", "clothes", "money")
 TOPICS = ("house", "shop", "work")
@@ -135,6 +139,22 @@ def test_the_threshold_decides_in_every_answer(tagged: Path, folder: Path, tmp_p
     assert about["labels"] == list(TOPICS)
 
 
+def test_only_validation_rows_choose_a_threshold() -> None:
+    random = np.random.default_rng(0)
+    label, logits = random.integers(0, 2, (40, 3), np.uint8), random.normal(-1, 1, (40, 3)).astype(np.float32)
+    store = dataclasses.replace(random_store("bert", num_examples=40), label=label)
+    data: Any = None  # what training needs of a split
+    task = Task("files", ("text",), MultiLabel(TOPICS, threshold=None))
+    found = evaluation.score(task, Dataset("validation", store, data), logits)
+    assert 0 < found["threshold"] < 0.5
+    with pytest.raises(ValueError, match="still to be chosen on the validation rows"):
+        evaluation.score(task, Dataset("test", store, data), logits)
+    settled = dataclasses.replace(task, objective=task.objective.settled(found))
+    assert evaluation.score(settled, Dataset("test", store, data), logits) == {
+        name: value for name, value in found.items() if name != "threshold"
+    }
+
+
 def test_an_exported_run_answers_the_same_in_transformers(tagged: Path, tmp_path: Path) -> None:
     pytorch()
     assert main(["export", "--run", str(tagged), "--output", str(tmp_path / "out")]) == 0
@@ -170,7 +190,7 @@ def test_weights_change_the_training_and_not_the_evaluation(folder: Path) -> Non
     heavy = train(folder, "heavy", f"{files} --max_steps 4 --metric recall:work --class_weights work=50")
     runs = FinishedRun(plain), FinishedRun(heavy)
     assert runs[0].task == runs[1].task  # the weights are the training's
-    assert [next(iter(run.scores)) for run in runs] == ["recall:work"] * 2
+    assert [run.task.objective.primary_metric for run in runs] == ["recall:work"] * 2
     shares = [[one.probabilities["work"] for one in load(run)([text for text, _ in rows(8)])] for run in (plain, heavy)]
     assert np.mean(shares[1]) > np.mean(shares[0])
     assert metrics_of(plain)["metrics"].keys() == {"recall:work", "accuracy", "macro_f1"}
