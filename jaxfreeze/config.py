@@ -81,6 +81,11 @@ class TrainConfig:
     """Share of each label that is spread over all classes."""
     metric: Name | None = None
     """The metric that decides (best step, sweeps), such as macro_f1, f1:NAME, roc_auc or mae (default: the task's)."""
+    threshold: Annotated[
+        Literal["tuned"] | float, Takes("X|tuned", 1e-6, 1 - 1e-6, "a number between 0 and 1, or tuned")
+    ] = 0.5
+    """For --objective multi_label: a class is predicted where its probability is above this; tuned: above the number
+    that is best on the validation rows by the metric that decides."""
     on_bad_row: Literal["error", "skip"] = "error"
     """For own rows: skip leaves out and counts rows without text or label, or with fields too many or too few."""
 

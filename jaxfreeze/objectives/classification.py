@@ -51,7 +51,7 @@ class Classification(Objective):
     def decide(self, logits: np.ndarray) -> np.ndarray:
         return logits.argmax(axis=-1)
 
-    def predictions(self, logits: np.ndarray) -> list[Prediction]:
+    def predictions(self, logits: np.ndarray, counts: np.ndarray | None = None) -> list[Prediction]:
         from scipy.special import softmax  # here, because training does without
 
         shares = softmax(logits.astype(np.float64), axis=-1).tolist()

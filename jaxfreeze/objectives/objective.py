@@ -14,8 +14,8 @@ from jaxfreeze import metrics
 class Prediction(NamedTuple):
     """What a run predicts for one example."""
 
-    prediction: str | float
-    """The name of a class, or a number."""
+    prediction: str | float | list[str]
+    """The name of a class, the names of any number of classes, or a number."""
     probabilities: dict[str, float]
     """By class, in id order; empty for an objective without probabilities."""
     logits: np.ndarray
@@ -104,18 +104,19 @@ class Objective(abc.ABC):
     def decide(self, logits: np.ndarray) -> np.ndarray:
         """The predicted labels, which the metrics compare with the true ones: logits [E, C] -> [E, *label_shape]."""
 
-    def score(self, logits: np.ndarray, label: np.ndarray) -> dict[str, float]:
-        """The metrics by name, as fractions: logits [E, C], label [E, *label_shape].
+    def score(self, logits: np.ndarray, label: np.ndarray, counts: np.ndarray | None = None) -> dict[str, float]:
+        """The metrics by name, as fractions: logits [N, C], label [N, *label_shape].
 
-        Raises ValueError for logits that are not finite.
+        counts: int64 [E], how many of the N labels belong to each example; None: one each, N = E. Raises ValueError for
+        logits that are not finite.
         """
         if not np.isfinite(logits).all():
             raise ValueError("cannot score: some logits are not finite")
         return metrics.compute(self.metrics, self.decide(logits), label)
 
     @abc.abstractmethod
-    def predictions(self, logits: np.ndarray) -> list[Prediction]:
-        """One for each example of logits [E, C]."""
+    def predictions(self, logits: np.ndarray, counts: np.ndarray | None = None) -> list[Prediction]:
+        """One for each example of logits [N, C]; counts: int64 [E], how many of the N belong to each (None: one)."""
 
     @abc.abstractmethod
     def glue_answers(self, logits: np.ndarray) -> list[str]:

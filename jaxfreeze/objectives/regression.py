@@ -38,7 +38,7 @@ class Regression(Objective):
     def decide(self, logits: np.ndarray) -> np.ndarray:
         return logits[:, 0].astype(np.float64)
 
-    def predictions(self, logits: np.ndarray) -> list[Prediction]:
+    def predictions(self, logits: np.ndarray, counts: np.ndarray | None = None) -> list[Prediction]:
         return [Prediction(float(row[0]), {}, row) for row in logits]
 
     def glue_answers(self, logits: np.ndarray) -> list[str]:
