@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from jaxfreeze.data.conll import conll_records
 from jaxfreeze.data.json_rows import json_records
 from jaxfreeze.data.parquet_rows import parquet_records
 from jaxfreeze.data.tables import Layouts, Record, records, sheet_rows
@@ -18,5 +19,6 @@ FILE_KINDS: dict[str, Callable[[Path, Layouts, bool], Iterator[Record]]] = {
     ".jsonl": lambda path, layouts, _: json_records(path, layouts),
     ".json": lambda path, layouts, _: json_records(path, layouts),
     ".parquet": lambda path, layouts, _: parquet_records(path, layouts),
+    ".conll": lambda path, layouts, _: conll_records(path, layouts),
 }
 """How each is read: its path, the wanted columns, and whether whoever reads on counts the rows (see `sheet_rows`)."""

@@ -11,7 +11,7 @@ import numpy as np
 from jaxfreeze.data.demo import demo_split
 from jaxfreeze.data.formats import FILE_KINDS
 from jaxfreeze.data.parquet_rows import declared_classes
-from jaxfreeze.data.split import Split
+from jaxfreeze.data.split import Split, Text
 from jaxfreeze.data.tables import (
     BadRowError,
     RaggedRowError,
@@ -23,6 +23,7 @@ from jaxfreeze.data.tables import (
     tsv_rows,
 )
 from jaxfreeze.data.tasks import Task
+from jaxfreeze.data.words import check_labels, checked_words
 from jaxfreeze.errors import InputError, one_of_names, shorten
 from jaxfreeze.objectives import LabelReader, MissingLabelError
 
@@ -63,17 +64,25 @@ def _collect(
     labels: LabelReader | None,
     empty_texts: bool = False,
     skip: tuple[type[InputError], ...] = (),
+    words: bool = False,
 ) -> Split:
     """Read every record; `columns` are the text columns, the cell after them goes to `labels` if it is given.
 
-    skip: the errors whose rows are left out and counted.
+    skip: the errors whose rows are left out and counted. words: texts are words, with a label each.
     """
-    texts: list[list[str]] = [[] for _ in columns]
+    texts: list[list[Text]] = [[] for _ in columns]
     skipped, first = 0, ""
     for record in rows:
         try:
             cells = record.sound()
-            row = [checked_text(cells.pop(column), column, empty_texts) for column in columns]
+            row = [
+                checked_words(cells.pop(column), column)
+                if words
+                else checked_text(cells.pop(column), column, empty_texts)
+                for column in columns
+            ]
+            if words:
+                check_labels(row[0], *cells.values(), *cells)
             if labels is not None:
                 labels.read(*cells.values())
         except skip as reason:
@@ -181,7 +190,8 @@ def read_file(path: Path, task: Task, split: str, on_bad_row: Literal["error", "
     )
     found = FILE_KINDS[kind](path, [columns], False)
     try:
-        texts = _collect(split, path, found, task.text_columns, reader, skip=BAD_ROWS if on_bad_row == "skip" else ())
+        skip, words = BAD_ROWS if on_bad_row == "skip" else (), task.objective.by_token
+        texts = _collect(split, path, found, task.text_columns, reader, skip=skip, words=words)
     except BAD_ROWS as reason:
         raise InputError(f"{reason}; --on_bad_row skip leaves out such rows") from None
     if texts.skipped > len(texts.texts[0]):

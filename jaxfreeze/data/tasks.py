@@ -137,5 +137,5 @@ def own_task(config: TrainConfig, labels: Sequence[str]) -> Task:
 
     labels: class names in id order; none: `read_file` takes them from the training file. Ignored for --regression.
     """
-    kind = "regression" if config.regression else "classification"
-    return Task(OWN_FILES, config.text_columns, OBJECTIVES[kind].of(labels), label_column=str(config.label_column))
+    kind = "regression" if config.regression else config.objective or "classification"
+    return Task(OWN_FILES, config.text_columns, OBJECTIVES[kind].of(labels), label_column=config.label_column[0])

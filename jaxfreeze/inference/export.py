@@ -110,7 +110,7 @@ def apply_top(top: str | Path, base: str | Path, output: str | Path) -> Path:
 
 def _parts(run: FinishedRun) -> Parts:
     model, model_type = run.model, run.model.encoder.model_type
-    names = {path: weights.hugging_face_name(path, model_type) for path in run.params}
+    names = {path: weights.hugging_face_name(path, model_type, model.column.by_token) for path in run.params}
     in_base = {path for path in model.frozen if path not in (*model.fresh, *model.reordered)}
     top: Tensors = {}
     for path, leaf in run.params.items():
@@ -175,7 +175,7 @@ def _config(run: FinishedRun) -> dict[str, Any]:
     source, model_type = read_json(run.model.folder / CONFIG), run.model.encoder.model_type
     return {name: value for name, value in source.items() if name not in NOT_KEPT} | {
         "model_type": model_type,
-        "architectures": [family_of(model_type).architecture],
+        "architectures": [family_of(model_type, run.model.column.by_token).architecture],
         **run.task.objective.hugging_face_config(),
         "dtype": "float32",
     }

@@ -4,8 +4,19 @@ from jaxfreeze.objectives.classification import Classification
 from jaxfreeze.objectives.label_cells import MissingLabelError
 from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction
 from jaxfreeze.objectives.regression import Regression
+from jaxfreeze.objectives.tokens import Tokens
 
-__all__ = ["OBJECTIVES", "Classification", "LabelReader", "MissingLabelError", "Objective", "Prediction", "Regression"]
+__all__ = [
+    "OBJECTIVES",
+    "Classification",
+    "LabelReader",
+    "MissingLabelError",
+    "Objective",
+    "Prediction",
+    "Regression",
+    "Tokens",
+]
 
-OBJECTIVES: dict[str, type[Objective]] = {objective.kind: objective for objective in (Classification, Regression)}
+KINDS = (Classification, Regression, Tokens)
+OBJECTIVES: dict[str, type[Objective]] = {objective.kind: objective for objective in KINDS}
 """Every kind of label, by name."""

@@ -69,6 +69,6 @@ def _epochs(config: TrainConfig, examples: int) -> float:
 
 def _tokens(config: TrainConfig, encoder: EncoderConfig) -> tuple[int, int]:
     """(tokens, examples) of the training rows."""
-    _, train, _ = read_task(config)
-    store = tokenize(train, text_encoder(config, model_folder(config.model), encoder))
+    task, train, _ = read_task(config)
+    store = tokenize(train, text_encoder(config, model_folder(config.model), encoder, task.objective))
     return store.num_tokens, store.num_examples

@@ -120,7 +120,7 @@ def prepare(configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
             inputs |= identity.inputs_of(model_files_of(model_folder(config.model)))
             model = load_model(config, task.objective, mesh)
         with watch.part("tokenize"):
-            encoder = text_encoder(config, model.folder, model.encoder)
+            encoder = text_encoder(config, model.folder, model.encoder, task.objective)
             train_set, *validation_sets = (make_dataset(split, encoder, mesh) for split in (train, *validations))
             found = identity_of(task, model, encoder, [train, *validations])
     processes.check_equal(lambda: _flat(found), "give all processes the same files")
