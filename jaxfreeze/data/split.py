@@ -72,7 +72,7 @@ class Split:
 
     def as_words(self) -> "Split":
         """The same with one column of texts as words: a text is split at blanks, and two are read as one."""
-        if self.in_words:
+        if self.texts and all(isinstance(text, tuple) for text in self.texts[0]):
             return self
         rows = zip(*self.texts, strict=True)
         column = tuple(tuple(word for text in row for word in _words(text)) for row in rows)

@@ -1,7 +1,9 @@
 """Words with a label each: what a cell of them has to be, and which piece of a text is the first of which word."""
 
 import itertools
+import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +64,21 @@ def prepare_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> None:
             part.add_prefix_space = True
         if hasattr(part, "prepend_scheme"):  # Metaspace
             part.prepend_scheme = "always"
+
+
+def write_prepared(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+    """Have a folder's tokenizer files make the tokenizer that `prepare_tokenizer` made; the others are left alone."""
+    names = [type(part).__name__ for part in _parts(tokenizer.backend_tokenizer.pre_tokenizer)]
+    if not {"ByteLevel", "Metaspace"} & set(names):
+        return
+    file, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    prepared = json.loads(tokenizer.backend_tokenizer.pre_tokenizer.__getstate__())
+    if file.is_file():
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        if raw["pre_tokenizer"] != prepared:
+            file.write_text(json.dumps(raw | {"pre_tokenizer": prepared}, ensure_ascii=False), encoding="utf-8")
+    raw = json.loads(config.read_text(encoding="utf-8")) | {"add_prefix_space": True}
+    config.write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
 
 
 def _parts(pre_tokenizer: Any) -> Iterator[Any]:

@@ -70,6 +70,12 @@ class Outputs:
         ]
 
 
+def nothing_of(objective: Objective) -> Outputs:
+    """The outputs for no examples."""
+    read = np.zeros(0, np.int32) if objective.by_token else None
+    return Outputs(np.empty((0, objective.num_outputs), np.float32), np.zeros(0, np.int64), (), read)
+
+
 def joined(parts: Sequence[Outputs]) -> Outputs:
     """The outputs of all parts, at least one, in order."""
     read = [part.read for part in parts if part.read is not None]

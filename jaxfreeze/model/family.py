@@ -106,15 +106,16 @@ class Family:
     def for_tokens(self) -> "Family":
         """The family with its classifier of tokens, whose file may hold the part of the other head in the base."""
         other = [theirs for theirs, ours in self.names if ours.startswith("head.")]
-        base = re.escape(f"{self.base}.")
-        unused = [name.removeprefix(f"{self.base}.") for name in other if name.startswith(f"{self.base}.")]
+        base = f"{self.base}."
+        unused = [re.escape(name.removeprefix(base)) for name in other if name.startswith(base)]
+        skipped = [self.skipped.pattern, *(rf"({re.escape(base)})?{name}\..*" for name in unused)]
         return dataclasses.replace(
             self,
             architecture=self.architecture.replace("ForSequence", "ForToken"),
             head=self.token_head,
             names=(*(pair for pair in self.names if pair[0] not in other), *self.token_names),
             output="head.classifier",
-            skipped=re.compile("|".join([self.skipped.pattern, *(rf"({base})?{re.escape(name)}\..*" for name in unused)])),
+            skipped=re.compile("|".join(skipped)),
         )
 
     def has_class(self, name: str) -> bool:
