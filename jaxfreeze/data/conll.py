@@ -1,5 +1,6 @@
 """Rows of CoNLL files: one word a line, its label in the last column, a blank line after each sentence."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def conll_records(path: Path, layouts: Layouts) -> Iterator[Record]:
     The columns are called as the first layout calls them. Fields are separated by tabs or, in a line without any, by
     blanks; the first one is the word, the last one its label. A quote is a character like any other.
     """
-    columns = layouts[0]
+    columns = layouts(COLUMNS) if callable(layouts) else layouts[0]
     rows: list[list[str]] = []
     begun, width, wrong = 0, 0, None
     for number, line in enumerate(decoded(path, universal(pieces(path))), 1):
@@ -27,9 +28,9 @@ def conll_records(path: Path, layouts: Layouts) -> Iterator[Record]:
                 yield _sentence(Place(path, "line", begun), columns, rows, wrong)
             rows, wrong = [], None
             continue
-        width = width or len(fields)
         begun = begun if rows or wrong else number
         wrong = wrong or _mistake(Place(path, "line", number), fields, width, len(columns))
+        width = width or (0 if wrong else len(fields))
         rows.append(fields)
     if rows or wrong:
         yield _sentence(Place(path, "line", begun), columns, rows, wrong)
@@ -39,10 +40,8 @@ def _fields(line: str) -> list[str]:
     """The fields of a line; none of one that is blank."""
     if not line.strip():
         return []
-    text = line.rstrip("\r\n")
-    if "\t" in text.strip():
-        return [field.strip(" ") for field in text.split("\t")]
-    return [*([""] if text[0] in " \t" else []), *text.split()]
+    text = line.rstrip(" \t\r\n")
+    return [field.strip(" ") for field in text.split("\t")] if "\t" in text else re.split(" +", text)
 
 
 def _mistake(place: Place, fields: list[str], width: int, wanted: int) -> Record | None:
@@ -53,8 +52,8 @@ def _mistake(place: Place, fields: list[str], width: int, wanted: int) -> Record
         reason = f"expected a word and its label, found '{shorten(fields[0])}' alone"
     elif wanted > 1 and not fields[-1]:
         reason = f"the label of '{shorten(fields[0])}' is empty"
-    elif len(fields) != width:
-        reason = f"expected {width} columns as in the first line, found {len(fields)}"
+    elif width and len(fields) != width:
+        reason = f"expected {width} columns as in the lines before, found {len(fields)}"
     else:
         return None
     mend = "columns are separated by tabs or blanks, and a blank line ends a sentence"
