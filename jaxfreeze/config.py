@@ -191,6 +191,7 @@ def _check(config: TrainConfig) -> None:
         if config.data_dir is not None:
             raise InputError("--data_dir is for GLUE tasks; --task files reads --train_file and --validation_file")
         _check_label_names(config)
+        _check_words(config)
         return
     own = ("train_file", "validation_file", "text_columns", "label_column", "label_names", "regression")
     surplus = [f"--{name}" for name in own if getattr(config, name)]
@@ -198,6 +199,14 @@ def _check(config: TrainConfig) -> None:
         surplus.append("--on_bad_row")
     if surplus:
         raise InputError(f"{', '.join(surplus)}: only for --task files, found --task {config.task}")
+
+
+def _check_words(config: TrainConfig) -> None:
+    """Raise InputError for columns that labels of words cannot have."""
+    for name, where in (("text_columns", "belong to one text"), ("label_column", "stand in one column")):
+        given = getattr(config, name)
+        if config.objective == "tokens" and len(given) > 1:
+            raise InputError(f"--{name} {' '.join(given)}: labels of words {where}; give one")
 
 
 def _check_label_names(config: TrainConfig) -> None:

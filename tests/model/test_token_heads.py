@@ -1,4 +1,4 @@
-"""Heads of tokens: logits and gradients are those of transformers' classes in every family; whose heads are taken over."""
+"""Heads of tokens: logits and gradients are those of transformers in every family; which heads are taken over."""
 
 import json
 from pathlib import Path
