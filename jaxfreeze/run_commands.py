@@ -20,6 +20,8 @@ class EvaluateConfig:
 
     run: Folder
     """Run folder."""
+    input: File | None = None
+    """Score these labelled rows instead of the run's own: a file in any form that --train_file takes."""
     best: bool = False
     """Use the checkpoint that --keep_best kept, not the last one."""
 
@@ -29,7 +31,7 @@ def evaluate(given: dict[str, Any]) -> None:
     config = make(EvaluateConfig, given)
     from jaxfreeze.inference.predict import evaluate
 
-    evaluate(Path(config.run), config.best)
+    evaluate(Path(config.run), config.best, None if config.input is None else Path(config.input))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig
 
-WORDS = ("tools", "clothes", "the", "bowl", "crate", "from", "holds", "made", "zebras", "quickly")
+WORDS = ("tools", "clothes", "the", "bowl", "crate", "from", "holds", "made", "crates", "bowls")
 TAGS = ("B-LOC", "B-PER", "I-LOC", "O")
 """In id order."""
 MAX_LENGTH = 32
@@ -21,7 +21,7 @@ def sentences(count: int, seed: int = 0, longest: int = 8) -> list[Sentence]:
     made = []
     for _ in range(count):
         words = [str(word) for word in random.choice(WORDS, random.integers(1, longest + 1))]
-        tags = ["B-PER" if word == "zebras" else "O" for word in words]
+        tags = ["B-PER" if word == "crates" else "O" for word in words]
         if random.random() < 0.7:
             place = int(random.integers(0, len(words) + 1))
             words[place:place], tags[place:place] = ["town", "owner"], ["B-LOC", "I-LOC"]

@@ -38,11 +38,6 @@ CASES = {  # name of the file, its content, what the line has to say
         "x.jsonl:1: word 2 in column 'words'",
     ),
     "a text for words": ("x.jsonl", '{"words": "a b", "labels": ["O", "O"]}', "x.jsonl:1: expected a list of words in"),
-    "a table": (
-        "x.csv",
-        "words,labels\na b,O O\n",
-        "x.csv:2: expected a list of words in column 'words', found str 'a b'",
-    ),
     "one label for all": ("x.jsonl", '{"words": ["a"], "labels": "O"}', "x.jsonl:1: expected a list with a label for"),
     "no label": ("x.jsonl", '{"words": ["a", "b"], "labels": ["O", null]}', "x.jsonl:1: expected a label (text or"),
     "a word alone": (
@@ -76,20 +71,21 @@ def test_wrong_rows(case: str, top: Path, tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
+        ("--text_columns a b", "--text_columns a b: labels of words belong to one text; give one column"),
         (
-            "--text_columns a b --label_column labels",
-            "--text_columns a b: labels of words belong to one text; give one",
+            "--label_column x y",
+            "--label_column with several names: only for labels of the kind multi_label, found tokens",
         ),
-        (
-            "--text_columns words --label_column x y",
-            "--label_column x y: labels of words stand in one column; give one",
-        ),
+        ("--metric f1:B-ORG", "--metric f1:B-ORG: no class 'B-ORG'; expected one of B-LOC, B-PER, I-LOC, O"),
+        ("--class_weights B-ORG=2", "--class_weights B-ORG=2: no class 'B-ORG'"),
+        ("--threshold 0.4", "--threshold 0.4: only for --objective multi_label, found tokens"),
     ],
 )
 def test_wrong_flags(flags: str, line: str, top: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = f"--train_file {top / 'train.conll'} --validation_file {top / 'dev.conll'} --model {top / 'model'}"
-    assert main(f"{FLAGS} {files} --output_dir {tmp_path / 'run'} {flags}".split()) == 2
-    assert f"error: {line}\n" in capsys.readouterr().err
+    words = f"--task files --objective tokens {files} --max_length 16 --output_dir {tmp_path / 'run'} {flags}"
+    assert main(words.split()) == 2
+    assert f"error: {line}" in capsys.readouterr().err
 
 
 def test_a_label_that_the_training_rows_do_not_have(

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from jaxfreeze.data.columns import Columns
 from jaxfreeze.data.tables import BadRowError, Layouts, Place, Record, decoded, pieces, universal
 from jaxfreeze.errors import shorten
 
@@ -15,10 +16,10 @@ DOCUMENT = "-DOCSTART-"  # the first word of a line that separates documents, in
 def conll_records(path: Path, layouts: Layouts) -> Iterator[Record]:
     """Each sentence as a list of words and, where two columns are wanted, one of labels.
 
-    The columns are called as the first layout calls them. Fields are separated by tabs or, in a line without any, by
+    Fields are separated by tabs or, in a line without any, by
     blanks; the first one is the word, the last one its label. A quote is a character like any other.
     """
-    columns = layouts(COLUMNS) if callable(layouts) else layouts[0]
+    columns = _names(layouts)
     rows: list[list[str]] = []
     begun, width, wrong = 0, 0, None
     for number, line in enumerate(decoded(path, universal(pieces(path))), 1):
@@ -34,6 +35,14 @@ def conll_records(path: Path, layouts: Layouts) -> Iterator[Record]:
         rows.append(fields)
     if rows or wrong:
         yield _sentence(Place(path, "line", begun), columns, rows, wrong)
+
+
+def _names(layouts: Layouts) -> Sequence[str]:
+    """What the columns of words and labels are called: as was asked, whatever that is, since the file does not say."""
+    if isinstance(layouts, Columns):
+        chosen = layouts((*(layouts.text or COLUMNS[:1]), *(layouts.label or COLUMNS[1:])))
+        return chosen[:1] + chosen[-1:]
+    return layouts(COLUMNS) if callable(layouts) else layouts[0]
 
 
 def _fields(line: str) -> list[str]:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from jaxfreeze import console, devices, freezing
-from jaxfreeze.config import TrainConfig, from_yaml
+from jaxfreeze.config import OWN_TASKS, TrainConfig, from_yaml
 from jaxfreeze.data.split import Split
-from jaxfreeze.data.tasks import OWN_FILES, Task, get_task, own_task
+from jaxfreeze.data.tasks import Task, get_task, measured, own_task
 from jaxfreeze.errors import InputError
 from jaxfreeze.identity import Origin, inputs_of
 from jaxfreeze.model.hub import model_folder
@@ -61,9 +61,16 @@ class FinishedRun:
         return checkpoint.read(self.folder.checkpoints, step, self.model.pretrained)
 
     def _task(self) -> Task:
-        if self.config.task != OWN_FILES:
-            return get_task(self.config.task)
-        return own_task(self.config, self.metrics["labels"])
+        if self.config.task not in OWN_TASKS:
+            return measured(get_task(self.config.task), self.config)
+        before = "regression" if self.config.regression else "classification"  # of runs that do not say their kind
+        task = own_task(self.config, self.metrics["labels"], self.metrics.get("objective", before))
+        text, label = (
+            tuple(self.metrics.get(name) or getattr(task, name)) for name in ("text_columns", "label_column")
+        )
+        objective = task.objective.settled(self.metrics)
+        task = dataclasses.replace(task, text_columns=text, label_column=label, objective=objective)
+        return measured(task, self.config)
 
     def _known_digest(self) -> str:
         """Of the pretrained weights, if none of the model's files was touched since the run; else nothing."""

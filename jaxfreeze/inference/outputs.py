@@ -63,9 +63,8 @@ class Outputs:
         if self.read is None:
             return list(found)
         ends = np.cumsum(self.counts)[:-1]
-        of_entities = is_scheme(objective.labels)
         return [
-            _tagged(words, one, read, of_entities)
+            _tagged(words, one, read, objective)
             for words, one, read in zip(self.words, found, np.split(self.read, ends), strict=True)
         ]
 
@@ -87,17 +86,15 @@ def joined(parts: Sequence[Outputs]) -> Outputs:
     )
 
 
-def _tagged(words: Text, prediction: Prediction, read: np.ndarray, of_entities: bool) -> TaggedText:
-    from scipy.special import softmax  # here, because training does without
-
+def _tagged(words: Text, prediction: Prediction, read: np.ndarray, objective: Objective) -> TaggedText:
     tags = prediction.prediction
     assert isinstance(tags, list)
     places = read.tolist()
-    best = softmax(prediction.logits.astype(np.float64), axis=-1).max(axis=-1, initial=0.0).tolist()
+    best = objective.probabilities(prediction.logits).max(axis=-1, initial=0.0).tolist()
     by_word: dict[int, tuple[str, float]] = dict(zip(places, zip(tags, best, strict=True), strict=True))
     found = [
         entity._replace(start=places[entity.start], end=places[entity.end - 1] + 1)
-        for entity in (entities_of(tags) if of_entities else [])
+        for entity in (entities_of(tags) if is_scheme(objective.labels) else [])
     ]
     nothing = (None, None)
     classes, shares = zip(*(by_word.get(number, nothing) for number in range(len(words))), strict=True)

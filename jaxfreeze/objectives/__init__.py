@@ -2,7 +2,8 @@
 
 from jaxfreeze.objectives.classification import Classification
 from jaxfreeze.objectives.label_cells import MissingLabelError
-from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction
+from jaxfreeze.objectives.multi_label import MultiLabel
+from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction, Strata
 from jaxfreeze.objectives.regression import Regression
 from jaxfreeze.objectives.tokens import Tokens
 
@@ -11,12 +12,14 @@ __all__ = [
     "Classification",
     "LabelReader",
     "MissingLabelError",
+    "MultiLabel",
     "Objective",
     "Prediction",
     "Regression",
+    "Strata",
     "Tokens",
 ]
 
-KINDS = (Classification, Regression, Tokens)
+KINDS = (Classification, MultiLabel, Regression, Tokens)
 OBJECTIVES: dict[str, type[Objective]] = {objective.kind: objective for objective in KINDS}
 """Every kind of label, by name."""

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+METRICS = ("entity_f1", "entity_precision", "entity_recall")
 OUTSIDE = "O"
 TAG = re.compile(r"O|[BIESLU](-.+)?")
 GOES_ON = ("I", "E", "L")  # tags that may belong to the entity before them
@@ -55,8 +56,5 @@ def scores(predicted: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) ->
         for sequences in (predicted, true)
     )
     right = len(ours & theirs)
-    return {
-        "entity_f1": 2 * right / max(len(ours) + len(theirs), 1),
-        "entity_precision": right / max(len(ours), 1),
-        "entity_recall": right / max(len(theirs), 1),
-    }
+    values = (2 * right / max(len(ours) + len(theirs), 1), right / max(len(ours), 1), right / max(len(theirs), 1))
+    return dict(zip(METRICS, values, strict=True))

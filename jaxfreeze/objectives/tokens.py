@@ -9,7 +9,9 @@ import jax
 import numpy as np
 
 from jaxfreeze.errors import InputError
+from jaxfreeze.metrics import compute
 from jaxfreeze.objectives import entities, losses
+from jaxfreeze.objectives.class_weights import weights_of
 from jaxfreeze.objectives.label_cells import ClassIds, class_name
 from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction
 
@@ -23,11 +25,16 @@ class Tokens(Objective):
     label_dtype: ClassVar[type[np.generic]] = np.int32
     by_token: ClassVar[bool] = True
     pipeline: ClassVar[str] = "token-classification"
+    pipeline_settings: ClassVar[str] = 'aggregation_strategy="first"'
+    fitting_metrics: ClassVar[tuple[str, ...]] = (
+        *("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "weighted_f1", "f1:NAME", "precision:NAME"),
+        *("recall:NAME", "matthews_correlation", "cohen_kappa", "log_loss"),
+    )
 
     labels: tuple[str, ...] = ()
     """Class names in id order; () until a training file has been read for them."""
     metrics: tuple[str, ...] = ()
-    """Default: of entities, if the classes are their tags, and accuracy, the share of words with the right class."""
+    """Default: of entities, if the classes are their tags, and accuracy. All others are about words one by one."""
     class_weights: tuple[float, ...] = ()
     """What each class counts in the loss; (): 1 each."""
     smoothing: float = 0.0
@@ -35,9 +42,8 @@ class Tokens(Objective):
 
     def __post_init__(self) -> None:
         if self.labels and not self.metrics:
-            of_entities = ("entity_f1", "entity_precision", "entity_recall")
-            found = (*of_entities, "accuracy") if entities.is_scheme(self.labels) else ("accuracy",)
-            object.__setattr__(self, "metrics", found)
+            of_entities = entities.METRICS if entities.is_scheme(self.labels) else ()
+            object.__setattr__(self, "metrics", (*of_entities, "accuracy"))
 
     @classmethod
     def of(cls, labels: Sequence[str]) -> "Tokens":
@@ -54,6 +60,17 @@ class Tokens(Objective):
         """0 for a label of -1: a token that is the first one of no word."""
         return losses.class_weight(label, self.class_weights)
 
+    def trained_with(self, class_weights: Sequence[str], smoothing: float, label: np.ndarray) -> "Tokens":
+        counts = np.bincount(label, minlength=len(self.labels))
+        balanced = len(label) / (len(self.labels) * np.maximum(counts, 1))  # as scikit-learn's
+        weights = weights_of(class_weights, self, counts, balanced)
+        return dataclasses.replace(self, class_weights=weights, smoothing=smoothing)
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        from scipy.special import softmax  # here, because training does without
+
+        return softmax(logits.astype(np.float64), axis=-1)
+
     def decide(self, logits: np.ndarray) -> np.ndarray:
         return logits.argmax(axis=-1)
 
@@ -62,8 +79,11 @@ class Tokens(Objective):
         if not np.isfinite(logits).all():
             raise ValueError("cannot score: some logits are not finite")
         predicted = self.decide(logits)
-        values = {"accuracy": float(np.mean(predicted == label)) if len(label) else 0.0}
-        if entities.is_scheme(self.labels):
+        by_word = [name for name in self.metrics if name not in entities.METRICS]
+        values = dict.fromkeys(by_word, 0.0)
+        if len(label):
+            values = compute(by_word, predicted, label, self.probabilities(logits), self.labels)
+        if len(by_word) < len(self.metrics):
             values |= entities.scores(self._tags(predicted, counts), self._tags(label, counts))
         return {name: values[name] for name in self.metrics}
 
@@ -79,9 +99,6 @@ class Tokens(Objective):
         ends = np.cumsum([len(some) for some in tags], dtype=np.int64)
         parts = np.split(logits, ends[:-1]) if tags else []
         return [Prediction(list(some), {}, part) for some, part in zip(tags, parts, strict=True)]
-
-    def glue_answers(self, logits: np.ndarray) -> list[str]:
-        raise NotImplementedError("no task of GLUE's labels words")
 
     def reader(self, column: str, declared: Sequence[str] = ()) -> LabelReader:
         classes = self.labels or (tuple(declared) if len(declared) > 1 else ())

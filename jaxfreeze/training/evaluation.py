@@ -28,7 +28,14 @@ def predict(column: Column, params: freezing.Params, dataset: Dataset, mesh: Mes
 
 
 def score(task: Task, dataset: Dataset, logits: np.ndarray) -> dict[str, float]:
-    """The task's metrics on one validation split; those of MNLI's second split carry its name."""
+    """The task's metrics on one split, and what is chosen on validation rows.
+
+    Metrics of MNLI's second split carry its name.
+    """
     suffix = "_mismatched" if dataset.name.endswith("_mismatched") else ""
-    values = task.objective.score(logits, dataset.store.flat_label, dataset.store.counts)
+    objective, store = task.objective, dataset.store
+    chosen: dict[str, float] = {}
+    if dataset.name.startswith("validation"):
+        objective, chosen = objective.chosen_on(logits, store.flat_label, store.counts)
+    values = objective.score(logits, store.flat_label, store.counts) | chosen
     return {f"{name}{suffix}": value for name, value in values.items()}

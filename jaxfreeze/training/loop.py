@@ -116,9 +116,10 @@ def _finetune(
             saving.finish(state)
         with watch.part("eval"):
             metrics = experiments.evaluate(experiment, state.trained)
+            test_metrics = experiments.score_tests(experiment, state.trained, metrics)
         log.evaluation(experiment.total_steps, metrics)
 
-    result = result_of(experiment, state.progress, watch, metrics)
+    result = result_of(experiment, state.progress, watch, metrics, test_metrics)
     write_json(folder.metrics, result)
     writer.keep({experiment.total_steps, writer.best})
     conclude(experiment, result, folder)
