@@ -62,10 +62,10 @@ class Outputs:
         found = objective.predictions(self.logits, self.counts)
         if self.read is None:
             return list(found)
-        ends = np.cumsum(self.counts)[:-1]
+        stops = np.cumsum(self.counts)
         return [
-            _tagged(words, one, read, objective)
-            for words, one, read in zip(self.words, found, np.split(self.read, ends), strict=True)
+            _tagged(words, one, self.read[start:stop], objective)
+            for words, one, start, stop in zip(self.words, found, stops - self.counts, stops, strict=True)
         ]
 
 

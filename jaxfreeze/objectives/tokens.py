@@ -1,6 +1,7 @@
 """One class of several for each word."""
 
 import dataclasses
+import itertools
 from array import array
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -96,9 +97,8 @@ class Tokens(Objective):
     def predictions(self, logits: np.ndarray, counts: np.ndarray | None = None) -> list[Prediction]:
         """For each example the class of every word that was read, and their logits [n, C]; no probabilities."""
         tags = self._tags(self.decide(logits), counts)
-        ends = np.cumsum([len(some) for some in tags], dtype=np.int64)
-        parts = np.split(logits, ends[:-1]) if tags else []
-        return [Prediction(list(some), {}, part) for some, part in zip(tags, parts, strict=True)]
+        stops = itertools.accumulate(map(len, tags))
+        return [Prediction(some, {}, logits[stop - len(some) : stop]) for some, stop in zip(tags, stops, strict=True)]
 
     def reader(self, column: str, declared: Sequence[str] = ()) -> LabelReader:
         classes = self.labels or (tuple(declared) if len(declared) > 1 else ())

@@ -16,8 +16,10 @@ from jaxfreeze.errors import InputError
 from jaxfreeze.inference import export
 from jaxfreeze.inference.batcher import Batcher
 from jaxfreeze.inference.finished_run import FinishedRun
+from jaxfreeze.inference.outputs import Outputs, joined
 from jaxfreeze.inference.request import read_request
 from jaxfreeze.inference.shared_trunk import SharedTrunk
+from jaxfreeze.objectives import Tokens
 from jaxfreeze.objectives.entities import entities_of
 from tests import tagged
 from tests.folders import make_folder
@@ -100,14 +102,34 @@ def test_words_that_were_not_read_have_no_class(top: Path, run: FinishedRun, tmp
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({"words": words}) + "\n" for words in (long, (CONTROL,), ("the",))))
     first, second, third = predict(top, file, tmp_path / "out.jsonl")
-    read = [0, *range(2, 31)]  # 32 tokens, two of them special
+    pieces = len(run.encoder.tokenizer.tokenize("town owner"))
+    room = tagged.MAX_LENGTH - 2 - pieces  # two tokens are special
+    read = [0, *range(2, 3 + room)]
     assert [number for number, tag in enumerate(first["prediction"]) if tag is not None] == read
     assert [number for number, share in enumerate(first["probabilities"]) if share is not None] == read
-    logits = logits_of(run, ("town", "owner", *["the"] * 28))
+    logits = logits_of(run, ("town", "owner", *["the"] * room))
     assert [first["prediction"][number] for number in read] == [tagged.TAGS[best] for best in logits.argmax(axis=1)]
-    assert first["entities"][0] == {"type": "LOC", "start": 0, "end": 3, "text": f"town {CONTROL} owner"}
     assert second == {"index": 1, "words": [CONTROL], "prediction": [None], "probabilities": [None], "entities": []}
     assert third["prediction"] == ["O"]
+
+
+def test_an_entity_goes_on_past_a_word_that_was_not_read() -> None:
+    objective = Tokens(tagged.TAGS)
+    logits = 9 * np.eye(4, dtype=np.float32)[[0, 2, 3, 1]]
+    words = (("town", "?", "owner", "?", "?"), ("?",), ("the", "crates", "?"))
+    outputs = Outputs(logits, np.array([2, 0, 2]), words, np.array([0, 2, 0, 1], np.int32))
+    first, second, third = outputs.predictions(objective)
+    assert first.prediction == ["B-LOC", None, "I-LOC", None, None]
+    assert first.entities == [("LOC", 0, 3)]
+    assert first.as_json()["entities"] == [{"type": "LOC", "start": 0, "end": 3, "text": "town ? owner"}]
+    assert (second.prediction, second.probabilities, second.entities) == ([None], [None], [])
+    assert (third.prediction, third.entities) == (["O", "B-PER", None], [("PER", 1, 2)])
+    parts = [outputs.part(begin, begin + 1) for begin in range(3)]
+    assert [part.predictions(objective)[0].as_json() for part in parts] == [
+        one.as_json() for one in (first, second, third)
+    ]
+    again = joined([outputs.part(0, 2), outputs.part(2, 3)]).predictions(objective)
+    assert [one.as_json() for one in again] == [one.as_json() for one in (first, second, third)]
 
 
 def test_many_rows_in_order(top: Path, run: FinishedRun, tmp_path: Path) -> None:
@@ -247,7 +269,8 @@ def test_the_pipeline_of_transformers_has_its_entities(top: Path, run: FinishedR
         text = " ".join(words)
         theirs = [(entity["entity_group"], text[entity["start"] : entity["end"]]) for entity in find(text)]
         assert [(one["type"], one["text"]) for one in ours.as_json()["entities"]] == theirs
-        at = {entity["start"]: entity["entity"] for entity in reversed(tag(list(words), is_split_into_words=True))}
+        (pieces,) = tag([list(words)], is_split_into_words=True)
+        at = {entity["start"]: entity["entity"] for entity in reversed(pieces)}
         begins = np.cumsum([0, *(len(word) + 1 for word in words[:-1])])
         assert [at[begin] for begin in begins.tolist()] == ours.prediction
         total += len(theirs)
