@@ -58,7 +58,7 @@ class LayerModule(Protocol):
 class HeadModule(Protocol):
     """The last block."""
 
-    def __call__(self, pooled: jax.Array, token: jax.Array, seeds: jax.Array | None) -> jax.Array:
+    def __call__(self, pooled: jax.Array, token: jax.Array, seeds: jax.Array | None, /) -> jax.Array:
         """Pooled [R, G, D] -> logits, float32 [R, G, C]; token [R, G]: number of each example's first, for dropout.
 
         Of tokens: [R, W, D] -> [R, W, C]; token [R, W]: their numbers.
