@@ -46,11 +46,13 @@ class PredictConfig:
     """Run folder; may be given repeatedly."""
     input: File | None = None
     """GLUE's TSV, or a .tsv, .csv, .jsonl or .parquet file with the text columns of the run's task (labels in it are
-    ignored), or .txt: one text per line; separate pairs with a tab. `-` is standard input."""
+    ignored), or .txt: one text per line; separate pairs with a tab. For labels of words .conll, lists of words, or
+    texts, which are split at blanks. `-` is standard input."""
     format: Annotated[str, Takes("NAME")] | None = None
-    """How the input is laid out, if its ending does not say so: tsv, csv, jsonl, parquet, lines (of `-`)."""
+    """How the input is laid out, if its ending does not say so: tsv, csv, jsonl, parquet, conll, lines (of `-`)."""
     output: File | None = None
-    """JSON lines {"index", "prediction", "probabilities", "logits"}; `-` is standard output."""
+    """JSON lines {"index", "prediction", "probabilities", "logits"}, for labels of words {"index", "words",
+    "prediction", "probabilities", "entities"}; `-` is standard output."""
     best: bool = False
     """Use the checkpoint that --keep_best kept, not the last one."""
     glue_submission: Folder | None = None

@@ -8,14 +8,14 @@ import traceback
 from concurrent.futures import Future
 from typing import NamedTuple
 
-import numpy as np
-
-from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
-from jaxfreeze.inference.texts import split_of
+from jaxfreeze.inference.outputs import Outputs, joined
+from jaxfreeze.inference.shared_trunk import SharedTrunk
+from jaxfreeze.inference.texts import Row, split_of
 
 TEXTS_PER_PASS = 64  # enough to keep the devices busy; more would delay requests that arrive meanwhile
 
-Row = tuple[str, ...]
+Answer = dict[str, Outputs]
+"""By the runs' names."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -23,8 +23,8 @@ class _Waiting:
     """A request in the queue; a large one is answered in several passes."""
 
     rows: list[Row]
-    answer: "Future[Logits]"
-    found: list[Logits] = dataclasses.field(default_factory=list)
+    answer: "Future[Answer]"
+    found: list[Answer] = dataclasses.field(default_factory=list)
     begun: int = 0  # rows taken by a pass so far
     answered: int = 0  # rows whose logits are known
 
@@ -54,7 +54,7 @@ class Batcher:
         """Number of requests with rows that no pass has taken yet."""
         return len(self._queue)
 
-    def submit(self, rows: list[Row]) -> "Future[Logits]":
+    def submit(self, rows: list[Row]) -> "Future[Answer]":
         """Queue a request: examples of one or two texts each, as `checked_rows` returns them.
 
         Cancelling the future removes the request from the queue. The future raises what its pass raised.
@@ -118,12 +118,12 @@ class Batcher:
 
     def _pass(self, shares: list[_Share]) -> None:
         texts = [row for share in shares for row in share.rows]
-        logits = self.trunk.logits(split_of(texts))
+        outputs = self.trunk.outputs(split_of(texts))
         self.passes += 1
         self.texts += len(texts)
         begin = 0
         for request, rows in shares:
-            request.found.append({name: found[begin : begin + len(rows)] for name, found in logits.items()})
+            request.found.append({name: found.part(begin, begin + len(rows)) for name, found in outputs.items()})
             begin += len(rows)
             request.answered += len(rows)
             if request.answered == len(request.rows):
@@ -133,4 +133,4 @@ class Batcher:
         self.requests += 1
         if request.answer.set_running_or_notify_cancel():
             names = request.found[0]
-            request.answer.set_result({name: np.concatenate([one[name] for one in request.found]) for name in names})
+            request.answer.set_result({name: joined([one[name] for one in request.found]) for name in names})

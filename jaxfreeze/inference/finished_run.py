@@ -42,7 +42,7 @@ class FinishedRun:
         self.task = self._task()
         self.origin = self.folder.origin()
         self.model = load_model(self.config, self.task.objective, self.mesh, self._known_digest())
-        self.encoder = text_encoder(self.config, self.model.folder, self.model.encoder)
+        self.encoder = text_encoder(self.config, self.model.folder, self.model.encoder, self.task.objective)
         self._check_origin()
         self.digests = self._check_base()
         saved = checkpoint.read(self.folder.checkpoints, self.metrics["steps"], self.model.pretrained)
@@ -113,6 +113,6 @@ class FinishedRun:
         return self.origin.differences(Origin(now, inputs_of(rows_files_of(self.config))), list(rows))
 
     def logits(self, split: Split) -> tuple[Dataset, np.ndarray]:
-        """The tokenised split and its logits: float32 [E, C]."""
+        """The tokenised split and its logits: float32 [N, C]."""
         dataset = make_dataset(split, self.encoder, self.mesh)
         return dataset, evaluation.predict(self.model.column, self.params, dataset, self.mesh)

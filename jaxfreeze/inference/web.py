@@ -19,10 +19,10 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jaxfreeze.errors import InputError, one_of_names, shorten
-from jaxfreeze.inference.batcher import Batcher
+from jaxfreeze.inference.batcher import Answer, Batcher
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.request import MOST_BYTES, TooLargeError, read_request
-from jaxfreeze.inference.shared_trunk import Logits
+from jaxfreeze.inference.texts import Row
 
 MOST_UNDER_WAY = 256  # requests that are read or wait for their answer; what is beyond is refused at once
 READ_SECONDS = 10  # for the head of a request, and for its body
@@ -79,9 +79,9 @@ class Service:
         if not JSON_TYPE.fullmatch(kind):
             raise HTTPException(415, f"content-type: expected application/json in UTF-8, found {shorten(kind)}")
         with self._place():
-            asked = read_request(await _body(request), self._tasks)
-            logits = await self._answer(request, asked.rows)
-        found = {name: self._tasks[name].objective.predictions(logits[name]) for name in asked.tasks}
+            asked = read_request(await _body(request), self._tasks, self.batcher.trunk.reads_words)
+            answer = await self._answer(request, asked.rows)
+        found = {name: answer[name].predictions(self._tasks[name].objective) for name in asked.tasks}
         return JSONResponse({"predictions": {name: [one.as_json() for one in all_] for name, all_ in found.items()}})
 
     @contextlib.contextmanager
@@ -96,8 +96,8 @@ class Service:
         finally:
             self._under_way -= 1
 
-    async def _answer(self, request: Request, rows: list[tuple[str, ...]]) -> Logits:
-        """The logits of every run. A client that has gone, or waited too long, is taken from the queue."""
+    async def _answer(self, request: Request, rows: list[Row]) -> Answer:
+        """The outputs of every run. A client that has gone, or waited too long, is taken from the queue."""
         answer = asyncio.wrap_future(self.batcher.submit(rows))
         gone = asyncio.ensure_future(request.receive())  # nothing comes after the body but the end of the connection
         try:

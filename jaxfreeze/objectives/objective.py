@@ -72,6 +72,8 @@ class Objective(abc.ABC):
     """Whether the head answers for every token and a label belongs to a token, not to an example."""
     pipeline: ClassVar[str] = "text-classification"
     """The pipeline of transformers for an exported run."""
+    pipeline_settings: ClassVar[str] = "truncation=True"
+    """What makes that pipeline answer as the run does."""
     pipeline_options: ClassVar[str] = ""
     """What its call takes beside the texts, to answer as the run does."""
     fitting_metrics: ClassVar[tuple[str, ...]] = ()

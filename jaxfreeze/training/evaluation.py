@@ -14,15 +14,16 @@ from jaxfreeze.training.step import compiled_predict_step
 
 
 def predict(column: Column, params: freezing.Params, dataset: Dataset, mesh: Mesh) -> np.ndarray:
-    """Logits of every example: float32 [E, C]."""
+    """Logits of every example, or of every word that was read, example after example: float32 [N, C]."""
     finished: list[tuple[Batch, jax.Array]] = []
     for batch in evaluation_batches(dataset.store, devices.pass_batch_size(), mesh.size):
         device_batch = devices.put(dataset.complete(batch, mesh), devices.by_row(mesh))
         finished.append((batch, compiled_predict_step(column, params, dataset.data, device_batch)))
-    result = np.full((dataset.store.num_examples, finished[0][1].shape[-1]), np.nan, np.float32)
+    store = dataset.store
+    result = np.full((int(store.counts.sum()), finished[0][1].shape[-1]), np.nan, np.float32)
     for batch, logits in finished:
-        real = batch.example >= 0
-        result[batch.example[real]] = devices.fetch(logits)[real]
+        place = store.places(batch)
+        result[place[place >= 0]] = devices.fetch(logits)[place >= 0]
     return result
 
 
@@ -32,9 +33,9 @@ def score(task: Task, dataset: Dataset, logits: np.ndarray) -> dict[str, float]:
     Metrics of MNLI's second split carry its name.
     """
     suffix = "_mismatched" if dataset.name.endswith("_mismatched") else ""
-    objective, label = task.objective, np.asarray(dataset.store.label)
+    objective, store = task.objective, dataset.store
     chosen: dict[str, float] = {}
     if dataset.name.startswith("validation"):
-        objective, chosen = objective.chosen_on(logits, label)
-    values = objective.score(logits, label) | chosen
+        objective, chosen = objective.chosen_on(logits, store.flat_label, store.counts)
+    values = objective.score(logits, store.flat_label, store.counts) | chosen
     return {f"{name}{suffix}": value for name, value in values.items()}

@@ -129,7 +129,7 @@ def prepare(configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
             inputs |= identity.inputs_of(model_files_of(model_folder(config.model)))
             model = load_model(config, task.objective, mesh)
         with watch.part("tokenize"):
-            encoder = text_encoder(config, model.folder, model.encoder)
+            encoder = text_encoder(config, model.folder, model.encoder, task.objective)
             splits = (train, *validations, *tests)
             train_set, *scored = (make_dataset(split, encoder, mesh) for split in splits)
             found = identity_of(task, model, encoder, splits)
