@@ -13,6 +13,14 @@ def compute(names: Sequence[str], prediction: np.ndarray, label: np.ndarray) -> 
     return {name: _METRICS[name](prediction, label) for name in names}
 
 
+LOWER_IS_BETTER = ("mae", "mse", "rmse", "log_loss", "hamming_loss")
+
+
+def is_better(name: str, new: float, old: float) -> bool:
+    """Whether a value of a metric is better than another one: not only as good."""
+    return new < old if name in LOWER_IS_BETTER else new > old
+
+
 def _accuracy(prediction: np.ndarray, label: np.ndarray) -> float:
     return float(np.mean(prediction == label))
 

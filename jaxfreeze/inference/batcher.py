@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxfreeze.inference.ensemble import Ensemble
 from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
 from jaxfreeze.inference.texts import split_of
 
@@ -39,7 +40,7 @@ class _Share(NamedTuple):
 class Batcher:
     """Answers requests in the order of their arrival, several at a time, until it is closed."""
 
-    def __init__(self, trunk: SharedTrunk) -> None:
+    def __init__(self, trunk: SharedTrunk | Ensemble) -> None:
         self.trunk = trunk
         self.requests = self.texts = self.passes = 0
         """Requests and texts answered, and passes made for them."""

@@ -4,6 +4,7 @@ import numpy as np
 
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.errors import InputError
+from jaxfreeze.inference.ensemble import Ensemble
 from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
 from jaxfreeze.inference.texts import Texts, checked_rows, split_of
 from jaxfreeze.objectives import Prediction
@@ -35,9 +36,9 @@ class SharedClassifier:
 
 
 class Classifier:
-    """One run, ready to classify texts."""
+    """One run, or several as an ensemble, ready to classify texts."""
 
-    def __init__(self, trunk: SharedTrunk) -> None:
+    def __init__(self, trunk: SharedTrunk | Ensemble) -> None:
         self.trunk = trunk
         ((self._name, self.task),) = trunk.tasks.items()
 

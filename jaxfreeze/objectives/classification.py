@@ -60,6 +60,14 @@ class Classification(Objective):
             for best, share, row in zip(self.decide(logits).tolist(), shares, logits, strict=True)
         ]
 
+    def average(self, logits: Sequence[np.ndarray]) -> np.ndarray:
+        if len(logits) == 1:
+            return logits[0]
+        from scipy.special import log_softmax, logsumexp
+
+        logs = [log_softmax(some.astype(np.float64), axis=-1) for some in logits]
+        return (logsumexp(logs, axis=0) - np.log(len(logs))).astype(np.float32)
+
     def glue_answers(self, logits: np.ndarray) -> list[str]:
         return [self.spellings[number] for number in self.decide(logits)]
 

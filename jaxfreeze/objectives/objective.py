@@ -118,6 +118,10 @@ class Objective(abc.ABC):
         """One for each example of logits [E, C]."""
 
     @abc.abstractmethod
+    def average(self, logits: Sequence[np.ndarray]) -> np.ndarray:
+        """The logits whose probabilities are the mean of those of several: [N, C] each -> float32 [N, C]."""
+
+    @abc.abstractmethod
     def glue_answers(self, logits: np.ndarray) -> list[str]:
         """The predicted labels of logits [E, C], as the files of GLUE's leaderboard spell them."""
 
