@@ -14,11 +14,13 @@ from jaxfreeze.errors import InputError, one_of_names, shorten
 from jaxfreeze.settings import Takes, check_limits, convert, expected, settings_of
 from jaxfreeze.strict_yaml import read_yaml
 
-FOLDER_FLAGS = ("output_dir", "overwrite", "resume", "checkpoint_every", "keep_last", "keep_best", "patience")
+FOLDER_FLAGS = ("output_dir", "overwrite", "resume", "checkpoint_every", "keep_last")
 """Flags about the folder of one run; none changes its result, and a sweep takes none."""
+BEST_FLAGS = ("keep_best", "patience")
+"""Flags that make the best step a run's result; a sweep compares last steps and takes none."""
 AXES = ("models", "tasks", "trainable_layers", "learning_rates", "seeds")
 """The axes of a sweep."""
-PER_RUN = ("model", "task", "learning_rate", "seed", "trainable", "eval_every", *FOLDER_FLAGS)
+PER_RUN = ("model", "task", "learning_rate", "seed", "trainable", "eval_every", *FOLDER_FLAGS, *BEST_FLAGS)
 """Settings of one run that a sweep does not take; an axis stands for each of the first four."""
 MAX_SEED = 2**32 - 1
 FILES = ("train_file", "validation_file", "test_file")
@@ -125,7 +127,7 @@ class TrainConfig:
     keep_last: Count = 2
     """How many of the last checkpoints an unfinished run keeps; a finished run keeps its last step."""
     keep_best: bool = False
-    """Keep the checkpoint with the best validation score; it is what is scored at the end, exported and served."""
+    """Make the step with the best validation score the result: it is scored at the end, exported and served."""
     patience: Count | None = None
     """Stop once so many evaluations in a row brought no better score; the best one counts, as with --keep_best."""
 
@@ -176,6 +178,11 @@ class TrainConfig:
         """Where the run lies."""
         return Path(self.output_dir or f"runs/{self._run_name()}")
 
+    @property
+    def best_counts(self) -> bool:
+        """Whether the best step is the result, not the last one."""
+        return self.keep_best or self.patience is not None
+
     def _run_name(self) -> str:
         policy = "custom" if self.trainable else f"k{self.trainable_layers}"
         return f"{self.task}-{Path(self.model).name}-{policy}-seed{self.seed}"
@@ -187,8 +194,6 @@ def _check(config: TrainConfig) -> None:
         raise InputError(
             f"--accumulate {config.accumulate}: more parts than examples, --batch_size {config.batch_size}"
         )
-    if config.keep_best and config.eval_every is None:
-        raise InputError("--keep_best requires --eval_every")
     if config.trainable and config.trainable_layers is not None:
         raise InputError("--trainable and --trainable_layers: expected one policy, found two; leave one out")
     _check_rows(config)

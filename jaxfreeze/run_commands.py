@@ -23,7 +23,7 @@ class EvaluateConfig:
     input: File | None = None
     """Score these labelled rows instead of the run's own: a file in any form that --train_file takes."""
     best: bool = False
-    """Use the checkpoint that --keep_best kept, not the last one."""
+    """For runs of an earlier version: use the checkpoint that --keep_best kept, not the last one."""
 
 
 def evaluate(given: dict[str, Any]) -> None:
@@ -54,7 +54,9 @@ class PredictConfig:
     """JSON lines {"index", "prediction", "probabilities", "logits"}, for labels of words {"index", "words",
     "prediction", "probabilities", "entities"}; `-` is standard output."""
     best: bool = False
-    """Use the checkpoint that --keep_best kept, not the last one."""
+    """For runs of an earlier version: use the checkpoint that --keep_best kept, not the last one."""
+    ensemble: bool = False
+    """Let runs with the same classes answer as one: the mean of their probabilities, or of their numbers."""
     glue_submission: Folder | None = None
     """Write the files for GLUE's leaderboard instead."""
     data_dir: Folder | None = None
@@ -63,6 +65,8 @@ class PredictConfig:
     def __post_init__(self) -> None:
         _check_runs(self.run)
         submission = self.glue_submission is not None
+        if submission and self.ensemble:
+            raise InputError("--ensemble: not with --glue_submission, which takes one run a task")
         for name in ("input", "output", "format") if submission else ("data_dir",):
             if getattr(self, name) is not None:
                 raise InputError(f"--{name}: {'not with' if submission else 'only with'} --glue_submission")
@@ -83,7 +87,7 @@ def predict(given: dict[str, Any]) -> None:
         return
     from jaxfreeze.inference.predict import predict
 
-    predict(runs, Path(config.input or ""), Path(config.output or ""), config.format, config.best)
+    predict(runs, Path(config.input or ""), Path(config.output or ""), config.format, config.best, config.ensemble)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +102,7 @@ class ExportConfig:
     output: Folder
     """New folder."""
     best: bool = False
-    """Use the checkpoint that --keep_best kept, not the last one."""
+    """For runs of an earlier version: use the checkpoint that --keep_best kept, not the last one."""
     top_only: bool = False
     """Write the trained tensors alone; `apply_top` adds the base."""
     format: Annotated[
@@ -125,7 +129,9 @@ class ServeConfig:
     run: Annotated[tuple[Folder, ...], Takes("DIR", repeated=True)] = ()
     """Run folder; may be given repeatedly."""
     best: bool = False
-    """Use the checkpoint that --keep_best kept, not the last one."""
+    """For runs of an earlier version: use the checkpoint that --keep_best kept, not the last one."""
+    ensemble: bool = False
+    """Let runs with the same classes answer as one: the mean of their probabilities, or of their numbers."""
     host: Annotated[str, Takes("HOST")] = "127.0.0.1"
     """Address to listen on; with 0.0.0.0 everybody who reaches this machine may ask."""
     port: Annotated[int, Takes("PORT", low=0, high=65535, expected="0 to 65535")] = 8000
@@ -143,4 +149,4 @@ def serve(given: dict[str, Any]) -> None:
     config = make(ServeConfig, given)
     from jaxfreeze.inference.serve import serve
 
-    serve([Path(run) for run in config.run], config.best, config.host, config.port)
+    serve([Path(run) for run in config.run], config.best, config.host, config.port, config.ensemble)

@@ -199,10 +199,10 @@ def test_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     "command, flags",
     [
         ("evaluate", ["--run DIR"]),
-        ("predict", ["--run DIR", "--input FILE", "--output FILE"]),
+        ("predict", ["--run DIR", "--input FILE", "--output FILE", "--ensemble"]),
         ("export", ["--run DIR", "--output DIR", "--best", "--top_only", "--format {safetensors,stablehlo}"]),
         ("inspect", ["--task TASK"]),
-        ("serve", ["--run DIR", "--best", "--host HOST", "--port PORT"]),
+        ("serve", ["--run DIR", "--best", "--ensemble", "--host HOST", "--port PORT"]),
         ("report", ["DIR [DIR ...]", "--output DIR"]),
         ("cache", ["{list,clear}"]),
         (

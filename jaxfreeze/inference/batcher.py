@@ -8,6 +8,7 @@ import traceback
 from concurrent.futures import Future
 from typing import NamedTuple
 
+from jaxfreeze.inference.ensemble import Ensemble
 from jaxfreeze.inference.outputs import Outputs, joined
 from jaxfreeze.inference.shared_trunk import SharedTrunk
 from jaxfreeze.inference.texts import Row, split_of
@@ -39,7 +40,7 @@ class _Share(NamedTuple):
 class Batcher:
     """Answers requests in the order of their arrival, several at a time, until it is closed."""
 
-    def __init__(self, trunk: SharedTrunk) -> None:
+    def __init__(self, trunk: SharedTrunk | Ensemble) -> None:
         self.trunk = trunk
         self.requests = self.texts = self.passes = 0
         """Requests and texts answered, and passes made for them."""

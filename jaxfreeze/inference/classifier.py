@@ -5,6 +5,7 @@ import numpy as np
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.errors import InputError
+from jaxfreeze.inference.ensemble import Ensemble
 from jaxfreeze.inference.outputs import AnyPrediction
 from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
 from jaxfreeze.inference.texts import Texts, checked_rows, split_of
@@ -38,9 +39,9 @@ class SharedClassifier:
 
 
 class Classifier:
-    """One run, ready to classify texts."""
+    """One run, or several as an ensemble, ready to classify texts."""
 
-    def __init__(self, trunk: SharedTrunk) -> None:
+    def __init__(self, trunk: SharedTrunk | Ensemble) -> None:
         self.trunk = trunk
         ((self._name, self.task),) = trunk.tasks.items()
 

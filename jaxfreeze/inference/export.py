@@ -49,9 +49,9 @@ def export(
 ) -> None:
     """Write a finished run as a folder that transformers loads; the folder is written atomically.
 
-    best: not the last step but the one that --keep_best kept. top_only: of the tensors the trained ones alone, which
-    `apply_top` puts on the base. with_stablehlo: the compiled function's portable form too. Raises InputError for a
-    folder that holds no finished run, another base than the run's, or an output folder with something in it.
+    best: as FinishedRun has it. top_only: of the tensors the trained ones alone, which `apply_top` puts on the base.
+    with_stablehlo: the compiled function's portable form too. Raises InputError for a folder that holds no finished
+    run, another base than the run's, or an output folder with something in it.
     """
     if top_only and with_stablehlo:
         raise InputError("--top_only: not with --format stablehlo, whose file holds the whole model; leave one out")

@@ -25,7 +25,10 @@ class FinishedRun:
     """A finished run, loaded from its folder; its pretrained weights are checked to be those it was trained on."""
 
     def __init__(self, path: Path, best: bool = False) -> None:
-        """best: not the last step but the one that --keep_best kept. Raises InputError for any other folder."""
+        """best: of a run of an earlier jaxfreeze, whose last step is its result, the step that --keep_best kept.
+
+        Raises InputError for any other folder.
+        """
         if not path.is_dir():
             raise InputError(f"--run {path}: there is no such folder")
         self.folder = RunFolder(path)
@@ -45,9 +48,12 @@ class FinishedRun:
         self.encoder = text_encoder(self.config, self.model.folder, self.model.encoder, self.task.objective)
         self._check_origin()
         self.digests = self._check_base()
-        saved = checkpoint.read(self.folder.checkpoints, self.metrics["steps"], self.model.pretrained)
+        step = self.metrics.get("best_step", self.metrics["steps"])
+        saved = checkpoint.read(self.folder.checkpoints, step, self.model.pretrained)
         self.scores: dict[str, float] = self.metrics["metrics"]
-        if best:
+        self.has_recorded_scores = "best_step" in self.metrics or not best
+        """Whether the scores in metrics.json are those of this step."""
+        if not self.has_recorded_scores:
             saved = self._best(saved.about)
             self.scores = {self.task.objective.primary_metric: saved.about["best_score"]}
         self.step = saved.step

@@ -15,6 +15,7 @@ from jaxfreeze.data.split import Split
 from jaxfreeze.data.streams import format_of, read_chunks
 from jaxfreeze.data.tables import STANDARD_INPUT
 from jaxfreeze.errors import InputError
+from jaxfreeze.inference.ensemble import Ensemble, open_runs
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.outputs import Outputs
 from jaxfreeze.inference.shared_trunk import SharedTrunk
@@ -51,7 +52,7 @@ def evaluate(path: Path, best: bool = False, input_file: Path | None = None) -> 
     if differences:
         console.say(f"scored on {differences} than those of metrics.json, which says: {console.metrics_line(recorded)}")
         return metrics
-    if best:
+    if not run.has_recorded_scores:
         return metrics
     if metrics == recorded:
         console.say("the same score as in metrics.json")
@@ -79,23 +80,28 @@ def _score_file(run: FinishedRun, file: Path) -> dict[str, float]:
 
 
 def predict(
-    paths: Sequence[Path], input_file: Path, output_file: Path, format_: str | None = None, best: bool = False
+    paths: Sequence[Path],
+    input_file: Path,
+    output_file: Path,
+    format_: str | None = None,
+    best: bool = False,
+    ensemble: bool = False,
 ) -> int:
     """Write a JSON line for every row of a table or of plain lines, in its order -> their number.
 
-    With one run a line is {"index", "prediction", "probabilities", "logits"}; with several it is {"index"} and for each
-    run, by the name of its task, an object of the other three. A prediction is a class name, a list of them
-    (multi-label), or a number without probabilities (regression). Of a run that labels words, the object is {"words",
-    "prediction", "probabilities", "entities"}: a class and its probability for each word, null for one that was not
-    read. Either file may be `-`. Memory does not grow with the rows. The output file is written atomically, once all
-    rows are done; standard output gets each chunk as it is done.
+    With one run, or with several as an ensemble, a line is {"index", "prediction", "probabilities", "logits"}; with
+    several it is {"index"} and for each run, by the name of its task, an object of the other three. A prediction is a
+    class name, a list of them (multi-label), or a number without probabilities (regression). Of a run that labels
+    words, the object is {"words", "prediction", "probabilities", "entities"}: a class and its probability for each
+    word, null for one that was not read. Either file may be `-`. Memory does not grow with the rows. The output file is
+    written atomically, once all rows are done; standard output gets each chunk as it is done.
     """
     if output_file == STANDARD_OUTPUT and not (sys.stdout and sys.stdout.writable()):
         raise InputError("--output -: standard output is closed; give a file")
     if output_file != STANDARD_OUTPUT:
         check_output(output_file, input_file)
     with console.on_stderr():
-        return _predict(SharedTrunk(paths, best), input_file, format_, output_file)
+        return _predict(open_runs(paths, best, ensemble), input_file, format_, output_file)
 
 
 def check_output(output: Path, input_file: Path) -> None:
@@ -132,7 +138,7 @@ def _is_prediction(line: Any, index: int) -> bool:
     )
 
 
-def _predict(trunk: SharedTrunk, input_file: Path, format_: str | None, output_file: Path) -> int:
+def _predict(trunk: SharedTrunk | Ensemble, input_file: Path, format_: str | None, output_file: Path) -> int:
     tasks = list(trunk.tasks.values())
     chunks = read_chunks(input_file, format_of(input_file, format_, tasks[0]), tasks)
     count, began, said = 0, time.monotonic(), time.monotonic()
@@ -151,7 +157,7 @@ def _predict(trunk: SharedTrunk, input_file: Path, format_: str | None, output_f
     return count
 
 
-def _rows(trunk: SharedTrunk, outputs: Mapping[str, Outputs]) -> Iterator[dict[str, Any]]:
+def _rows(trunk: SharedTrunk | Ensemble, outputs: Mapping[str, Outputs]) -> Iterator[dict[str, Any]]:
     """The fields of each example's line."""
     by_run = {name: outputs[name].predictions(task.objective) for name, task in trunk.tasks.items()}
     for row in zip(*by_run.values(), strict=True):

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -48,7 +48,7 @@ class SharedTrunk:
     """One or more finished runs, ready for texts."""
 
     def __init__(self, paths: Sequence[Path], best: bool = False) -> None:
-        """best: of each run the step that --keep_best kept. Raises InputError for runs that do not share a base."""
+        """best: as FinishedRun has it. Raises InputError for runs that do not share a base."""
         runs = [FinishedRun(path, best) for path in paths]
         first = runs[0]
         for run in runs[1:]:
@@ -91,6 +91,20 @@ class SharedTrunk:
                 yield self._finish(waiting.popleft())
         for pending in waiting:
             yield self._finish(pending)
+
+    def about(self) -> list[dict[str, Any]]:
+        """What the server says of each run."""
+        return [
+            {
+                "name": name,
+                "labels": run.task.objective.about(),
+                "text_columns": list(run.task.text_columns),
+                "score": run.scores,
+                "model": run.config.model,
+                "trainable_layers": run.metrics["trainable_layers"],
+            }
+            for name, run in self.runs.items()
+        ]
 
     def compile(self) -> None:
         """Compile every shape that a text or several can have, so that none of them waits for that later."""

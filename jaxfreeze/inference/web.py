@@ -20,7 +20,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jaxfreeze.errors import InputError, one_of_names, shorten
 from jaxfreeze.inference.batcher import Answer, Batcher
-from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.request import MOST_BYTES, TooLargeError, read_request
 from jaxfreeze.inference.texts import Row
 
@@ -35,7 +34,6 @@ class Service:
 
     def __init__(self, batcher: Batcher) -> None:
         self.batcher = batcher
-        self.runs = batcher.trunk.runs
         self._tasks = batcher.trunk.tasks
         self._page = resources.files("jaxfreeze.inference").joinpath("page.html").read_text(encoding="utf-8")
         self._began = time.monotonic()
@@ -65,7 +63,7 @@ class Service:
 
     async def tasks(self, _: Request) -> Response:
         """GET /tasks: what can be asked."""
-        return JSONResponse({"tasks": [_about(name, run) for name, run in self.runs.items()]})
+        return JSONResponse({"tasks": self.batcher.trunk.about()})
 
     async def health(self, _: Request) -> Response:
         """GET /health: that it is alive, and how busy."""
@@ -202,18 +200,6 @@ async def _body(request: Request) -> bytes:
         line = f"expected the whole body within {READ_SECONDS} s, found {len(body):,} bytes"
         raise HTTPException(504, line, {"Connection": "close"}) from None
     return bytes(body)
-
-
-def _about(name: str, run: FinishedRun) -> dict[str, Any]:
-    """What /tasks says of a run."""
-    return {
-        "name": name,
-        "labels": run.task.objective.about(),
-        "text_columns": list(run.task.text_columns),
-        "score": run.scores,
-        "model": run.config.model,
-        "trainable_layers": run.metrics["trainable_layers"],
-    }
 
 
 def _error(status: int, line: str, headers: Any = None) -> Response:

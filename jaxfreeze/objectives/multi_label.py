@@ -116,6 +116,16 @@ class MultiLabel(Objective):
             found.append(Prediction(names, dict(zip(self.labels, shares, strict=True)), row))
         return found
 
+    def average(self, logits: Sequence[np.ndarray]) -> np.ndarray:
+        if len(logits) == 1:
+            return logits[0]
+        from scipy.special import log_expit, logsumexp
+
+        yes, no = (
+            logsumexp([log_expit(sign * some.astype(np.float64)) for some in logits], axis=0) for sign in (1, -1)
+        )
+        return (yes - no).astype(np.float32)
+
     def reader(self, column: str, declared: Sequence[str] = ()) -> LabelReader:
         return _SetReader(self, column, declared)
 
