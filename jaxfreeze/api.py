@@ -52,20 +52,21 @@ def finetune(task: str, **settings: Any) -> FineTuned:
 
 
 @overload
-def load(run: Run, best: bool = False) -> Classifier: ...  # type: ignore[overload-overlap]  # a str is a sequence
+def load(run: Run, best: bool = False, calibrated: bool = False) -> Classifier: ...  # type: ignore[overload-overlap]  # a str is a sequence
 @overload
-def load(run: Sequence[Run], best: bool = False) -> SharedClassifier: ...
-def load(run: Run | Sequence[Run], best: bool = False) -> Classifier | SharedClassifier:
+def load(run: Sequence[Run], best: bool = False, calibrated: bool = False) -> SharedClassifier: ...
+def load(run: Run | Sequence[Run], best: bool = False, calibrated: bool = False) -> Classifier | SharedClassifier:
     """Open a finished run, or several on one pretrained model, for texts.
 
     run: a run folder, or what `finetune` returned, or a list of them. best: the step that --keep_best kept, not the
-    last one. Returns a function from a list of texts, or of pairs of texts, to predictions; of a list of runs, to
-    predictions by task. Raises InputError for a folder that holds no finished run, for other pretrained weights than
-    the run was trained on, and for runs that do not share them.
+    last one. calibrated: probabilities at the temperature that each run fitted on its validation rows. Returns a
+    function from a list of texts, or of pairs of texts, to predictions; of a list of runs, to predictions by task.
+    Raises InputError for a folder that holds no finished run, for other pretrained weights than the run was trained on,
+    for runs that do not share them, and calibrated for one without a temperature.
     """
     if isinstance(run, (str, os.PathLike)):
-        return Classifier(SharedTrunk([_path(run)], best))
-    return SharedClassifier(SharedTrunk([_path(one) for one in run], best))
+        return Classifier(SharedTrunk([_path(run)], best, calibrated))
+    return SharedClassifier(SharedTrunk([_path(one) for one in run], best, calibrated))
 
 
 def _path(run: Run) -> Path:

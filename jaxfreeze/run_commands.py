@@ -18,18 +18,31 @@ def _check_runs(runs: tuple[str, ...]) -> None:
 class EvaluateConfig:
     """Load a finished run, check that its pretrained weights are the same, score it again."""
 
-    run: Folder
-    """Run folder."""
+    run: Annotated[tuple[Folder, ...], Takes("DIR", repeated=True)] = ()
+    """Run folder; with --report several may be given, such as seeds on the same rows."""
     best: bool = False
     """Use the checkpoint that --keep_best kept, not the last one."""
+    report: Folder | None = None
+    """Folder for report.html and report.json, which show where the (first) run fails: classes, confusions, calibration,
+    the worst rows, labels that look wrong, lengths."""
+
+    def __post_init__(self) -> None:
+        _check_runs(self.run)
+        if len(self.run) > 1 and self.report is None:
+            raise InputError("--run: expected one folder, found several; with --report they are compared")
 
 
 def evaluate(given: dict[str, Any]) -> None:
-    """Score a finished run again."""
+    """Score a finished run again, and report where it fails."""
     config = make(EvaluateConfig, given)
+    if config.report is not None:
+        from jaxfreeze.failures.report import report
+
+        report([Path(run) for run in config.run], Path(config.report), config.best)
+        return
     from jaxfreeze.inference.predict import evaluate
 
-    evaluate(Path(config.run), config.best)
+    evaluate(Path(config.run[0]), config.best)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +64,8 @@ class PredictConfig:
     """JSON lines {"index", "prediction", "probabilities", "logits"}; `-` is standard output."""
     best: bool = False
     """Use the checkpoint that --keep_best kept, not the last one."""
+    calibrated: bool = False
+    """Probabilities at the temperature that each run fitted on its validation rows; logits stay as they are."""
     glue_submission: Folder | None = None
     """Write the files for GLUE's leaderboard instead."""
     data_dir: Folder | None = None
@@ -59,8 +74,8 @@ class PredictConfig:
     def __post_init__(self) -> None:
         _check_runs(self.run)
         submission = self.glue_submission is not None
-        for name in ("input", "output", "format") if submission else ("data_dir",):
-            if getattr(self, name) is not None:
+        for name in ("input", "output", "format", "calibrated") if submission else ("data_dir",):
+            if getattr(self, name) not in (None, False):
                 raise InputError(f"--{name}: {'not with' if submission else 'only with'} --glue_submission")
         for name in () if submission else ("input", "output"):
             if getattr(self, name) is None:
@@ -79,7 +94,7 @@ def predict(given: dict[str, Any]) -> None:
         return
     from jaxfreeze.inference.predict import predict
 
-    predict(runs, Path(config.input or ""), Path(config.output or ""), config.format, config.best)
+    predict(runs, Path(config.input or ""), Path(config.output or ""), config.format, config.best, config.calibrated)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +137,8 @@ class ServeConfig:
     """Run folder; may be given repeatedly."""
     best: bool = False
     """Use the checkpoint that --keep_best kept, not the last one."""
+    calibrated: bool = False
+    """Probabilities at the temperature that each run fitted on its validation rows."""
     host: Annotated[str, Takes("HOST")] = "127.0.0.1"
     """Address to listen on; with 0.0.0.0 everybody who reaches this machine may ask."""
     port: Annotated[int, Takes("PORT", low=0, high=65535, expected="0 to 65535")] = 8000
@@ -139,4 +156,4 @@ def serve(given: dict[str, Any]) -> None:
     config = make(ServeConfig, given)
     from jaxfreeze.inference.serve import serve
 
-    serve([Path(run) for run in config.run], config.best, config.host, config.port)
+    serve([Path(run) for run in config.run], config.best, config.host, config.port, config.calibrated)

@@ -26,8 +26,7 @@ class SharedClassifier:
         texts: a list of texts, or of pairs of texts; longer ones are cut as in training. Every run answers for all of
         them, also one that was trained on pairs and is given single texts. Raises InputError for anything else.
         """
-        found = self.logits(texts)
-        return {name: task.objective.predictions(found[name]) for name, task in self.tasks.items()}
+        return self.trunk.predictions(self.logits(texts))
 
     def logits(self, texts: Texts) -> Logits:
         """Logits by the runs' names: float32 [E, C], C as its objective has it."""
@@ -47,7 +46,7 @@ class Classifier:
         texts: a list of texts, or of pairs of texts, as the run was trained on; longer ones are cut as in training.
         Raises InputError for anything else.
         """
-        return self.task.objective.predictions(self.logits(texts))
+        return self.trunk.runs[self._name].predictions(self.logits(texts))
 
     def logits(self, texts: Texts) -> np.ndarray:
         """Logits: float32 [E, C], C as its objective has it."""

@@ -14,6 +14,8 @@ from jaxfreeze.data.tasks import OWN_FILES, Task, get_task, own_task
 from jaxfreeze.errors import InputError
 from jaxfreeze.identity import Origin, inputs_of
 from jaxfreeze.model.hub import model_folder
+from jaxfreeze.objectives import Prediction
+from jaxfreeze.objectives.answers import has_probabilities
 from jaxfreeze.run_folder import RunFolder
 from jaxfreeze.training import checkpoint, evaluation
 from jaxfreeze.training.dataset import Dataset, make_dataset, rows_files_of
@@ -52,6 +54,30 @@ class FinishedRun:
             self.scores = {self.task.objective.primary_metric: saved.about["best_score"]}
         self.step = saved.step
         self.params = self.model.params(devices.replicate(saved.trained, self.mesh))
+        self.temperature = 1.0
+        """What logits are divided by before they become probabilities; see `calibrate`."""
+
+    def calibrate(self) -> None:
+        """Have probabilities at the run's temperature from now on. Raises InputError for a run without one."""
+        where = f"--calibrated: --run {self.folder.path}"
+        if not has_probabilities(self.task.objective):
+            kind = self.task.objective.kind
+            raise InputError(f"{where}: is a run of kind {kind}, which has no probabilities; leave --calibrated out")
+        if "temperature" not in self.metrics:
+            raise InputError(
+                f"{where}: expected a temperature in its metrics.json, found none: an earlier jaxfreeze made it; train "
+                "it again, or leave --calibrated out"
+            )
+        self.temperature = float(self.metrics["temperature"])
+
+    def predictions(self, logits: np.ndarray) -> list[Prediction]:
+        """One for each example of logits [E, C]; the temperature changes probabilities and nothing else."""
+        objective = self.task.objective
+        found = objective.predictions(logits)
+        if self.temperature == 1.0:
+            return found
+        scaled = objective.predictions((logits / self.temperature).astype(np.float32))
+        return [one._replace(probabilities=other.probabilities) for one, other in zip(found, scaled, strict=True)]
 
     def _best(self, about: dict[str, Any]) -> checkpoint.Checkpoint:
         step = about["best_step"]

@@ -49,7 +49,12 @@ def evaluate(path: Path, best: bool = False) -> dict[str, float]:
 
 
 def predict(
-    paths: Sequence[Path], input_file: Path, output_file: Path, format_: str | None = None, best: bool = False
+    paths: Sequence[Path],
+    input_file: Path,
+    output_file: Path,
+    format_: str | None = None,
+    best: bool = False,
+    calibrated: bool = False,
 ) -> int:
     """Write a JSON line for every row of a table or of plain lines, in its order -> their number.
 
@@ -63,7 +68,7 @@ def predict(
     if output_file != STANDARD_OUTPUT:
         check_output(output_file, input_file)
     with console.on_stderr():
-        return _predict(SharedTrunk(paths, best), input_file, format_, output_file)
+        return _predict(SharedTrunk(paths, best, calibrated), input_file, format_, output_file)
 
 
 def check_output(output: Path, input_file: Path) -> None:
@@ -121,7 +126,7 @@ def _predict(trunk: SharedTrunk, input_file: Path, format_: str | None, output_f
 
 def _rows(trunk: SharedTrunk, logits: Logits) -> Iterator[dict[str, Any]]:
     """The fields of each example's line."""
-    by_run = {name: task.objective.predictions(logits[name]) for name, task in trunk.tasks.items()}
+    by_run = trunk.predictions(logits)
     for row in zip(*by_run.values(), strict=True):
         fields = {name: one.as_json() for name, one in zip(by_run, row, strict=True)}
         yield next(iter(fields.values())) if len(fields) == 1 else fields

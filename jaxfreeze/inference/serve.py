@@ -13,17 +13,20 @@ from jaxfreeze.inference.shared_trunk import SharedTrunk
 PACKAGES = ("starlette", "uvicorn")
 
 
-def serve(paths: Sequence[Path], best: bool = False, host: str = "127.0.0.1", port: int = 8000) -> None:
+def serve(
+    paths: Sequence[Path], best: bool = False, host: str = "127.0.0.1", port: int = 8000, calibrated: bool = False
+) -> None:
     """Answer requests until SIGTERM or Ctrl-C; requests under way are answered before it ends.
 
-    paths: run folders on one pretrained model. best: the step that --keep_best kept. port: 0 takes a free one. Raises
-    InputError for folders that hold no such runs, for a port in use, and without the packages of the extra `serve`.
+    paths: run folders on one pretrained model. best: the step that --keep_best kept. port: 0 takes a free one.
+    calibrated: probabilities at each run's temperature. Raises InputError for folders that hold no such runs, for a
+    port in use, and without the packages of the extra `serve`.
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f'serve: {missing[0]} is not installed; pip install -e ".[serve]"')
     with console.on_stderr(), _listening(host, port) as listener:
-        trunk = SharedTrunk(paths, best)
+        trunk = SharedTrunk(paths, best, calibrated)
         console.say(f"compiling for {', '.join(trunk.runs)}")
         trunk.compile()
         from jaxfreeze.inference.web import http_server  # after the check that its packages are there

@@ -18,6 +18,7 @@ from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.model.classifier import Column
+from jaxfreeze.objectives import Prediction
 
 EXAMPLES_PER_ROW = 4  # of some 30 tokens in a row of 128 slots: how a batch in examples becomes one in rows
 
@@ -45,9 +46,14 @@ compiled_shared_step = devices.jit(shared_step, static_argnames="columns")
 class SharedTrunk:
     """One or more finished runs, ready for texts."""
 
-    def __init__(self, paths: Sequence[Path], best: bool = False) -> None:
-        """best: of each run the step that --keep_best kept. Raises InputError for runs that do not share a base."""
+    def __init__(self, paths: Sequence[Path], best: bool = False, calibrated: bool = False) -> None:
+        """best: of each run the step that --keep_best kept. calibrated: probabilities at each run's temperature.
+
+        Raises InputError for runs that do not share a base, and calibrated for those without a temperature.
+        """
         runs = [FinishedRun(path, best) for path in paths]
+        for run in runs if calibrated else ():
+            run.calibrate()
         first = runs[0]
         for run in runs[1:]:
             _check_same_base(first, run)
@@ -63,6 +69,10 @@ class SharedTrunk:
     def tasks(self) -> dict[str, Task]:
         """The task of each run by the run's name, which is the task's, or the folder's where two have one task."""
         return {name: run.task for name, run in self.runs.items()}
+
+    def predictions(self, logits: Logits) -> dict[str, list[Prediction]]:
+        """Of each run by its name, one for each example."""
+        return {name: run.predictions(logits[name]) for name, run in self.runs.items()}
 
     def logits(self, split: Split) -> Logits:
         """Logits of every run for every example of a split, a chunk at a time."""

@@ -81,7 +81,7 @@ class Service:
         with self._place():
             asked = read_request(await _body(request), self._tasks)
             logits = await self._answer(request, asked.rows)
-        found = {name: self._tasks[name].objective.predictions(logits[name]) for name in asked.tasks}
+        found = {name: self.runs[name].predictions(logits[name]) for name in asked.tasks}
         return JSONResponse({"predictions": {name: [one.as_json() for one in all_] for name, all_ in found.items()}})
 
     @contextlib.contextmanager

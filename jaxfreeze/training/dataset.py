@@ -10,7 +10,7 @@ from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.batch import Batch, Tokens
 from jaxfreeze.data.hidden_store import HiddenStore
 from jaxfreeze.data.readers import read_file, read_split, splits_for_evaluation
-from jaxfreeze.data.split import Split
+from jaxfreeze.data.split import Split, Text
 from jaxfreeze.data.tasks import OWN_FILES, TASKS, Task, get_task, own_task
 from jaxfreeze.data.token_store import TextEncoder, TokenStore, tokenize
 from jaxfreeze.training.step import Data
@@ -23,6 +23,7 @@ class Dataset:
     name: str
     store: TokenStore
     data: Data
+    texts: tuple[tuple[Text, ...], ...] = ()  # by column, as read; none of the rows to train on, which are many
     hidden: HiddenStore | None = None  # the trunk cache, if batches are to bring their states from the host
 
     @property
@@ -85,4 +86,5 @@ def make_dataset(split: Split, encoder: TextEncoder, mesh: Mesh) -> Dataset:
     """Tokenise a split and put its tokens and labels on the devices."""
     store = tokenize(split, encoder)
     tokens = Tokens(store.token_id, store.token_type, store.position)
-    return Dataset(split.name, store, devices.replicate(Data(tokens, store.label), mesh))
+    texts = () if split.name == "train" else split.texts
+    return Dataset(split.name, store, devices.replicate(Data(tokens, store.label), mesh), texts)

@@ -1,5 +1,7 @@
 """One pass over a split without training: logits in the order of the store, and the task's metrics."""
 
+from typing import NamedTuple
+
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -11,6 +13,23 @@ from jaxfreeze.data.tasks import Task
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.training.dataset import Dataset
 from jaxfreeze.training.step import compiled_predict_step
+
+
+class Scored(NamedTuple):
+    """The rows of a split and what a run answers for them: E examples, N labels."""
+
+    dataset: Dataset
+    logits: np.ndarray  # float32 [N, C]
+
+    @property
+    def label(self) -> np.ndarray:
+        """The true labels: [N, *label_shape]."""
+        return np.asarray(self.dataset.store.label)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How many of the N labels belong to each example: int64 [E]."""
+        return np.ones(self.dataset.store.num_examples, np.int64)
 
 
 def predict(column: Column, params: freezing.Params, dataset: Dataset, mesh: Mesh) -> np.ndarray:
@@ -29,5 +48,6 @@ def predict(column: Column, params: freezing.Params, dataset: Dataset, mesh: Mes
 def score(task: Task, dataset: Dataset, logits: np.ndarray) -> dict[str, float]:
     """The task's metrics on one validation split; those of MNLI's second split carry its name."""
     suffix = "_mismatched" if dataset.name.endswith("_mismatched") else ""
-    values = task.objective.score(logits, np.asarray(dataset.store.label))
+    scored = Scored(dataset, logits)
+    values = task.objective.score(logits, scored.label, scored.counts)
     return {f"{name}{suffix}": value for name, value in values.items()}

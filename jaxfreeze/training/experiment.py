@@ -26,6 +26,7 @@ from jaxfreeze.identity import Identity, Inputs, Origin
 from jaxfreeze.model.hub import model_folder
 from jaxfreeze.training import evaluation, trunk_cache
 from jaxfreeze.training.dataset import Dataset, make_dataset, read_task, rows_files_of
+from jaxfreeze.training.evaluation import Scored
 from jaxfreeze.training.optimizer import OptimizerConfig, initial_optimizer_state
 from jaxfreeze.training.pretrained import Model, load_model, model_files_of, text_encoder
 from jaxfreeze.training.step import Metrics, Program, abstract, compile_train_steps
@@ -272,10 +273,19 @@ def _on_devices(experiment: Experiment, batches: list[Batch]) -> Dispatch:
 
 def evaluate(experiment: Experiment, trained: freezing.Params) -> dict[str, float]:
     """Metrics of one run's trained leaves on every validation split."""
+    return metrics_of(experiment, answers(experiment, trained, experiment.validation_sets))
+
+
+def answers(experiment: Experiment, trained: freezing.Params, datasets: Sequence[Dataset]) -> list[Scored]:
+    """What one run's trained leaves answer for every row of some splits."""
+    column, params = experiment.model.column, experiment.model.params(trained)
+    return [Scored(data, evaluation.predict(column, params, data, experiment.mesh)) for data in datasets]
+
+
+def metrics_of(experiment: Experiment, scored: Sequence[Scored]) -> dict[str, float]:
+    """The task's metrics on some splits."""
     metrics: dict[str, float] = {}
-    params = experiment.model.params(trained)
-    for dataset in experiment.validation_sets:
-        logits = evaluation.predict(experiment.model.column, params, dataset, experiment.mesh)
+    for dataset, logits in scored:
         metrics |= evaluation.score(experiment.task, dataset, logits)
     return metrics
 
