@@ -18,7 +18,7 @@ def _check_runs(runs: tuple[str, ...]) -> None:
 class EvaluateConfig:
     """Load a finished run, check that its pretrained weights are the same, score it again."""
 
-    run: Annotated[tuple[Folder, ...], Takes("DIR", repeated=True)] = ()
+    run: Annotated[tuple[Folder, ...], Takes("DIR", repeated=True)]
     """Run folder; with --report several may be given, such as seeds on the same rows."""
     best: bool = False
     """Use the checkpoint that --keep_best kept, not the last one."""
@@ -27,7 +27,6 @@ class EvaluateConfig:
     the worst rows, labels that look wrong, lengths."""
 
     def __post_init__(self) -> None:
-        _check_runs(self.run)
         if len(self.run) > 1 and self.report is None:
             raise InputError("--run: expected one folder, found several; with --report they are compared")
 

@@ -235,7 +235,7 @@ def test_folders_of_others_are_refused(tiny_runs: Path, tmp_path: Path, capsys: 
 def test_wrong_flags(copy: Path, tiny_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two = ["--run", str(tiny_runs / "rte"), "--run", str(tiny_runs / "cola")]
     assert "with --report they are compared" in refusal(["evaluate", *two], capsys)
-    assert "expected the folder of a finished run" in refusal(["evaluate", "--report", str(tmp_path / "o")], capsys)
+    assert "--run is required" in refusal(["evaluate", "--report", str(tmp_path / "o")], capsys)
     rows = ["--input", str(tiny_runs / "glue" / "RTE" / "dev.tsv"), "--output", str(tmp_path / "o"), "--calibrated"]
     line = refusal(["predict", "--run", str(tiny_runs / "stsb"), *rows], capsys)
     assert "is a run of kind regression, which has no probabilities; leave --calibrated out" in line
