@@ -21,6 +21,16 @@ AXES = ("models", "tasks", "trainable_layers", "learning_rates", "seeds")
 PER_RUN = ("model", "task", "learning_rate", "seed", "trainable", "eval_every", *FOLDER_FLAGS)
 """Settings of one run that a sweep does not take; an axis stands for each of the first four."""
 MAX_SEED = 2**32 - 1
+FILES = ("train_file", "validation_file", "test_file")
+HUB = ("dataset", "dataset_config", "validation_split", "test_split")
+OWN_TASKS = ("files", "hub")
+"""Values of --task that stand for rows of the user's own."""
+OF_TASK = {"files": (*FILES, "no_header"), "hub": (*HUB, "train_split")}
+"""Settings about where the rows are that only this task takes."""
+OF_OWN_ROWS = (
+    *("text_columns", "label_column", "label_names", "label_separator", "objective", "regression", "on_bad_row"),
+)
+STANDARD_INPUT = "-"
 
 Folder = Annotated[str, Takes("DIR", path=True)]
 File = Annotated[str, Takes("FILE", path=True)]
@@ -181,30 +191,74 @@ def _check(config: TrainConfig) -> None:
         raise InputError("--keep_best requires --eval_every")
     if config.trainable and config.trainable_layers is not None:
         raise InputError("--trainable and --trainable_layers: expected one policy, found two; leave one out")
-    if config.task == "files":
-        needed = ("train_file", "validation_file", "text_columns", "label_column")
-        missing = [f"--{name}" for name in needed if not getattr(config, name)]
-        if missing:
-            raise InputError(f"--task files: {', '.join(missing)} missing")
-        if len(config.text_columns) > 2:
-            raise InputError(f"--text_columns: expected one or two names, found {len(config.text_columns)}")
+    _check_rows(config)
+    if config.task in OWN_TASKS:
+        _check_labels(config)
+
+
+def _check_rows(config: TrainConfig) -> None:
+    """Raise InputError for settings that do not say where the rows are, or say it twice."""
+    known = settings_of(TrainConfig)
+    for task, names in (*OF_TASK.items(), ("files or hub", OF_OWN_ROWS)):
+        surplus = [f"--{name}" for name in names if getattr(config, name) != known[name].default]
+        if surplus and config.task not in task.split(" or "):
+            raise InputError(f"{', '.join(surplus)}: only for --task {task}, found --task {config.task}")
+    if config.task in OWN_TASKS:
+        needed = "train_file" if config.task == "files" else "dataset"
+        if not getattr(config, needed):
+            raise InputError(f"--task {config.task}: --{needed} missing")
         if config.data_dir is not None:
-            raise InputError("--data_dir is for GLUE tasks; --task files reads --train_file and --validation_file")
-        _check_label_names(config)
-        return
-    own = ("train_file", "validation_file", "text_columns", "label_column", "label_names", "regression")
-    surplus = [f"--{name}" for name in own if getattr(config, name)]
-    if config.on_bad_row != "error":
-        surplus.append("--on_bad_row")
-    if surplus:
-        raise InputError(f"{', '.join(surplus)}: only for --task files, found --task {config.task}")
+            raise InputError(f"--data_dir is for GLUE tasks; --task {config.task} reads --{needed}")
+        _check_columns(config)
+    for given in ("validation_file", "validation_split"):
+        if getattr(config, given) is not None and config.validation_share is not None:
+            raise InputError(
+                f"--validation_share: takes validation rows out of the training rows, but --{given} gives them; leave "
+                "one of the two out"
+            )
+    if [getattr(config, name) for name in FILES].count(STANDARD_INPUT) > 1:
+        raise InputError(f"--{', --'.join(FILES)}: two are -, but standard input can be read once; give a file for one")
 
 
-def _check_label_names(config: TrainConfig) -> None:
-    """Raise InputError for class names that cannot be meant."""
-    names = config.label_names
-    if names and config.regression:
+def _check_columns(config: TrainConfig) -> None:
+    """Raise InputError for columns that cannot be meant."""
+    if len(config.text_columns) > 2:
+        raise InputError(f"--text_columns: expected one or two names, found {len(config.text_columns)}")
+    for flag in ("text_columns", "label_column") if config.no_header else ():
+        named = [name for name in getattr(config, flag) if not re.fullmatch(r"[1-9][0-9]*", name)]
+        if named:
+            raise InputError(
+                f"--{flag} {shorten(named[0])}: with --no_header columns are called by their numbers, from 1; give a "
+                "number, or leave --no_header out"
+            )
+
+
+def _check_labels(config: TrainConfig) -> None:
+    """Raise InputError for flags about the labels that do not go together."""
+    if config.regression and config.objective not in (None, "regression"):
+        raise InputError(f"--regression and --objective {config.objective}: expected one kind of label, found two")
+    kind = "regression" if config.regression else config.objective
+    several = len(config.label_column) > 1
+    for flag, given in (("label_column with several names", several), ("label_separator", config.label_separator)):
+        if given and kind not in (None, "multi_label"):
+            raise InputError(f"--{flag}: only for labels of the kind multi_label, found {kind}; leave it out")
+    for flag in ("label_separator", "label_names") if several else ():
+        if getattr(config, flag):
+            raise InputError(f"--{flag}: not with several label columns, whose names are the classes; leave it out")
+    if twice := [name for name in config.label_column if config.label_column.count(name) > 1]:
+        raise InputError(f"--label_column: '{shorten(twice[0])}' stands twice; expected each column once")
+    if kind == "tokens" and re.search(r"\.[ct]sv(\.gz)?$", config.train_file or ""):
+        raise InputError(
+            f"--objective tokens: {config.train_file} has plain texts; expected .conll, .jsonl, .json or .parquet with "
+            "a list of words and a list of tags in each row"
+        )
+    if kind == "regression" and config.label_names:
         raise InputError("--label_names: not with --regression, whose labels are numbers")
+    _check_label_names(config.label_names)
+
+
+def _check_label_names(names: tuple[str, ...]) -> None:
+    """Raise InputError for class names that cannot be meant."""
     if len(names) == 1:
         raise InputError(f"--label_names {names[0]}: expected two classes or more, found one; name the others too")
     for number, name in enumerate(names):

@@ -20,6 +20,8 @@ class EvaluateConfig:
 
     run: Annotated[tuple[Folder, ...], Takes("DIR", repeated=True)]
     """Run folder; with --report several may be given, such as seeds on the same rows."""
+    input: File | None = None
+    """Score these labelled rows instead of the run's own: a file in any form that --train_file takes."""
     best: bool = False
     """Use the checkpoint that --keep_best kept, not the last one."""
     report: Folder | None = None
@@ -34,14 +36,15 @@ class EvaluateConfig:
 def evaluate(given: dict[str, Any]) -> None:
     """Score a finished run again, and report where it fails."""
     config = make(EvaluateConfig, given)
+    rows = None if config.input is None else Path(config.input)
     if config.report is not None:
         from jaxfreeze.failures.report import report
 
-        report([Path(run) for run in config.run], Path(config.report), config.best)
+        report([Path(run) for run in config.run], Path(config.report), config.best, rows)
         return
     from jaxfreeze.inference.predict import evaluate
 
-    evaluate(Path(config.run[0]), config.best)
+    evaluate(Path(config.run[0]), config.best, rows)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -98,8 +98,9 @@ class RunFolder:
             raise InputError(f"--output_dir {self.path}: the folder is not empty and {what}; give another name")
         check_writable(self.path, "--output_dir")
         if config.overwrite:
-            inputs = tuple(Path(path) for path in (config.train_file, config.validation_file, config.data_dir) if path)
-            removal.check_removable(self.path, RUN_FILES, f"--overwrite: {self.path}", (*inputs, Path(config.model)))
+            given = (config.train_file, config.validation_file, config.test_file, config.data_dir, config.model)
+            inputs = [Path(path) for path in given if path]
+            removal.check_removable(self.path, RUN_FILES, f"--overwrite: {self.path}", inputs)
             return False
         if not self.config.is_file():  # killed before it was written
             return False

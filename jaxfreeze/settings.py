@@ -137,13 +137,24 @@ def takes_of(kind: Any) -> Takes:
 
 
 def convert(kind: Any, value: Any) -> Any:
-    """The value as its annotation has it; a text also as YAML reads it. Raises ValueError if it is none of the kind."""
+    """The value as its annotation has it; a text also as YAML reads it. Raises ValueError if it is none of the kind.
+
+    Where a list of texts is wanted, a text that YAML does not read as a list is a list of one, and nothing is one of
+    none.
+    """
     try:
         return _convert(kind, value)
     except ValueError:
+        if _is_texts(kind) and value is None:
+            return ()
         if not isinstance(value, str) or not value.strip():
             raise
-        return _convert(kind, from_text(value))
+        read = from_text(value)
+        return _convert(kind, [value] if _is_texts(kind) and not isinstance(read, list) else read)
+
+
+def _is_texts(kind: Any) -> bool:
+    return get_origin(bare(kind)) is tuple and bare(get_args(bare(kind))[0]) is str
 
 
 def expanded(path: str) -> str:

@@ -45,7 +45,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
                 train_file="1",
                 validation_file="2",
                 text_columns=("3", "no"),
-                label_column="1e3",
+                label_column=("1e3",),
                 label_names=("0", "1"),
             ),
         ),

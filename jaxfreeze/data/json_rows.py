@@ -11,6 +11,7 @@ from typing import Any
 from jaxfreeze.data.tables import (
     MAX_LINE_BYTES,
     BadRowError,
+    ColumnsError,
     Layouts,
     Place,
     Record,
@@ -71,6 +72,8 @@ def json_records(path: Path, layouts: Layouts) -> Iterator[Record]:
                 if columns is None or row.twice or not row.keys() >= set(columns):
                     columns = layout_of([*row, *row.twice], layouts if columns is None else [columns])
                 yield Record(place, {column: row[column] for column in columns})
+            except ColumnsError as reason:
+                raise InputError(f"{place}: {reason}") from None
             except InputError as reason:
                 yield Record(place, BadRowError(str(reason)))
 

@@ -9,6 +9,8 @@ from typing import Any
 from jaxfreeze.data.tables import Layouts, Place, Record, layout_of
 from jaxfreeze.errors import InputError, shorten
 
+PARQUET = ".parquet"
+
 
 def parquet_records(path: Path, layouts: Layouts) -> Iterator[Record]:
     """The wanted columns of a Parquet file."""
@@ -26,7 +28,7 @@ def parquet_records(path: Path, layouts: Layouts) -> Iterator[Record]:
                 for scalars in zip(*(batch.column(name) for name in columns), strict=True):
                     row += 1
                     place = Place(path, "row", row)
-                    cells = [_named(place, cell.as_py(), known) for cell, known in zip(scalars, names, strict=True)]
+                    cells = [named(place, cell.as_py(), known) for cell, known in zip(scalars, names, strict=True)]
                     yield Record(place, dict(zip(columns, cells, strict=True)))
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as reason:
         raise _broken(path, row, reason) from None
@@ -44,15 +46,24 @@ def declared_classes(path: Path, column: str) -> tuple[str, ...]:
 
 
 def _class_names(metadata: Mapping[bytes, bytes] | None, column: str) -> tuple[str, ...]:
-    """The names of a ClassLabel column, as `datasets` keeps them in the metadata of the schema."""
+    """The names of a column of ClassLabels or lists of them, as `datasets` keeps them in the metadata of the schema."""
     with contextlib.suppress(KeyError, TypeError, ValueError):  # other programs may write there what they like
         feature = json.loads((metadata or {})[b"huggingface"])["info"]["features"][column]
+        if isinstance(feature, list):  # how earlier versions wrote a list
+            (feature,) = feature
+        feature = feature.get("feature", feature)
         if feature["_type"] == "ClassLabel":
             return tuple(map(str, feature["names"]))
     return ()
 
 
-def _named(place: Place, cell: Any, names: Sequence[str]) -> Any:
+def named(place: Place, cell: Any, names: Sequence[str]) -> Any:
+    """A cell with the class names in place of their ids, None for none; the cell itself if there are no names.
+
+    Raises InputError for an id that no class has.
+    """
+    if names and isinstance(cell, list):
+        return [named(place, one, names) for one in cell]
     if not names or not isinstance(cell, int):
         return cell
     if cell == -1:  # how `datasets` marks a missing label

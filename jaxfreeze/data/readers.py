@@ -2,15 +2,17 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from jaxfreeze.data.columns import Columns
 from jaxfreeze.data.demo import demo_split
-from jaxfreeze.data.formats import FILE_KINDS
-from jaxfreeze.data.parquet_rows import declared_classes
+from jaxfreeze.data.formats import kind_of, readable_files_of, table_records
+from jaxfreeze.data.hub_rows import load
+from jaxfreeze.data.parquet_rows import PARQUET, declared_classes
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.tables import (
     BadRowError,
@@ -24,11 +26,13 @@ from jaxfreeze.data.tables import (
 )
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.errors import InputError, one_of_names, shorten
-from jaxfreeze.objectives import LabelReader, MissingLabelError
+from jaxfreeze.objectives import Classification, LabelReader, MissingLabelError, Regression
+from jaxfreeze.objectives.kinds import kind_of as kind_of_labels
 
 HUB_DATASET = "nyu-mll/glue"
-HUB_TIMEOUT_SECONDS = 2.0  # of one request without retries; load_dataset itself tries for 24 s
+ROWS_FOR_A_KIND = 1000  # of a training file, whose cells say which kind of label they have
 BAD_ROWS = (BadRowError, MissingLabelError)
+OnBadRow = Literal["error", "skip"]
 COLA_HEADER = ["source", "label", "star", "sentence"]  # CoLA's train and dev files come without one
 
 
@@ -64,7 +68,7 @@ def _collect(
     empty_texts: bool = False,
     skip: tuple[type[InputError], ...] = (),
 ) -> Split:
-    """Read every record; `columns` are the text columns, the cell after them goes to `labels` if it is given.
+    """Read every record; `columns` are the text columns, the cells after them go to `labels` if it is given.
 
     skip: the errors whose rows are left out and counted.
     """
@@ -75,16 +79,18 @@ def _collect(
             cells = record.sound()
             row = [checked_text(cells.pop(column), column, empty_texts) for column in columns]
             if labels is not None:
-                labels.read(*cells.values())
+                label, *more = cells.values()
+                labels.read((label, *more) if more else label)
         except skip as reason:
             skipped += 1
-            first = first or f"{record.place.unit} {record.place.number}: {reason}".split("; ")[0]
+            where = record.place.within(path)
+            first = first or f"{where}: {reason}".split("; ")[0]
         except InputError as reason:
             raise type(reason)(f"{record.place}: {reason}") from None
         else:
             for store, text in zip(texts, row, strict=True):
                 store.append(text)
-    if not texts[0]:
+    if not texts or not texts[0]:
         none = InputError(f"{path}: none of its {skipped:,} rows can be used; the first at {first}")
         raise none if skipped else no_rows(path)
     return Split(split, tuple(map(tuple, texts)), None, skipped, first)
@@ -115,7 +121,7 @@ def read_glue_tsv(path: Path, task: Task, split: str) -> Split:
 def _read_hub(task: Task, split: str) -> Split:
     config, hub_split = ("ax", "test") if split == "ax" else (task.hub_config, split)
     try:
-        dataset = _hub_dataset(config, hub_split)
+        dataset = load(HUB_DATASET, config, hub_split)
     except Exception as reason:  # what a network raises depends on the HTTP library that is installed
         raise InputError(
             f"cannot load '{config}' of {HUB_DATASET} from the Hugging Face hub or its local cache "
@@ -123,65 +129,63 @@ def _read_hub(task: Task, split: str) -> Split:
             "give --data_dir FOLDER in the classic GLUE layout, or try --task demo"
         ) from reason
     texts = tuple(tuple(dataset[column][:]) for column in task.text_columns)
-    labels = np.asarray(dataset[task.label_column][:])
+    (label_column,) = task.label_column
+    labels = np.asarray(dataset[label_column][:])
     if (labels == -1).any():  # how the hub marks a split without labels
         return Split(split, texts, None)
-    names = getattr(dataset.features[task.label_column], "names", ())
+    names = getattr(dataset.features[label_column], "names", ())
     try:
         return Split(split, texts, task.objective.renumber(labels, names))
     except InputError as reason:
         raise InputError(f"{HUB_DATASET} {config}: {reason}") from None
 
 
-def _hub_dataset(config: str, split: str) -> Any:
-    """The data set from the hub, or from the local cache when the hub is out of reach."""
-    import huggingface_hub  # here, because --data_dir and own files need none of this
-    from datasets import load_dataset
+def read_file(path: Path, task: Task, split: str, on_bad_row: OnBadRow = "error") -> tuple[Split, Task]:
+    """One split of a user's own tables, and the task with its classes and columns known.
 
-    try:
-        huggingface_hub.HfApi().dataset_info(HUB_DATASET, timeout=HUB_TIMEOUT_SECONDS)
-    except Exception:
-        cached = _cached_dataset(config, split)
-        if cached is None:
-            raise
-        return cached
-    return load_dataset(HUB_DATASET, config, split=split)
+    path: a file, a pattern that stands for several, which are read one after the other, or - for standard input. Raises
+    InputError for what is not well formed, with file and line (JSON array: item, Parquet: row, from 1).
+    """
+    columns = Columns(task.text_columns, task.label_column)
+    files = readable_files_of(path)
+    found = itertools.chain.from_iterable(table_records(file, columns, task.no_header) for file in files)
 
+    def declared(label: str) -> tuple[str, ...]:
+        named = (declared_classes(file, label) for file in files if kind_of(file) == PARQUET)
+        return next(filter(None, named), ())
 
-def _cached_dataset(config: str, split: str) -> Any | None:
-    from datasets.packaged_modules.cache.cache import Cache
-
-    try:
-        cache = Cache(repo_id=HUB_DATASET, dataset_name="glue", config_name=config, version="auto", hash="auto")
-        return cache.as_dataset(split=split)
-    except (ValueError, OSError):
-        return None
+    return read_records(path, found, columns, declared, task, split, on_bad_row)
 
 
-def read_file(path: Path, task: Task, split: str, on_bad_row: Literal["error", "skip"] = "error") -> tuple[Split, Task]:
-    """One split of a user's own CSV, TSV, JSON or Parquet file, and the task with its classes known.
+def read_records(
+    path: Path,
+    found: Iterator[Record],
+    columns: Columns,
+    declared: Callable[[str], Sequence[str]],
+    task: Task,
+    split: str,
+    on_bad_row: OnBadRow,
+) -> tuple[Split, Task]:
+    """One split of a user's own rows, and the task with its classes and columns known.
 
-    A task whose classes are not known yet takes those that this file declares, or else those found in it, whole numbers
-    sorted by value; otherwise every label has to be one of the task's, by name. Raises InputError for what is not well
-    formed, with file and line (JSON array: item, Parquet: row, from 1).
+    A task whose kind of label is not known yet takes the one that fits the first rows. One whose classes are not known
+    yet takes those that are declared for the label column, or else those found in it, whole numbers sorted by value;
+    otherwise every label has to be one of the task's, by name. Raises InputError.
 
+    path: how an error names the whole. found: the rows; columns: how theirs were chosen, known once one was read.
     on_bad_row: 'skip' leaves out and counts the rows without text or label, or with fields too many or too few, unless
     they are more than the others. A label of another class is an error all the same: leaving out what the run does not
     know would flatter its score.
     """
-    columns = [*task.text_columns, task.label_column]
-    if not 1 <= len(task.text_columns) <= 2 or len(set(columns)) < len(columns):
-        raise InputError(f"--text_columns takes one or two columns, apart from --label_column; found {columns}")
-    check_file(path)
-    kind = path.suffix.lower()
-    if kind not in FILE_KINDS:
-        raise InputError(f"{path}: the ending '{kind}' is not {one_of_names(FILE_KINDS, kind)}")
-    reader = task.objective.reader(
-        task.label_column, declared_classes(path, task.label_column) if kind == ".parquet" else ()
-    )
-    found = FILE_KINDS[kind](path, [columns], False)
+    first = list(itertools.islice(found, ROWS_FOR_A_KIND))  # the columns are known once one was read
+    known = declared(columns.label[0]) if columns.label else ()
+    if task.of_kind is not None:
+        task = task.of_kind(_kind_of(first, columns, named=bool(known or task.objective.labels)))
+    task = dataclasses.replace(task, text_columns=columns.text, label_column=columns.label)
+    reader = task.objective.reader((*columns.label, "")[0], known)
+    found = itertools.chain(first, found)
     try:
-        texts = _collect(split, path, found, task.text_columns, reader, skip=BAD_ROWS if on_bad_row == "skip" else ())
+        texts = _collect(split, path, found, columns.text, reader, skip=BAD_ROWS if on_bad_row == "skip" else ())
     except BAD_ROWS as reason:
         raise InputError(f"{reason}; --on_bad_row skip leaves out such rows") from None
     if texts.skipped > len(texts.texts[0]):
@@ -192,3 +196,13 @@ def read_file(path: Path, task: Task, split: str, on_bad_row: Literal["error", "
     except InputError as reason:
         raise InputError(f"{path}: {reason}") from None
     return dataclasses.replace(texts, labels=labels), dataclasses.replace(task, objective=objective)
+
+
+def _kind_of(rows: Sequence[Record], columns: Columns, named: bool) -> str:
+    """The kind of label of the first rows of a file; named: the classes are, so no number is a score."""
+    cells = [row.cells for row in rows if not isinstance(row.cells, BadRowError)]
+    texts, labels = (
+        ([row[name] for row in cells] for name in (columns.text[0], columns.label[0])) if cells else ([], [])
+    )
+    kind = kind_of_labels(texts, labels)
+    return Classification.kind if kind == Regression.kind and named else kind

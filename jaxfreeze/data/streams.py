@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from jaxfreeze.data.formats import FILE_KINDS
+from jaxfreeze.data.formats import FILE_KINDS, SEPARATORS, kind_of
 from jaxfreeze.data.readers import COLA_HEADER
 from jaxfreeze.data.split import CHUNK, Split
 from jaxfreeze.data.tables import (
@@ -15,6 +15,7 @@ from jaxfreeze.data.tables import (
     Record,
     check_file,
     checked_text,
+    headless_rows,
     no_rows,
     tsv_rows,
 )
@@ -37,7 +38,7 @@ def format_of(path: Path, asked: str | None, task: Task) -> str:
         return asked
     if path == STANDARD_INPUT:
         return LINES
-    ending = path.suffix.lower().removeprefix(".")
+    ending = kind_of(path).removeprefix(".")
     found = {"txt": LINES, "json": "jsonl"}.get(ending, ending)
     if found not in FORMATS and task.tsv_columns:
         return "tsv"
@@ -50,9 +51,9 @@ def read_chunks(path: Path, format_: str, tasks: Sequence[Task], size: int = CHU
     """The rows of an input, at most `size` in a split, without labels; a path of `-` is standard input.
 
     A table has the text columns of one of the tasks, by their names in GLUE's files or on the hub; the first task that
-    fits counts. A TSV is unquoted if the first task is one of GLUE's, as its files are. Plain lines are one text each,
-    or two with a tab between, as the first task has. Raises InputError for what is not well formed, with file and line,
-    and for no row at all.
+    fits counts. A TSV is unquoted if the first task is one of GLUE's, as its files are, and columns have numbers if its
+    own had no names. Plain lines are one text each, or two with a tab between, as the first task has. Raises InputError
+    for what is not well formed, with file and line, and for no row at all.
     """
     check_file(path)
     if path == STANDARD_INPUT and format_ == "parquet":
@@ -81,7 +82,10 @@ def _records(path: Path, format_: str, tasks: Sequence[Task]) -> Iterator[Record
         first = list(itertools.islice(rows, 1))
         headless = any(len(row) == len(COLA_HEADER) and row[1] in ("0", "1") for _, row in first)  # CoLA's dev file
         return records_of(path, itertools.chain([(1, COLA_HEADER)] if headless else [], first, rows), layouts)
-    return FILE_KINDS[f".{format_}"](path, layouts, True)
+    kind = f".{format_}"
+    if tasks[0].no_header and kind in SEPARATORS:
+        return records_of(path, headless_rows(path, SEPARATORS[kind]), layouts)
+    return FILE_KINDS[kind](path, layouts, True)
 
 
 def _lines(path: Path, columns: int) -> Iterator[Record]:

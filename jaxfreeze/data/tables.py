@@ -2,9 +2,12 @@
 
 import contextlib
 import csv
+import gzip
+import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +16,10 @@ from jaxfreeze.errors import InputError, did_you_mean, listed, shorten
 MAX_LINE_BYTES = 10_000_000
 MOST_NAMES = 20  # of columns in an error
 STANDARD_INPUT = Path("-")
+GZIP = ".gz"
 
-Layouts = Sequence[Sequence[str]]  # the columns that are wanted, and others that do instead
+Choice = Callable[[Sequence[str]], Sequence[str]]  # from the names that a table has to the columns that are wanted
+Layouts = Sequence[Sequence[str]] | Choice  # the columns that are wanted, and others that do instead; or how to choose
 Row = tuple[int, list[str]]  # line, every field
 
 
@@ -24,6 +29,10 @@ class BadRowError(InputError):
 
 class RaggedRowError(BadRowError):
     """A row with another number of fields than the header."""
+
+
+class ColumnsError(InputError):
+    """A table in which it is not clear what the columns are. The message does not say where."""
 
 
 class Place(NamedTuple):
@@ -37,6 +46,10 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.path}:{self.number}" if self.unit == "line" else f"{self.path}: {self.unit} {self.number}"
+
+    def within(self, path: Path) -> str:
+        """Where, for a sentence that has named this path: 'line 3', with the file if it is another one."""
+        return f"{self.unit} {self.number}" if self.path == path else str(self)
 
 
 class Record(NamedTuple):
@@ -65,10 +78,19 @@ def check_file(path: Path) -> None:
 
 
 def pieces(path: Path) -> Iterator[bytes]:
-    """The bytes of a file, each piece up to the next \\n or just over 10 MB long."""
-    with contextlib.nullcontext(sys.stdin.buffer) if path == STANDARD_INPUT else path.open("rb") as file:
-        while piece := file.readline(MAX_LINE_BYTES + 1):
-            yield piece
+    """The bytes of a file, unpacked if it is a .gz, each piece up to the next \\n or just over 10 MB long."""
+    try:
+        with _opened(path) as file:
+            while piece := file.readline(MAX_LINE_BYTES + 1):
+                yield piece
+    except (gzip.BadGzipFile, EOFError, zlib.error) as reason:
+        raise InputError(f"{path}: broken .gz ({reason}); pack it anew, or give the file unpacked") from None
+
+
+def _opened(path: Path) -> Any:
+    if path == STANDARD_INPUT:
+        return contextlib.nullcontext(sys.stdin.buffer)
+    return gzip.open(path) if path.suffix.lower() == GZIP else path.open("rb")
 
 
 def universal(raw: Iterable[bytes]) -> Iterator[bytes]:
@@ -165,12 +187,29 @@ def sheet_rows(path: Path, separator: str, numbered: bool) -> Iterator[Row]:
         yield line, fields
 
 
+def headless_rows(path: Path, separator: str) -> Iterator[Row]:
+    """Rows of a file without names of columns, after a row of their numbers, from 1; rows without content are left out.
+
+    Commas part fields that are quoted as in RFC 4180. In a file parted by tabs a quote is a character like any other,
+    as in GLUE's.
+    """
+    rows = tsv_rows(path) if separator == "\t" else _quoted_rows(path, separator)
+    rows = (row for row in rows if "".join(row[1]).strip())
+    first = list(itertools.islice(rows, 1))
+    if not first:
+        raise no_rows(path)
+    yield 1, [str(number + 1) for number in range(len(first[0][1]))]
+    yield from itertools.chain(first, rows)
+
+
 def _blank_line(fields: Sequence[str], header: Sequence[str]) -> bool:
     return not fields or len(fields) == 1 < len(header)
 
 
 def layout_of(names: Sequence[str], layouts: Layouts) -> Sequence[str]:
-    """The first of `layouts` whose columns are all among `names`. Raises InputError that does not say where."""
+    """The first of `layouts` whose columns are all among `names`, or what they choose. The error names no place."""
+    if callable(layouts):
+        layouts = [layouts(names)]
     columns = next((columns for columns in layouts if set(columns) <= set(names)), layouts[0])
     for column in columns:
         if column not in names:
@@ -200,7 +239,8 @@ def records(path: Path, rows: Iterator[Row], layouts: Layouts) -> Iterator[Recor
         if len(fields) == len(header):
             yield Record(place, {column: fields[position] for column, position in positions.items()})
         else:
-            wrong = f"expected {len(header)} fields as in the header, found {len(fields)}; "
+            like = "the first row" if header[0] == "1" else "the header"
+            wrong = f"expected {len(header)} fields as in {like}, found {len(fields)}; "
             mend = "look for a separator too many or too few, or a line break inside a text"
             yield Record(place, RaggedRowError(wrong + mend))
 

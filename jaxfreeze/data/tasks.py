@@ -1,15 +1,19 @@
-"""The tasks: the nine of GLUE, the packaged demo, and own files; where their texts and labels are found."""
+"""The tasks: the nine of GLUE, the packaged demo, and own rows; where their texts and labels are found."""
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxfreeze.config import TrainConfig
+import numpy as np
+
+from jaxfreeze.config import OWN_TASKS, TrainConfig
 from jaxfreeze.errors import InputError, one_of
 from jaxfreeze.objectives import OBJECTIVES, Classification, Objective, Regression
 
-OWN_FILES = "files"
-"""The value of --task that stands for a user's own files; `own_task` makes the task."""
+OWN_FILES, HUB = OWN_TASKS
+"""The values of --task that stand for a user's own files and for a data set of the hub; `own_task` makes the task."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Task:
     name: str
     """The value of --task."""
     text_columns: tuple[str, ...]
-    """One or two columns of text: the hub's names for GLUE, the file's own names for own files."""
+    """One or two columns of text: the hub's names for GLUE, the table's own for own rows; () until one was read."""
     objective: Objective
     """The kind of label, with its classes in id order and its metrics."""
     hub_config: str = ""
@@ -30,8 +34,12 @@ class Task:
     """The TSV's names for `text_columns`, in the same order."""
     tsv_label: str = ""
     """The TSV's name for `label_column`."""
-    label_column: str = "label"
-    """The column of labels, by the hub's name or the own file's."""
+    label_column: tuple[str, ...] = ("label",)
+    """The column of labels, by the hub's name or the own file's; of own rows, also a column for each class."""
+    of_kind: "Callable[[str], Task] | None" = None
+    """Makes this task of another kind of label, where the cells of own rows are still to say which they have."""
+    no_header: bool = False
+    """Whether the columns of own tables have no names and are called by their numbers, from 1."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -126,16 +134,37 @@ TASKS: dict[str, Task] = {task.name: task for task in _TABLE}
 
 
 def get_task(name: str) -> Task:
-    """The GLUE or demo task called `name`; raises InputError for any other name ('files' is made by `own_task`)."""
+    """The GLUE or demo task called `name`; raises InputError for any other name (own rows': see `own_task`)."""
     if name not in TASKS:
-        raise InputError(f"--task: '{name}' is not a task; expected {one_of([*TASKS, OWN_FILES], name)}")
+        raise InputError(f"--task: '{name}' is not a task; expected {one_of([*TASKS, *OWN_TASKS], name)}")
     return TASKS[name]
 
 
-def own_task(config: TrainConfig, labels: Sequence[str]) -> Task:
-    """The task of a user's own files.
+def own_task(config: TrainConfig, labels: Sequence[str], kind: str | None) -> Task:
+    """The task of a user's own rows.
 
-    labels: class names in id order; none: `read_file` takes them from the training file. Ignored for --regression.
+    labels: class names in id order; none: `read_file` takes them from the training rows. Ignored for numbers.
+    kind: of the labels, a name in OBJECTIVES; None: `read_file` takes it from the training rows too.
     """
-    kind = "regression" if config.regression else "classification"
-    return Task(OWN_FILES, config.text_columns, OBJECTIVES[kind].of(labels), label_column=str(config.label_column))
+    objective = OBJECTIVES[kind or Classification.kind].of_own_rows(labels, config)
+    of_kind = None if kind else functools.partial(own_task, config, labels)
+    task = Task(config.task, config.text_columns, objective, label_column=config.label_column)
+    return dataclasses.replace(task, of_kind=of_kind, no_header=config.no_header)
+
+
+def measured(task: Task, config: TrainConfig) -> Task:
+    """The task with what the flags say of its metrics. Raises InputError for what does not fit its kind of label."""
+    objective = task.objective.measured_by(config.metric)
+    if config.threshold != 0.5 and "threshold" not in objective.kept():
+        raise InputError(f"--threshold {config.threshold}: only for --objective multi_label, found {objective.kind}")
+    return dataclasses.replace(task, objective=objective)
+
+
+def trained(task: Task, config: TrainConfig, label: np.ndarray) -> Task:
+    """The task with what the flags say of its metrics and its loss.
+
+    label: of the training rows, [N, ...] as its objective has them. Raises InputError for what does not fit them.
+    """
+    task = measured(task, config)
+    objective = task.objective.trained_with(config.class_weights, config.label_smoothing, label)
+    return dataclasses.replace(task, objective=objective)

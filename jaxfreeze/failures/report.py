@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxfreeze import console
+from jaxfreeze.data.sources import read_labelled
 from jaxfreeze.errors import InputError
 from jaxfreeze.failures import findings
 from jaxfreeze.failures.findings import Findings, RunScores
@@ -19,7 +20,6 @@ from jaxfreeze.report import page
 from jaxfreeze.report.folder import LIST, ReportFolder
 from jaxfreeze.training import evaluation
 from jaxfreeze.training.calibration import fit_temperature
-from jaxfreeze.training.dataset import read_validations
 
 PAGE = "report.html"
 MARK = '<meta name="generator" content="jaxfreeze evaluate">'
@@ -37,6 +37,8 @@ class RunAnswers(NamedTuple):
     metrics: dict[str, float]
     temperature: float | None
     """Fitted on the validation rows when the run ended; None: an earlier jaxfreeze made it."""
+    in_sample: bool
+    """Whether the rows are those that the temperature was fitted on."""
     note: str
     """What a reader must know of the rows."""
 
@@ -46,18 +48,18 @@ class RunAnswers(NamedTuple):
         return self.about["name"]
 
 
-def report(paths: Sequence[Path], output: Path, best: bool = False) -> Findings:
+def report(paths: Sequence[Path], output: Path, best: bool = False, input_file: Path | None = None) -> Findings:
     """Write report.html and report.json about the first of some finished runs; the others judge its labels.
 
-    Raises InputError for a folder that holds anything but such a report, for runs whose rows are gone, and for runs
-    that were not scored on the same rows.
+    It is about their validation rows, or about the labelled rows of a file. Raises InputError for a folder that holds
+    anything but such a report, for runs whose rows are gone, and for runs that were not scored on the same rows.
     """
     folder = ReportFolder(output, "--report", "failures", re.compile(re.escape(PAGE)))
     earlier = folder.earlier()
     folder.check_unchanged(earlier, [PAGE])
     runs: list[RunAnswers] = []
     for path in paths:
-        runs.append(_answers(path, best))
+        runs.append(_answers(path, best, input_file))
         _check_same_rows(runs[0], runs[-1])
         console.say(f"{path}: {console.metrics_line(runs[-1].metrics)}")
     found = find(runs)
@@ -69,28 +71,45 @@ def report(paths: Sequence[Path], output: Path, best: bool = False) -> Findings:
     return found
 
 
-def _answers(path: Path, best: bool) -> RunAnswers:
-    """Score a run on its validation rows again."""
+def _answers(path: Path, best: bool, input_file: Path | None) -> RunAnswers:
+    """Score a run on its validation rows again, or on those of a file."""
     run = FinishedRun(path, best)
-    splits = read_validations(run.config, run.task)
+    if input_file is None:
+        splits = run.own_rows()[0]
+        differences = run.other_rows(splits)
+        note = f"{path}: scored on {differences} than those of metrics.json." if differences else ""
+        in_sample = not differences
+    else:
+        splits, note = [read_labelled(input_file, run.task, run.config)], ""
+        in_sample = run.origin is not None and splits[0].digest in run.origin.identity.rows.values()
     scored = [evaluation.Scored(*run.logits(split)) for split in splits]
     metrics: dict[str, float] = {}
     for one in scored:
         metrics |= evaluation.score(run.task, one.dataset, one.logits)
+    names = [split.name for split in splits] if input_file is None else [str(input_file)]
     rows = Rows(
         run.task.objective,
         run.task.text_columns,
-        [f"{split.name} {number}" for split in splits for number in range(len(split.texts[0]))],
+        [
+            f"{name} {number}"
+            for name, split in zip(names, splits, strict=True)
+            for number in range(len(split.texts[0]))
+        ],
         [row for split in splits for row in zip(*split.texts, strict=True)],
         np.concatenate([one.dataset.store.lengths for one in scored]),
         np.concatenate([one.label for one in scored]),
         np.concatenate([one.counts for one in scored]),
     )
-    logits = np.concatenate([one.logits for one in scored])
-    differences = run.other_rows(splits)
-    note = f"{path}: scored on {differences} than those of metrics.json." if differences else ""
-    digests = {one.name: one.digest for one in splits}
-    return RunAnswers(_about(path, run), rows, digests, logits, metrics, run.metrics.get("temperature"), note)
+    return RunAnswers(
+        _about(path, run),
+        rows,
+        {name: split.digest for name, split in zip(names, splits, strict=True)},
+        np.concatenate([one.logits for one in scored]),
+        {name: value for name, value in metrics.items() if name not in run.task.objective.kept()},
+        run.metrics.get("temperature"),
+        in_sample,
+        note,
+    )
 
 
 def _about(path: Path, run: FinishedRun) -> dict[str, Any]:
@@ -141,4 +160,4 @@ def _calibration(run: RunAnswers) -> findings.Calibration | None:
         return None
     fitted = run.temperature is None
     temperature = run.temperature or fit_temperature(objective, run.logits, run.rows.label)
-    return findings.calibration(run.rows, run.logits, temperature, in_sample=fitted or not run.note)
+    return findings.calibration(run.rows, run.logits, temperature, in_sample=fitted or run.in_sample)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from jaxfreeze import console, devices, freezing
-from jaxfreeze.config import TrainConfig, from_yaml
+from jaxfreeze.config import OWN_TASKS, TrainConfig, from_yaml
+from jaxfreeze.data.sources import from_standard_input
 from jaxfreeze.data.split import Split
-from jaxfreeze.data.tasks import OWN_FILES, Task, get_task, own_task
+from jaxfreeze.data.tasks import Task, get_task, measured, own_task
 from jaxfreeze.errors import InputError
 from jaxfreeze.identity import Origin, inputs_of
 from jaxfreeze.model.hub import model_folder
@@ -18,7 +19,7 @@ from jaxfreeze.objectives import Prediction
 from jaxfreeze.objectives.answers import has_probabilities
 from jaxfreeze.run_folder import RunFolder
 from jaxfreeze.training import checkpoint, evaluation
-from jaxfreeze.training.dataset import Dataset, make_dataset, rows_files_of
+from jaxfreeze.training.dataset import Dataset, make_dataset, read_scored, rows_files_of
 from jaxfreeze.training.experiment import identity_of
 from jaxfreeze.training.pretrained import load_model, model_files_of, text_encoder
 
@@ -87,9 +88,16 @@ class FinishedRun:
         return checkpoint.read(self.folder.checkpoints, step, self.model.pretrained)
 
     def _task(self) -> Task:
-        if self.config.task != OWN_FILES:
-            return get_task(self.config.task)
-        return own_task(self.config, self.metrics["labels"])
+        if self.config.task not in OWN_TASKS:
+            return measured(get_task(self.config.task), self.config)
+        before = "regression" if self.config.regression else "classification"  # of runs that do not say their kind
+        task = own_task(self.config, self.metrics["labels"], self.metrics.get("objective", before))
+        text, label = (
+            tuple(self.metrics.get(name) or getattr(task, name)) for name in ("text_columns", "label_column")
+        )
+        objective = task.objective.settled(self.metrics)
+        task = dataclasses.replace(task, text_columns=text, label_column=label, objective=objective)
+        return measured(task, self.config)
 
     def _known_digest(self) -> str:
         """Of the pretrained weights, if none of the model's files was touched since the run; else nothing."""
@@ -122,6 +130,13 @@ class FinishedRun:
                 "put the original weights back"
             )
         return digests
+
+    def own_rows(self) -> tuple[list[Split], list[Split]]:
+        """The validation and the test rows of the run, read again. Raises InputError if they are not there."""
+        if from_standard_input(self.config):
+            where = f"--run {self.folder.path}"
+            raise InputError(f"{where}: its rows came from standard input and are gone; give labelled rows by --input")
+        return read_scored(self.config, self.task)
 
     def other_rows(self, splits: Sequence[Split]) -> str:
         """In what these splits differ from those that the run was scored on, in words; nothing if in nothing."""

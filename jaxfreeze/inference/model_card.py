@@ -6,7 +6,7 @@ from huggingface_hub import ModelCardData
 
 from jaxfreeze import freezing
 from jaxfreeze.config import TrainConfig, command
-from jaxfreeze.data.tasks import OWN_FILES
+from jaxfreeze.data.tasks import HUB, OWN_FILES, Task
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.model.hub import DEMO_PACKAGE
 
@@ -17,7 +17,7 @@ In transformers:
 ```python
 from transformers import pipeline
 
-classifier = pipeline("text-classification", "path/to/this/folder", truncation=True)
+classifier = pipeline("{pipeline}", "path/to/this/folder", truncation=True)
 classifier({example})
 ```
 
@@ -46,16 +46,18 @@ apply_top("path/to/this/folder", base={base!r}, output="path/to/the/whole/model"
 
 def text(run: FinishedRun, top_only: bool, with_stablehlo: bool) -> str:
     """The page in Markdown, with the metadata that the hub reads in front."""
+    objective = run.task.objective
     pair = '{"text": "...", "text_pair": "..."}' if len(run.task.text_columns) == 2 else '"..."'
+    example = f"{pair}, {objective.pipeline_options}" if objective.pipeline_options else pair
     sections = {
         "Scores": _scores(run),
         "Training": _training(run),
         "What was frozen": _frozen(run),
         **({TOP_SECTION: TOP.format(base=run.config.model)} if top_only else {}),
-        USE_SECTION: USE.format(example=pair) + (STABLEHLO if with_stablehlo else ""),
+        USE_SECTION: USE.format(pipeline=objective.pipeline, example=example) + (STABLEHLO if with_stablehlo else ""),
     }
     body = "".join(f"\n## {title}\n\n{content}" for title, content in sections.items())
-    return f"---\n{metadata(run.config, run.task.hub_config).to_yaml()}\n---\n\n{_introduction(run)}{body}"
+    return f"---\n{metadata(run.config, run.task).to_yaml()}\n---\n\n{_introduction(run)}{body}"
 
 
 def of_whole(card: str) -> str:
@@ -65,14 +67,14 @@ def of_whole(card: str) -> str:
     return before + heading + use
 
 
-def metadata(config: TrainConfig, hub_config: str) -> ModelCardData:
-    """What the hub shows and searches by; hub_config: of GLUE, empty for other tasks."""
+def metadata(config: TrainConfig, task: Task) -> ModelCardData:
+    """What the hub shows and searches by."""
     on_hub = config.model != "demo" and not Path(config.model).expanduser().is_dir()
     return ModelCardData(
         base_model=config.model if on_hub else None,
-        datasets=["nyu-mll/glue"] if hub_config else None,
+        datasets=["nyu-mll/glue"] if task.hub_config else None,
         library_name="transformers",
-        pipeline_tag="text-classification",
+        pipeline_tag=task.objective.pipeline,
         tags=["jaxfreeze"],
     )
 
@@ -86,6 +88,8 @@ def _introduction(run: FinishedRun) -> str:
 def _data(run: FinishedRun) -> str:
     if run.config.task == OWN_FILES:
         return Path(str(run.config.train_file)).name
+    if run.config.task == HUB:
+        return f"{run.config.dataset} {run.config.dataset_config or ''}".strip()
     return f"GLUE {run.task.hub_config}" if run.task.hub_config else "the demo of jaxfreeze"
 
 
@@ -103,7 +107,10 @@ def _trained(run: FinishedRun) -> str:
 
 def _scores(run: FinishedRun) -> str:
     rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in run.scores.items())
-    return f"On the validation rows, after step {run.step:,}:\n\n| metric | score |\n|---|---|\n{rows}"
+    tests = run.metrics.get("test_metrics") or {}
+    tested = "".join(f"| {name} | {value:.4f} |\n" for name, value in tests.items())
+    end = f"\nOn the test rows, after the last step:\n\n| metric | score |\n|---|---|\n{tested}" if tested else ""
+    return f"On the validation rows, after step {run.step:,}:\n\n| metric | score |\n|---|---|\n{rows}{end}"
 
 
 def _training(run: FinishedRun) -> str:

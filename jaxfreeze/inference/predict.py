@@ -10,13 +10,14 @@ from typing import Any
 
 from jaxfreeze import console
 from jaxfreeze.atomic import new_file
+from jaxfreeze.data.sources import read_labelled
+from jaxfreeze.data.split import Split
 from jaxfreeze.data.streams import format_of, read_chunks
 from jaxfreeze.data.tables import STANDARD_INPUT
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
 from jaxfreeze.training import evaluation
-from jaxfreeze.training.dataset import read_validations
 
 SAY_EVERY = 10  # seconds
 STANDARD_OUTPUT = STANDARD_INPUT
@@ -25,16 +26,21 @@ FIELDS = REQUIRED | {"probabilities"}
 """Of a prediction in a line of the output."""
 
 
-def evaluate(path: Path, best: bool = False) -> dict[str, float]:
-    """Score a finished run on its validation rows again -> {metric: value}; says whether it is the score of the run."""
+def evaluate(path: Path, best: bool = False, input_file: Path | None = None) -> dict[str, float]:
+    """Score a finished run on its validation rows again -> {metric: value}; says whether it is the score of the run.
+
+    The run's test rows, if it has any, are scored and printed too. input_file: labelled rows to score instead.
+    """
     run = FinishedRun(path, best)
-    validations = read_validations(run.config, run.task)
-    differences = run.other_rows(validations)
-    metrics: dict[str, float] = {}
-    for split in validations:
-        metrics |= evaluation.score(run.task, *run.logits(split))
+    if input_file is not None:
+        return _score_file(run, input_file)
+    validations, tests = run.own_rows()
+    differences = run.other_rows([*validations, *tests])
+    metrics = _scores(run, validations)
     console.say(f"pretrained weights: the same ones, by digest of {len(run.model.frozen)} frozen arrays")
     console.say(f"{run.config.task} validation: {console.metrics_line(metrics)}")
+    if tests:
+        console.say(f"{run.config.task} test: {console.metrics_line(_scores(run, tests))}")
     recorded = run.metrics["metrics"]
     if differences:
         console.say(f"scored on {differences} than those of metrics.json, which says: {console.metrics_line(recorded)}")
@@ -45,6 +51,24 @@ def evaluate(path: Path, best: bool = False) -> dict[str, float]:
         console.say("the same score as in metrics.json")
     else:
         console.say(f"metrics.json says: {console.metrics_line(recorded)} (on {run.metrics['devices']})")
+    return metrics
+
+
+def _scores(run: FinishedRun, splits: Sequence[Split]) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for split in splits:
+        metrics |= evaluation.score(run.task, *run.logits(split))
+    return {name: value for name, value in metrics.items() if name not in run.task.objective.kept()}
+
+
+def _score_file(run: FinishedRun, file: Path) -> dict[str, float]:
+    """Metrics on the labelled rows of a file; says that they are not the run's own."""
+    split = read_labelled(file, run.task, run.config)
+    metrics = _scores(run, [split])
+    console.say(f"{file}: {len(split.texts[0]):,} rows: {console.metrics_line(metrics)}")
+    own = [name for name, digest in (run.origin.identity.rows if run.origin else {}).items() if digest == split.digest]
+    rows = f"the run's own {own[0]} rows" if own else "not the run's own validation rows"
+    console.say(f"these are {rows}; on its validation rows: {console.metrics_line(run.metrics['metrics'])}")
     return metrics
 
 
@@ -59,9 +83,9 @@ def predict(
     """Write a JSON line for every row of a table or of plain lines, in its order -> their number.
 
     With one run a line is {"index", "prediction", "probabilities", "logits"}; with several it is {"index"} and for each
-    run, by the name of its task, an object of the other three. A prediction is a class name, or with
-    --regression a number without probabilities. Either file may be `-`. Memory does not grow with the rows. The output
-    file is written atomically, once all rows are done; standard output gets each chunk as it is done.
+    run, by the name of its task, an object of the other three. A prediction is a class name, a list of them
+    (multi-label), or a number without probabilities (regression). Either file may be `-`. Memory does not grow with the
+    rows. The output file is written atomically, once all rows are done; standard output gets each chunk as it is done.
     """
     if output_file == STANDARD_OUTPUT and not (sys.stdout and sys.stdout.writable()):
         raise InputError("--output -: standard output is closed; give a file")

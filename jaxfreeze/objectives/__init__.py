@@ -2,10 +2,22 @@
 
 from jaxfreeze.objectives.classification import Classification
 from jaxfreeze.objectives.label_cells import MissingLabelError
-from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction
+from jaxfreeze.objectives.multi_label import MultiLabel
+from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction, Strata
 from jaxfreeze.objectives.regression import Regression
 
-__all__ = ["OBJECTIVES", "Classification", "LabelReader", "MissingLabelError", "Objective", "Prediction", "Regression"]
+__all__ = [
+    "OBJECTIVES",
+    "Classification",
+    "LabelReader",
+    "MissingLabelError",
+    "MultiLabel",
+    "Objective",
+    "Prediction",
+    "Regression",
+    "Strata",
+]
 
-OBJECTIVES: dict[str, type[Objective]] = {objective.kind: objective for objective in (Classification, Regression)}
+KINDS = (Classification, MultiLabel, Regression)
+OBJECTIVES: dict[str, type[Objective]] = {objective.kind: objective for objective in KINDS}
 """Every kind of label, by name."""

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import jax
 import numpy as np
-import optax
 
 from jaxfreeze.errors import InputError
+from jaxfreeze.objectives import losses
+from jaxfreeze.objectives.class_weights import weights_of
 from jaxfreeze.objectives.label_cells import ClassIds
 from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction
 
@@ -20,17 +21,25 @@ class Classification(Objective):
     kind: ClassVar[str] = "classification"
     problem_type: ClassVar[str] = "single_label_classification"
     label_dtype: ClassVar[type[np.generic]] = np.int32
+    fitting_metrics: ClassVar[tuple[str, ...]] = (
+        *("accuracy", "balanced_accuracy", "f1", "macro_f1", "micro_f1", "weighted_f1", "f1:NAME", "precision:NAME"),
+        *("recall:NAME", "matthews_correlation", "cohen_kappa", "roc_auc", "average_precision", "log_loss"),
+    )
 
     labels: tuple[str, ...] = ()
     """Class names in id order; () until a training file has been read for them."""
     metrics: tuple[str, ...] = ()
-    """Default: accuracy; with two classes F1 too, of the second one as in scikit-learn."""
+    """Default: accuracy, and with two classes F1, of the second one as in scikit-learn, with more the mean F1."""
     codes: tuple[str, ...] = ()
     """How GLUE's files spell each of `labels`, if otherwise."""
+    class_weights: tuple[float, ...] = ()
+    """What each class counts in the loss; (): 1 each."""
+    smoothing: float = 0.0
+    """Share of a label that is spread over all classes in the loss."""
 
     def __post_init__(self) -> None:
         if self.labels and not self.metrics:
-            object.__setattr__(self, "metrics", ("accuracy", "f1") if len(self.labels) == 2 else ("accuracy",))
+            object.__setattr__(self, "metrics", ("accuracy", "f1" if len(self.labels) == 2 else "macro_f1"))
 
     @classmethod
     def of(cls, labels: Sequence[str]) -> "Classification":
@@ -46,15 +55,34 @@ class Classification(Objective):
         return self.codes or self.labels
 
     def loss(self, logits: jax.Array, label: jax.Array) -> jax.Array:
-        return optax.softmax_cross_entropy_with_integer_labels(logits, label)
+        return losses.cross_entropy(logits, label, self.class_weights, self.smoothing)
+
+    def weight(self, label: jax.Array) -> jax.Array:
+        return losses.class_weight(label, self.class_weights)
+
+    def trained_with(self, class_weights: Sequence[str], smoothing: float, label: np.ndarray) -> "Classification":
+        counts = np.bincount(label, minlength=len(self.labels))
+        balanced = len(label) / (len(self.labels) * np.maximum(counts, 1))  # as scikit-learn's
+        weights = weights_of(class_weights, self, counts, balanced)
+        return dataclasses.replace(self, class_weights=weights, smoothing=smoothing)
+
+    def measured_by(self, name: str | None) -> "Classification":
+        if name == "f1" and len(self.labels) > 2:
+            raise InputError(
+                f"--metric f1: of {len(self.labels)} classes; expected macro_f1, or f1:NAME for one of them"
+            )
+        return super().measured_by(name)
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        from scipy.special import softmax  # here, because training does without
+
+        return softmax(logits.astype(np.float64), axis=-1)
 
     def decide(self, logits: np.ndarray) -> np.ndarray:
         return logits.argmax(axis=-1)
 
     def predictions(self, logits: np.ndarray, counts: np.ndarray | None = None) -> list[Prediction]:
-        from scipy.special import softmax  # here, because training does without
-
-        shares = softmax(logits.astype(np.float64), axis=-1).tolist()
+        shares = self.probabilities(logits).tolist()
         return [
             Prediction(self.labels[best], dict(zip(self.labels, share, strict=True)), row)
             for best, share, row in zip(self.decide(logits).tolist(), shares, logits, strict=True)

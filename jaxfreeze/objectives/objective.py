@@ -1,14 +1,19 @@
 """What a kind of label is: its array, loss, scores and predictions, and how a cell of a file becomes a label."""
 
 import abc
-from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxfreeze import metrics
+from jaxfreeze.config import TrainConfig
+from jaxfreeze.errors import InputError, did_you_mean, listed, shorten
+
+MOST_NAMES = 30  # of metrics or classes in an error
 
 
 class Prediction(NamedTuple):
@@ -27,13 +32,22 @@ class Prediction(NamedTuple):
         return {name: value for name, value in fields.items() if value != {}}
 
 
+class Strata(NamedTuple):
+    """What should be as frequent in a part of the rows as in the whole."""
+
+    member: np.ndarray
+    """int [E], the group of each example; or bool [E, G], any number of groups of each."""
+    names: tuple[str, ...] = ()
+    """Of the groups, where each has to have rows in every part: classes; () where one may have none."""
+
+
 class LabelReader(Protocol):
     """Reads the label column of one file, from its first cell to its last."""
 
     def read(self, cell: object) -> None:
         """Take the next cell, or none of it: raises MissingLabelError, or InputError for another wrong one.
 
-        The message does not say where the cell is.
+        Of several label columns a cell is a tuple, of their cells. The message does not say where the cell is.
         """
 
     def finish(self) -> tuple[np.ndarray, "Objective"]:
@@ -54,15 +68,29 @@ class Objective(abc.ABC):
     problem_type: ClassVar[str]
     """Hugging Face's name for it, in config.json."""
     label_dtype: ClassVar[type[np.generic]]
-    label_shape: ClassVar[tuple[int, ...]] = ()
-    """Axes of one label."""
     by_token: ClassVar[bool] = False
     """Whether the head answers for every token and a label belongs to a token, not to an example."""
+    pipeline: ClassVar[str] = "text-classification"
+    """The pipeline of transformers for an exported run."""
+    pipeline_options: ClassVar[str] = ""
+    """What its call takes beside the texts, to answer as the run does."""
+    fitting_metrics: ClassVar[tuple[str, ...]] = ()
+    """What --metric may name, `f1:NAME` for one of each class; beside these, `metrics`."""
 
     @classmethod
     @abc.abstractmethod
     def of(cls, labels: Sequence[str]) -> "Objective":
         """The objective of a user's own files; no labels: a training file is still to be read for them."""
+
+    @classmethod
+    def of_own_rows(cls, labels: Sequence[str], config: TrainConfig) -> "Objective":
+        """The same, with what the flags say of the labels."""
+        return cls.of(labels)
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Axes of one label."""
+        return ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -89,6 +117,40 @@ class Objective(abc.ABC):
         """C, the width of the head."""
         return len(self.output_names)
 
+    def measured_by(self, name: str | None) -> Self:
+        """The same with this metric first, `f1:NAME` or the like; None: as it is. Raises InputError for a misfit."""
+        if name is None:
+            return self
+        kind, colon, of_class = name.partition(":")
+        fitting = dict.fromkeys((*self.fitting_metrics, *self.metrics))
+        if colon and f"{kind}:NAME" in fitting and of_class not in self.labels:
+            raise InputError(f"--metric {shorten(name)}: {self.no_class(of_class)}")
+        if f"{kind}:NAME" not in fitting if colon else name not in fitting:
+            raise InputError(
+                f"--metric {shorten(name)}: not a metric of {self.kind}; expected one of "
+                f"{', '.join(fitting)}{did_you_mean(fitting, name)}"
+            )
+        return self._with(metrics=(name, *(other for other in self.metrics if other != name)))
+
+    def trained_with(self, class_weights: Sequence[str], smoothing: float, label: np.ndarray) -> Self:
+        """The same with a loss that counts rare classes for more, and smooths labels.
+
+        class_weights: `balanced`, or NAME=W for classes by name; none: all count 1. smoothing: a share. label: of the
+        training rows, [N, *label_shape]. Raises InputError for what does not fit the labels.
+        """
+        for flag, value in (("class_weights", class_weights), ("label_smoothing", smoothing)):
+            if value:
+                raise InputError(f"--{flag}: expected labels that are classes, found {self.kind}; leave it out")
+        return self
+
+    def no_class(self, name: str) -> str:
+        """The end of an error line: a name that is none of the classes, and those that are."""
+        shown = f"expected one of {listed(self.labels, MOST_NAMES)}{did_you_mean(self.labels, name)}"
+        return f"no class '{shorten(name)}'; {shown}"
+
+    def _with(self, **changes: Any) -> Self:
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]  # every subclass is a dataclass
+
     @abc.abstractmethod
     def loss(self, logits: jax.Array, label: jax.Array) -> jax.Array:
         """Loss of each label: float32 logits [..., C], label [..., *label_shape] -> float32 [...].
@@ -100,9 +162,40 @@ class Objective(abc.ABC):
         """What each label counts in the mean over a batch: [..., *label_shape] -> float32 [...]; 0: it is none."""
         return jnp.ones(label.shape[: label.ndim - len(self.label_shape)], jnp.float32)
 
+    def strata(self, label: np.ndarray, counts: np.ndarray) -> Strata:
+        """The groups by which validation rows are drawn, of labels [N, *label_shape]; counts: int64 [E], as in `score`.
+
+        Classes; of labels of words, whether an example has any class but `O`.
+        """
+        if self.by_token:
+            named = label != (self.labels.index("O") if "O" in self.labels else -1)
+            return Strata(np.logical_or.reduceat(named, np.cumsum(counts) - counts).astype(np.int32))
+        return Strata(label, self.labels) if label.ndim == 1 else Strata(label > 0)
+
     @abc.abstractmethod
     def decide(self, logits: np.ndarray) -> np.ndarray:
-        """The predicted labels, which the metrics compare with the true ones: logits [E, C] -> [E, *label_shape]."""
+        """The predicted labels, which the metrics compare with the true ones: logits [N, C] -> [N, *label_shape]."""
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Of each class: logits [N, C] -> float64 [N, C]; [N, 0] for an objective without probabilities."""
+        return np.empty((len(logits), 0))
+
+    def chosen_on(
+        self, logits: np.ndarray, label: np.ndarray, counts: np.ndarray | None = None
+    ) -> tuple[Self, dict[str, float]]:
+        """The same with what is to be chosen on the validation rows, and that by name.
+
+        logits [N, C], label [N, *label_shape] and counts as `score` takes them.
+        """
+        return self, {}
+
+    def settled(self, chosen: Mapping[str, Any]) -> Self:
+        """The same with what `chosen_on` chose; chosen: that, or a run's metrics.json."""
+        return self
+
+    def kept(self) -> dict[str, Any]:
+        """What metrics.json and an exported config.json hold of it beside the classes, by name."""
+        return {}
 
     def score(self, logits: np.ndarray, label: np.ndarray, counts: np.ndarray | None = None) -> dict[str, float]:
         """The metrics by name, as fractions: logits [N, C], label [N, *label_shape].
@@ -112,15 +205,15 @@ class Objective(abc.ABC):
         """
         if not np.isfinite(logits).all():
             raise ValueError("cannot score: some logits are not finite")
-        return metrics.compute(self.metrics, self.decide(logits), label)
+        return metrics.compute(self.metrics, self.decide(logits), label, self.probabilities(logits), self.labels)
 
     @abc.abstractmethod
     def predictions(self, logits: np.ndarray, counts: np.ndarray | None = None) -> list[Prediction]:
         """One for each example of logits [N, C]; counts: int64 [E], how many of the N belong to each (None: one)."""
 
-    @abc.abstractmethod
     def glue_answers(self, logits: np.ndarray) -> list[str]:
         """The predicted labels of logits [E, C], as the files of GLUE's leaderboard spell them."""
+        raise TypeError(f"no task of GLUE's has labels of the kind {self.kind}")
 
     @abc.abstractmethod
     def reader(self, column: str, declared: Sequence[str] = ()) -> LabelReader:
@@ -151,4 +244,5 @@ class Objective(abc.ABC):
             "id2label": {str(number): name for number, name in enumerate(self.output_names)},
             "label2id": {name: number for number, name in enumerate(self.output_names)},
             "problem_type": self.problem_type,
+            **self.kept(),
         }

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxfreeze.objectives.label_cells import read_score
-from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction
+from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction, Strata
+
+MOST_BINS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +21,9 @@ class Regression(Objective):
     kind: ClassVar[str] = "regression"
     problem_type: ClassVar[str] = "regression"
     label_dtype: ClassVar[type[np.generic]] = np.float32
+    fitting_metrics: ClassVar[tuple[str, ...]] = (
+        *("spearman", "pearson", "kendall", "r2", "explained_variance", "mae", "mse", "rmse"),
+    )
 
     metrics: tuple[str, ...] = ("spearman", "pearson")
     bounds: tuple[float, float] | None = None
@@ -34,6 +39,12 @@ class Regression(Objective):
 
     def loss(self, logits: jax.Array, label: jax.Array) -> jax.Array:
         return jnp.square(logits[..., 0] - label)
+
+    def strata(self, label: np.ndarray, counts: np.ndarray) -> Strata:
+        """Up to ten bins of equally many labels."""
+        bins = max(1, min(MOST_BINS, len(label) // MOST_BINS))
+        edges = np.quantile(label, np.arange(1, bins) / bins, method="lower")
+        return Strata(np.searchsorted(edges, label, side="left"))
 
     def decide(self, logits: np.ndarray) -> np.ndarray:
         return logits[:, 0].astype(np.float64)

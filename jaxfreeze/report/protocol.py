@@ -1,10 +1,11 @@
 """How the runs of a report were made: settings, versions, data, and deviations from the paper's protocol."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxfreeze.config import FOLDER_FLAGS
-from jaxfreeze.data.tasks import OWN_FILES
+from jaxfreeze.data.holdout import SHARE
+from jaxfreeze.data.tasks import HUB, OWN_FILES
 from jaxfreeze.report.document import Table, Value
 from jaxfreeze.report.reference import LEARNING_RATES, authors_epochs, authors_model
 from jaxfreeze.report.words import TASKS, listed
@@ -65,11 +66,23 @@ def sources(found: Sequence[RunResult]) -> list[tuple[str, str]]:
 def _source(run: RunResult) -> str:
     config = run.config
     if run.task == OWN_FILES:
-        return f"own files: {config.get('train_file')} to train, {config.get('validation_file')} to score"
+        return (
+            f"own files: {config.get('train_file')} to train, {config.get('validation_file') or _held(config)} to score"
+        )
+    if run.task == HUB:
+        rows = config.get("validation_split") or "its validation split, or rows held out,"
+        return f"{config.get('dataset')} of the Hugging Face hub: {config.get('train_split')} to train, {rows} to score"
     if run.task == "demo":
         return "sentences that jaxfreeze generates"
     where = f"the folder {config['data_dir']}" if config.get("data_dir") else "the Hugging Face hub (nyu-mll/glue)"
-    return f"GLUE, its train split to train and its dev split to score, from {where}"
+    scored = _held(config) if config.get("validation_share") else "its dev split"
+    return f"GLUE, its train split to train and {scored} to score, from {where}"
+
+
+def _held(config: Mapping[str, Any]) -> str:
+    return (
+        f"rows held out of it (share {config.get('validation_share') or SHARE:g}, seed {config.get('split_seed', 0)})"
+    )
 
 
 def deviations(found: Sequence[RunResult]) -> list[tuple[str, str]]:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from jaxfreeze.config import AXES, PER_RUN, SweepConfig, TrainConfig, check_settings
-from jaxfreeze.data.tasks import OWN_FILES, TASKS
+from jaxfreeze.config import AXES, OWN_TASKS, PER_RUN, SweepConfig, TrainConfig, check_settings
+from jaxfreeze.data.tasks import TASKS
 from jaxfreeze.errors import InputError, one_of, one_of_names
 from jaxfreeze.freezing import Layers, order
+from jaxfreeze.metrics import LOWER_IS_BETTER
 from jaxfreeze.settings import convert, expected, settings_of, within
 from jaxfreeze.strict_yaml import read_yaml
 
@@ -102,6 +103,8 @@ def make_grid(values: Mapping[str, Any], place: str, flags: frozenset[str] = fro
         _list("seeds", lists["seeds"], where("seeds")),
         settings,
     )
+    if settings.get("metric") in LOWER_IS_BETTER:
+        raise InputError(f"{where('metric')}: lower is better; a sweep compares shares of a score, such as r2")
     next(grid.groups())  # raises for a setting that no run could have
     return grid
 
@@ -163,7 +166,7 @@ def _rates(value: Any, tasks: Sequence[str], where: str) -> dict[str, tuple[floa
 
 def _tasks(value: Any, where: str) -> tuple[str, ...]:
     tasks = _list("tasks", value, where)
-    known = (*TASKS, OWN_FILES)
+    known = (*TASKS, *OWN_TASKS)
     for task in tasks:
         if task not in known:
             raise InputError(f"{where}: '{task}' is not a task; expected {one_of(known, task)}")

@@ -10,7 +10,7 @@ from jaxfreeze.data.token_store import tokenize
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.sweep.grid import Group
-from jaxfreeze.training.dataset import read_task
+from jaxfreeze.training.dataset import read_rows
 from jaxfreeze.training.pretrained import text_encoder
 
 
@@ -69,6 +69,5 @@ def _epochs(config: TrainConfig, examples: int) -> float:
 
 def _tokens(config: TrainConfig, encoder: EncoderConfig) -> tuple[int, int]:
     """(tokens, examples) of the training rows."""
-    _, train, _ = read_task(config)
-    store = tokenize(train, text_encoder(config, model_folder(config.model), encoder))
+    store = tokenize(read_rows(config).train, text_encoder(config, model_folder(config.model), encoder))
     return store.num_tokens, store.num_examples

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxfreeze.config import as_json, from_yaml
-from jaxfreeze.data.tasks import OWN_FILES
+from jaxfreeze.data.tasks import HUB, OWN_FILES
 from jaxfreeze.errors import InputError, shorten
 from jaxfreeze.freezing import ALL, Layers
 from jaxfreeze.identity import Origin
@@ -58,8 +58,9 @@ class RunResult:
 
     @property
     def task_name(self) -> str:
-        """The task; for own files with the training file, since two sets of files are two tasks."""
-        return f"{self.task} ({self.config.get('train_file')})" if self.task == OWN_FILES else self.task
+        """The task; for own rows with the training file or the data set, since two of them are two tasks."""
+        of = {OWN_FILES: "train_file", HUB: "dataset"}.get(self.task)
+        return self.task if of is None else f"{self.task} ({self.config.get(of)})"
 
     def differences(self, other: "RunResult") -> list[str]:
         """The settings, rows and weights in which two runs of one curve differ and should not."""
@@ -180,12 +181,19 @@ def _add(record: Any, place: str, found: Results) -> None:
             f"{place}: primary_metric: expected one of {names}, found {shorten(repr(record['primary_metric']))}"
         )
     fields: dict[str, Any] = {field.name: record.get(field.name) for field in dataclasses.fields(RunResult)}
+    fields["config"] = _with_lists(record["config"])
     fields |= {"date": record.get("date") or "", "side_by_side": record.get("side_by_side") or 1, "place": place}
     try:
         fields["origin"] = None if record.get("origin") is None else Origin.from_json(record["origin"])
     except ValueError as error:
         raise InputError(f"{place}: origin: {error}; remove the line or mend it") from None
     found.runs.append(RunResult(**fields))
+
+
+def _with_lists(config: dict[str, Any]) -> dict[str, Any]:
+    """A config in which `label_column`, a text or nothing in results of before, is a list."""
+    label = config.get("label_column", [])
+    return config if isinstance(label, list) else config | {"label_column": [] if label is None else [label]}
 
 
 def _whole(value: Any) -> bool:

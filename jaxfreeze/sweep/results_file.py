@@ -19,7 +19,9 @@ from jaxfreeze.sweep.results import RunResult
 from jaxfreeze.training import experiment as experiments
 from jaxfreeze.training.stopwatch import Stopwatch
 
-IDENTITY = ("model", "task", "train_file", "trainable_layers", "seed", "learning_rate")
+ROWS = ("model", "task", "train_file", "dataset")
+"""Settings by which two runs have other rows."""
+IDENTITY = (*ROWS, "trainable_layers", "seed", "learning_rate")
 """Settings that distinguish the runs of a sweep."""
 LOCKS = f".{results.RESULTS_FILES}.lock"
 DEFAULTS = as_json(TrainConfig("rte"))
@@ -146,7 +148,7 @@ def _check_end(file: Path) -> None:
 
 
 def _made_of(config: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(config.get(name) for name in ("model", "task", "train_file"))
+    return tuple(config.get(name) for name in ROWS)
 
 
 def _identity(config: Mapping[str, Any]) -> tuple[Any, ...]:

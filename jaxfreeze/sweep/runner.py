@@ -10,13 +10,23 @@ import numpy as np
 
 from jaxfreeze import console, devices, freezing, processes
 from jaxfreeze.config import TrainConfig, as_json
+from jaxfreeze.data.sources import from_standard_input
 from jaxfreeze.errors import InputError
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.sweep.grid import Grid, Group, check_depths
 from jaxfreeze.sweep.progress import SweepProgress
 from jaxfreeze.sweep.results import RESULTS_FILE
 from jaxfreeze.sweep.results_file import ResultsFile
-from jaxfreeze.training.experiment import Experiment, alike, begin, compile_steps, evaluate, get_ready, prepare
+from jaxfreeze.training.experiment import (
+    Experiment,
+    alike,
+    begin,
+    compile_steps,
+    evaluate,
+    get_ready,
+    prepare,
+    score_tests,
+)
 from jaxfreeze.training.hooks import LogHook
 from jaxfreeze.training.loop import fit
 from jaxfreeze.training.stopwatch import Stopwatch
@@ -78,7 +88,9 @@ def run_groups(
     part: Part | None = None,
     engine: "Engine | None" = None,
 ) -> None:
-    """Make the runs of these groups that are not in the folder's results yet."""
+    """Make the runs of these groups that are not in the folder's results yet. Raises InputError."""
+    if any(from_standard_input(run) for group in groups for run in group.runs):
+        raise InputError("standard input can be read once, but every group of runs reads the rows; give a file")
     file = ResultsFile(folder, RESULTS_FILE if part is None else part.file_name)
     if dry_run:
         from jaxfreeze.sweep.plan import describe_plan
@@ -179,10 +191,11 @@ def train_together(experiment: Experiment, watch: Stopwatch, progress: SweepProg
             if number not in log.diverged:
                 trained = state.trained
                 leaves = {p: leaf[number] for p, leaf in trained.items()} if experiment.side_by_side else trained
-                scored[number] = evaluate(experiment, leaves)
+                metrics = evaluate(experiment, leaves)
+                scored[number] = metrics, score_tests(experiment, leaves, metrics)
     records = [
         {
-            **result_of(experiment, state.progress, watch, metrics, number),
+            **result_of(experiment, state.progress, watch, metrics, test_metrics, number),
             "learning_rate": experiment.configs[number].learning_rate,
             "config": as_json(experiment.configs[number]),
             "origin": experiment.origin.as_json(),
@@ -191,7 +204,7 @@ def train_together(experiment: Experiment, watch: Stopwatch, progress: SweepProg
             "frozen_digest": freezing.digest_of(experiment.frozen_digests),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
-        for number, metrics in scored.items()
+        for number, (metrics, test_metrics) in scored.items()
     ]
     diverged = [
         f"{c.task} {c.model} k={c.trainable_layers} seed {c.seed} learning rate {c.learning_rate:g}"

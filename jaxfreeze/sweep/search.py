@@ -15,6 +15,7 @@ from jaxfreeze import console
 from jaxfreeze.config import TrainConfig, command
 from jaxfreeze.errors import InputError
 from jaxfreeze.freezing import Layers
+from jaxfreeze.metrics import LOWER_IS_BETTER
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.sweep import results
 from jaxfreeze.sweep.curves import Curve, cost, curves
@@ -56,6 +57,8 @@ def find_layers(
     ends before it would cost more than `budget` times its full runs, in seconds. Returns None if no k up to that point
     retains the target with this confidence. Raises InputError for settings that no run could have.
     """
+    if config.metric in LOWER_IS_BETTER:
+        raise InputError(f"--metric {config.metric}: lower is better; --find_layers keeps a share of a score, as of r2")
     layers = read_config(model_folder(config.model)).num_hidden_layers
     run_groups([_group(config, "all", seeds)], folder)
     undecided: list[Verdict] = []

@@ -2,17 +2,21 @@
 
 import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxfreeze import console, devices
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.batch import Batch, Tokens
 from jaxfreeze.data.hidden_store import HiddenStore
-from jaxfreeze.data.readers import read_file, read_split, splits_for_evaluation
+from jaxfreeze.data.holdout import SHARE, hold_out
+from jaxfreeze.data.sources import source_of
 from jaxfreeze.data.split import Split, Text
-from jaxfreeze.data.tasks import OWN_FILES, TASKS, Task, get_task, own_task
+from jaxfreeze.data.tasks import Task, trained
 from jaxfreeze.data.token_store import TextEncoder, TokenStore, tokenize
+from jaxfreeze.errors import InputError
 from jaxfreeze.training.step import Data
 
 
@@ -36,50 +40,64 @@ class Dataset:
         return batch if self.hidden is None else self.hidden.attach(batch, devices.own_parts(mesh))
 
 
-def read_task(config: TrainConfig) -> tuple[Task, Split, list[Split]]:
-    """The task, its training split and its validation splits. Raises InputError for anything wrong in them."""
-    if config.task == OWN_FILES:
-        train, task = _read_own(config, own_task(config, config.label_names), "train")
-        return task, train, read_validations(config, task)
-    task = get_task(config.task)
-    train = read_split(task, "train", None if config.data_dir is None else Path(config.data_dir))
-    validations = read_validations(config, task)
-    for split in (train, *validations):
-        if split.skipped:
-            console.say(f"{config.task} {split.name}: {split.skipped} rows left out, damaged in the published file")
-    return task, train, validations
+class Rows(NamedTuple):
+    """What a run reads."""
+
+    task: Task
+    train: Split
+    validations: tuple[Split, ...]
+    """They choose: the best step, and k in a search."""
+    tests: tuple[Split, ...]
+    """They are scored once, at the end, and choose nothing."""
 
 
-def read_validations(config: TrainConfig, task: Task) -> list[Split]:
-    """The validation splits of a run whose task, classes included, is known. Raises InputError."""
-    if config.task == OWN_FILES:
-        return [_read_own(config, task, "validation")[0]]
-    data_dir = None if config.data_dir is None else Path(config.data_dir)
-    names, missing = splits_for_evaluation(task, data_dir)
-    for name in missing:
-        console.say(f"--data_dir {data_dir}: no file for {name}; scored without it")
-    return [read_split(task, name, data_dir) for name in names]
+def read_rows(config: TrainConfig) -> Rows:
+    """The task and its splits, validation rows held out of the training rows where none are given.
+
+    Raises InputError for anything wrong in them.
+    """
+    source = source_of(config)
+    train, task = source.train(source.task())
+    validations, tests = source.validations(task), source.tests(task)
+    total = len(train.texts[0])
+    if held_out := not validations:
+        train, held = _held_out(config, task, train)
+        validations = [held]
+    task = trained(task, config, _labels_of(train))
+    if held_out:
+        count = total - len(train.texts[0])
+        console.say(
+            f"{count:,} of {total:,} training rows held out for validation, by --split_seed {config.split_seed}"
+        )
+    return Rows(task, train, tuple(validations), tuple(tests))
 
 
-def _read_own(config: TrainConfig, task: Task, split: str) -> tuple[Split, Task]:
-    """One split of a user's own files; says how many rows were left out."""
-    file = Path(str(config.train_file if split == "train" else config.validation_file))
-    found, task = read_file(file, task, split, config.on_bad_row)
-    if found.skipped:
-        rows = f"{found.skipped:,} row{'s' if found.skipped > 1 else ''}"
-        console.say(f"{file}: {rows} left out, first at {found.first_skipped}")
-    return found, task
+def _labels_of(train: Split) -> np.ndarray:
+    assert train.labels is not None  # rows to train on have them
+    return train.labels
+
+
+def read_scored(config: TrainConfig, task: Task) -> tuple[list[Split], list[Split]]:
+    """The validation and the test rows of a run whose task, classes included, is known. Raises InputError."""
+    source = source_of(config)
+    validations = source.validations(task) or [_held_out(config, task, source.train(task)[0])[1]]
+    return validations, source.tests(task)
+
+
+def _held_out(config: TrainConfig, task: Task, train: Split) -> tuple[Split, Split]:
+    """The rows that train, and those that validate."""
+    share = SHARE if config.validation_share is None else config.validation_share
+    strata = task.objective.strata(_labels_of(train), train.counts)
+    try:
+        kept, held = hold_out(train.texts, strata, share, config.split_seed)
+    except InputError as reason:
+        raise InputError(f"--validation_share {share:g}: {reason}") from None
+    return train.take(kept), dataclasses.replace(train.take(held), name="validation", skipped=0, first_skipped="")
 
 
 def rows_files_of(config: TrainConfig) -> list[Path]:
-    """The files that a run's rows are read from; none for the demo and what comes from the hub."""
-    if config.task == OWN_FILES:
-        return [Path(str(config.train_file)), Path(str(config.validation_file))]
-    if config.data_dir is None or config.task not in TASKS or not TASKS[config.task].tsv_files:
-        return []
-    task, data_dir = TASKS[config.task], Path(config.data_dir)
-    names = ["train", *splits_for_evaluation(task, data_dir)[0]]
-    return [place for name in names for place in task.tsv_places(name, data_dir)]
+    """The files that a run's rows are read from; none for the demo, what comes from the hub, and standard input."""
+    return source_of(config).files()
 
 
 def make_dataset(split: Split, encoder: TextEncoder, mesh: Mesh) -> Dataset:

@@ -46,8 +46,14 @@ def predict(column: Column, params: freezing.Params, dataset: Dataset, mesh: Mes
 
 
 def score(task: Task, dataset: Dataset, logits: np.ndarray) -> dict[str, float]:
-    """The task's metrics on one validation split; those of MNLI's second split carry its name."""
+    """The task's metrics on one split, and what is chosen on validation rows.
+
+    Metrics of MNLI's second split carry its name.
+    """
     suffix = "_mismatched" if dataset.name.endswith("_mismatched") else ""
-    scored = Scored(dataset, logits)
-    values = task.objective.score(logits, scored.label, scored.counts)
+    objective, scored = task.objective, Scored(dataset, logits)
+    chosen: dict[str, float] = {}
+    if dataset.name.startswith("validation"):
+        objective, chosen = objective.chosen_on(logits, scored.label, scored.counts)
+    values = objective.score(logits, scored.label, scored.counts) | chosen
     return {f"{name}{suffix}": value for name, value in values.items()}

@@ -19,13 +19,14 @@ from jaxfreeze.config import TrainConfig, as_json
 from jaxfreeze.data.batch import Batch
 from jaxfreeze.data.batches import BatchPlan, steps_per_epoch
 from jaxfreeze.data.dispatch import Dispatch, stack
+from jaxfreeze.data.sources import from_standard_input
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.data.token_store import TextEncoder
 from jaxfreeze.identity import Identity, Inputs, Origin
 from jaxfreeze.model.hub import model_folder
 from jaxfreeze.training import evaluation, trunk_cache
-from jaxfreeze.training.dataset import Dataset, make_dataset, read_task, rows_files_of
+from jaxfreeze.training.dataset import Dataset, make_dataset, read_rows, rows_files_of
 from jaxfreeze.training.evaluation import Scored
 from jaxfreeze.training.optimizer import OptimizerConfig, initial_optimizer_state
 from jaxfreeze.training.pretrained import Model, load_model, model_files_of, text_encoder
@@ -36,7 +37,14 @@ from jaxfreeze.training.trunk_cache import TrunkCache
 STEPS_PER_DISPATCH = 20
 STEPS_FOR_A_SHAPE = 300  # steps through one layer: a shape more costs seconds to compile, and saves a part of each
 DISPATCH_BYTES = 64 << 20  # of states that the host sends in one dispatch
-OWN_PATHS = ("output_dir", "data_dir", "train_file", "validation_file", "model")  # each process may have its own
+OWN_PATHS = (
+    "output_dir",
+    "data_dir",
+    "train_file",
+    "validation_file",
+    "test_file",
+    "model",
+)  # each process may have its own
 VERSIONS = ("jaxfreeze", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 
@@ -75,6 +83,7 @@ class Experiment:
     frozen_digests: Mapping[str, str]  # of the frozen leaves before the first step, by path
     train_set: Dataset
     validation_sets: tuple[Dataset, ...]
+    test_sets: tuple[Dataset, ...]  # scored once, at the end
     mesh: Mesh
     total_steps: int
     plan: BatchPlan
@@ -117,18 +126,20 @@ def prepare(configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
     with processes.shared_errors():
         with watch.part("load"):
             inputs = identity.inputs_of(rows_files_of(config))  # before: what is written meanwhile counts as touched
-            task, train, validations = read_task(config)
+            task, train, validations, tests = read_rows(config)
             inputs |= identity.inputs_of(model_files_of(model_folder(config.model)))
             model = load_model(config, task.objective, mesh)
         with watch.part("tokenize"):
             encoder = text_encoder(config, model.folder, model.encoder)
-            train_set, *validation_sets = (make_dataset(split, encoder, mesh) for split in (train, *validations))
-            found = identity_of(task, model, encoder, [train, *validations])
+            splits = (train, *validations, *tests)
+            train_set, *scored = (make_dataset(split, encoder, mesh) for split in splits)
+            found = identity_of(task, model, encoder, splits)
     processes.check_equal(lambda: _flat(found), "give all processes the same files")
     with watch.part("load"):
         digests = freezing.digests(model.frozen)
     origin = Origin(found, inputs)
-    return _experiment(tuple(configs), task, model, origin, digests, train_set, tuple(validation_sets), mesh)
+    sets = (train_set, tuple(scored[: len(validations)]), tuple(scored[len(validations) :]))
+    return _experiment(tuple(configs), task, model, origin, digests, *sets, mesh)
 
 
 def inputs_of(config: TrainConfig) -> Inputs:
@@ -137,9 +148,9 @@ def inputs_of(config: TrainConfig) -> Inputs:
 
 
 def untouched(origin: Origin, config: TrainConfig) -> bool:
-    """Whether no file that a result was made of was touched since; never for rows from the hub, which are no files."""
+    """Whether no file that a result was made of was touched since; never for rows from the hub or standard input."""
     has_files = config.task == "demo" or bool(rows_files_of(config))
-    return has_files and origin.inputs == inputs_of(config)
+    return has_files and not from_standard_input(config) and origin.inputs == inputs_of(config)
 
 
 def identity_of(task: Task, model: Model, encoder: TextEncoder, splits: Sequence[Split]) -> Identity:
@@ -152,8 +163,8 @@ def identity_of(task: Task, model: Model, encoder: TextEncoder, splits: Sequence
 def alike(experiment: Experiment, configs: Sequence[TrainConfig]) -> Experiment:
     """Runs that differ from those of an experiment in seed and learning rate alone: on its data, model and cache."""
     of = experiment
-    parts = (of.task, of.model, of.origin, of.frozen_digests, of.train_set, of.validation_sets, of.mesh, of.cache)
-    return _experiment(tuple(configs), *parts)
+    sets = (of.train_set, of.validation_sets, of.test_sets)
+    return _experiment(tuple(configs), of.task, of.model, of.origin, of.frozen_digests, *sets, of.mesh, of.cache)
 
 
 def _experiment(
@@ -164,6 +175,7 @@ def _experiment(
     frozen_digests: Mapping[str, str],
     train_set: Dataset,
     validation_sets: tuple[Dataset, ...],
+    test_sets: tuple[Dataset, ...],
     mesh: Mesh,
     cache: TrunkCache | None = None,
 ) -> Experiment:
@@ -187,9 +199,9 @@ def _experiment(
     )
     if cache is None:
         examples = min(total_steps * config.batch_size, config.epochs * store.num_examples)
-        splits = (train_set, *validation_sets)
+        splits = (train_set, *validation_sets, *test_sets)
         cache = trunk_cache.plan(config, model.column, frozen_digests, splits, mesh, examples)
-    made_of = (task, model, origin, frozen_digests, train_set, validation_sets, mesh)
+    made_of = (task, model, origin, frozen_digests, train_set, validation_sets, test_sets, mesh)
     return Experiment(configs, *made_of, total_steps, plan, program, cache)
 
 
@@ -235,13 +247,15 @@ def get_ready(experiment: Experiment, state: TrainState, watch: Stopwatch) -> Ex
         compiling = worker.submit(compile_steps, experiment, state)
         with watch.part("cache"):
             params = experiment.model.params(state.trained)
-            sets = [
+            train_set, *scored = (
                 trunk_cache.load_or_compute(experiment.cache, dataset, experiment.model.column, params, experiment.mesh)
-                for dataset in (experiment.train_set, *experiment.validation_sets)
-            ]
+                for dataset in (experiment.train_set, *experiment.validation_sets, *experiment.test_sets)
+            )
         with watch.part("compile"):
             compiling.result()
-    return dataclasses.replace(experiment, train_set=sets[0], validation_sets=tuple(sets[1:]))
+    count = len(experiment.validation_sets)
+    validation_sets, test_sets = tuple(scored[:count]), tuple(scored[count:])
+    return dataclasses.replace(experiment, train_set=train_set, validation_sets=validation_sets, test_sets=test_sets)
 
 
 def compile_steps(experiment: Experiment, state: TrainState) -> jax.stages.Compiled:
@@ -271,22 +285,43 @@ def _on_devices(experiment: Experiment, batches: list[Batch]) -> Dispatch:
     return devices.put(dispatch, dispatch.shardings(experiment.mesh))
 
 
-def evaluate(experiment: Experiment, trained: freezing.Params) -> dict[str, float]:
-    """Metrics of one run's trained leaves on every validation split."""
-    return metrics_of(experiment, answers(experiment, trained, experiment.validation_sets))
+def evaluate(experiment: Experiment, trained: freezing.Params, answers: list[Scored] | None = None) -> dict[str, float]:
+    """Metrics of one run's trained leaves on every validation split; answers: gets what is answered."""
+    return _scores(experiment, experiment.task, trained, experiment.validation_sets, answers)
 
 
-def answers(experiment: Experiment, trained: freezing.Params, datasets: Sequence[Dataset]) -> list[Scored]:
-    """What one run's trained leaves answer for every row of some splits."""
-    column, params = experiment.model.column, experiment.model.params(trained)
-    return [Scored(data, evaluation.predict(column, params, data, experiment.mesh)) for data in datasets]
+def score_tests(
+    experiment: Experiment,
+    trained: freezing.Params,
+    metrics: Mapping[str, float],
+    answers: list[Scored] | None = None,
+) -> dict[str, float]:
+    """Metrics of one run's trained leaves on every test split; {} without test rows. To be asked once, at the end.
+
+    metrics: what `evaluate` gave, with what was chosen on the validation rows. answers: gets what is answered.
+    """
+    return _scores(experiment, settled_task(experiment, metrics), trained, experiment.test_sets, answers)
 
 
-def metrics_of(experiment: Experiment, scored: Sequence[Scored]) -> dict[str, float]:
-    """The task's metrics on some splits."""
+def settled_task(experiment: Experiment, metrics: Mapping[str, float]) -> Task:
+    """The task with what was chosen on the validation rows; metrics: what `evaluate` gave."""
+    return dataclasses.replace(experiment.task, objective=experiment.task.objective.settled(metrics))
+
+
+def _scores(
+    experiment: Experiment,
+    task: Task,
+    trained: freezing.Params,
+    sets: Sequence[Dataset],
+    answers: list[Scored] | None,
+) -> dict[str, float]:
     metrics: dict[str, float] = {}
-    for dataset, logits in scored:
-        metrics |= evaluation.score(experiment.task, dataset, logits)
+    params = experiment.model.params(trained)
+    for dataset in sets:
+        logits = evaluation.predict(experiment.model.column, params, dataset, experiment.mesh)
+        metrics |= evaluation.score(task, dataset, logits)
+        if answers is not None:
+            answers.append(Scored(dataset, logits))
     return metrics
 
 

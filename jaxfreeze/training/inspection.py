@@ -5,23 +5,24 @@ import dataclasses
 from rich.table import Table
 
 from jaxfreeze import console, devices, freezing
-from jaxfreeze.config import TrainConfig
+from jaxfreeze.config import OWN_TASKS, TrainConfig
 from jaxfreeze.data.batch import Shape
-from jaxfreeze.data.tasks import OWN_FILES, get_task, own_task
+from jaxfreeze.data.tasks import Task, get_task, own_task
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.hub import model_folder, read_config
+from jaxfreeze.objectives.kinds import asked_kind
 from jaxfreeze.training.cost import step_cost
 from jaxfreeze.training.parameter_table import parameter_table
 from jaxfreeze.training.pretrained import make_labels
 
-TWO_CLASSES = ("0", "1")  # of own files without --label_names, which are not read
+TWO_CLASSES = ("0", "1")  # of own rows without --label_names, which are not read
 
 
 def inspect(config: TrainConfig) -> None:
     """Print the parameter table, every parameter's label, the cut, and the cost of a step against full fine-tuning."""
     devices.configure(config.dtype)
     encoder = read_config(model_folder(config.model))
-    task = own_task(config, config.label_names or TWO_CLASSES) if config.task == OWN_FILES else get_task(config.task)
+    task = _own_task(config) if config.task in OWN_TASKS else get_task(config.task)
     column = Column(encoder, task.objective.num_outputs, config.dtype, 0)
     labels = make_labels(config, list(column.shapes()), column.num_layers)
     cut = freezing.cut_of(labels, column.num_layers)
@@ -39,3 +40,8 @@ def inspect(config: TrainConfig) -> None:
         table.add_row(name, f"{ours / unit:,.1f}", f"{theirs / unit:,.1f}", f"{ours / theirs:.2f}")
     console.say(f"the largest step, {shape.rows} examples of {shape.width} tokens, by XLA's account:")
     console.console.print(table)
+
+
+def _own_task(config: TrainConfig) -> Task:
+    several = config.label_column if len(config.label_column) > 1 else ()
+    return own_task(config, config.label_names or several or TWO_CLASSES, asked_kind(config))

@@ -14,12 +14,11 @@ from jaxfreeze.data.dispatch import prefetch
 from jaxfreeze.run_folder import RunFolder, write_json
 from jaxfreeze.training import experiment as experiments
 from jaxfreeze.training import signals
-from jaxfreeze.training.calibration import calibrate
 from jaxfreeze.training.checkpoint import CheckpointWriter
 from jaxfreeze.training.experiment import Experiment, TrainState
 from jaxfreeze.training.hooks import EvaluationHook, Hook, LogHook
 from jaxfreeze.training.log import RunLog
-from jaxfreeze.training.predictions import keep_predictions
+from jaxfreeze.training.predictions import Answers, keep_answers
 from jaxfreeze.training.saving import SavingHook, resume
 from jaxfreeze.training.step import Metrics
 from jaxfreeze.training.stopwatch import Stopwatch
@@ -117,13 +116,13 @@ def _finetune(
             freezing.check_unmoved(experiment.frozen_digests, after)
             saving.finish(state)
         with watch.part("eval"):
-            scored = experiments.answers(experiment, state.trained, experiment.validation_sets)
-            metrics = experiments.metrics_of(experiment, scored)
-            keep_predictions(folder, experiment.task, scored)
-            calibration = calibrate(experiment.task.objective, scored)
+            answers = Answers()
+            metrics = experiments.evaluate(experiment, state.trained, answers.validation)
+            test_metrics = experiments.score_tests(experiment, state.trained, metrics, answers.tests)
+            calibration = keep_answers(folder, experiments.settled_task(experiment, metrics), answers)
         log.evaluation(experiment.total_steps, metrics)
 
-    result = result_of(experiment, state.progress, watch, metrics) | calibration
+    result = result_of(experiment, state.progress, watch, metrics, test_metrics) | calibration
     write_json(folder.metrics, result)
     writer.keep({experiment.total_steps, writer.best})
     conclude(experiment, result, folder)

@@ -10,6 +10,7 @@ from jaxfreeze.atomic import new_file
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.objectives import Objective, answers
 from jaxfreeze.run_folder import RunFolder
+from jaxfreeze.training.calibration import calibrate
 from jaxfreeze.training.evaluation import Scored
 
 if TYPE_CHECKING:
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
 
 COLUMNS = ("index", "label", "prediction", "probability", "probabilities", "error", "loss", "tokens")
 """Ours; a text column that is called like one of them has `text_` before its name in the file."""
+
+
+class Answers:
+    """What a run answers for its validation and its test rows."""
+
+    def __init__(self) -> None:
+        self.validation: list[Scored] = []
+        self.tests: list[Scored] = []
+
+
+def keep_answers(folder: RunFolder, task: Task, answers: Answers) -> dict[str, Any]:
+    """Write the predictions for every row that was scored -> what metrics.json says of their probabilities."""
+    keep_predictions(folder, task, [*answers.validation, *answers.tests])
+    return calibrate(task.objective, answers.validation, answers.tests)
 
 
 def keep_predictions(folder: RunFolder, task: Task, scored: Sequence[Scored]) -> None:

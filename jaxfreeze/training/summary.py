@@ -28,20 +28,33 @@ def introduce(experiment: Experiment) -> None:
 
 
 def result_of(
-    experiment: Experiment, progress: Progress, watch: Stopwatch, metrics: dict[str, float], number: int = 0
+    experiment: Experiment,
+    progress: Progress,
+    watch: Stopwatch,
+    metrics: dict[str, float],
+    test_metrics: dict[str, float],
+    number: int = 0,
 ) -> dict[str, Any]:
-    """The content of metrics.json; of runs side by side, that of run `number`, with its share of the seconds."""
+    """The content of metrics.json; of runs side by side, that of run `number`, with its share of the seconds.
+
+    metrics: on the validation rows; test_metrics: on the test rows, {} without.
+    """
     config, model, objective = experiment.configs[number], experiment.model, experiment.task.objective
     seconds = {part: value / len(experiment.configs) for part, value in watch.seconds().items()}
     return {
         "task": config.task,
         "model": config.model,
+        "objective": objective.kind,
         "labels": list(objective.labels),
+        "text_columns": list(experiment.task.text_columns),
+        "label_column": list(experiment.task.label_column),
         "num_layers": model.column.num_layers,
         "trainable_layers": config.trainable_layers,
         "trainable": list(config.trainable),
         "seed": config.seed,
-        "metrics": metrics,
+        "metrics": {name: value for name, value in metrics.items() if name not in objective.kept()},
+        **objective.settled(metrics).kept(),
+        "test_metrics": test_metrics,
         "primary_metric": objective.primary_metric,
         "steps": progress.steps,
         "epochs": progress.examples / experiment.train_set.store.num_examples,
@@ -67,6 +80,8 @@ def conclude(experiment: Experiment, result: dict[str, Any], folder: RunFolder) 
     frozen = "frozen, bits unchanged"
     console.console.print(parameter_table(shapes, experiment.model.labels, column.num_layers, frozen))
     console.say(f"{experiment.config.task} validation: {console.metrics_line(result['metrics'])}")
+    if result["test_metrics"]:
+        console.say(f"{experiment.config.task} test: {console.metrics_line(result['test_metrics'])}")
     console.say(
         f"{seconds['total']:.0f} s in all: load {seconds['load']:.0f}, tokenize {seconds['tokenize']:.0f}, "
         f"trunk cache {seconds['cache']:.0f}, "

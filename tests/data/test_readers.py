@@ -392,7 +392,7 @@ def read_own(
     objective: Objective = Classification(),  # noqa: B008
 ) -> tuple[Split, tuple[str, ...]]:
     """The split of an own file, and its classes."""
-    split, task = read_file(path, Task(OWN_FILES, tuple(columns), objective, label_column=label), "train")
+    split, task = read_file(path, Task(OWN_FILES, tuple(columns), objective, label_column=(label,)), "train")
     return split, task.objective.labels
 
 
@@ -648,7 +648,7 @@ def test_a_path_that_is_no_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text_columns", "label_column"), [([], "y"), (["a", "b", "c"], "y"), (["a", "a"], "y"), (["a", "y"], "y")]
+    ("text_columns", "label_column"), [(["a", "b", "c"], "y"), (["a", "a"], "y"), (["a", "y"], "y")]
 )
 def test_the_columns_asked_for_have_to_make_sense(tmp_path, text_columns, label_column):
     line = message(read_own, tmp_path / "a.csv", text_columns, label_column)

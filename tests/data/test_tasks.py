@@ -62,7 +62,7 @@ def test_an_unknown_task_lists_all_of_them_and_the_same_word(found, nearest):
     hint = f"; did you mean '{nearest}'?" if nearest else ""
     assert str(error.value) == (
         f"--task: '{found}' is not a task; expected one of cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli, demo, "
-        f"files{hint}"
+        f"files, hub{hint}"
     )
 
 
@@ -70,16 +70,21 @@ def test_an_unknown_task_lists_all_of_them_and_the_same_word(found, nearest):
     ("labels", "regression", "kept", "metrics", "primary_metric", "num_outputs"),
     [
         (["no", "yes"], False, ("no", "yes"), ("accuracy", "f1"), "accuracy", 2),
-        (["a", "b", "c"], False, ("a", "b", "c"), ("accuracy",), "accuracy", 3),
+        (["a", "b", "c"], False, ("a", "b", "c"), ("accuracy", "macro_f1"), "accuracy", 3),
         ([], True, (), ("spearman", "pearson"), "spearman", 1),
     ],
 )
 def test_a_task_of_own_files(labels, regression, kept, metrics, primary_metric, num_outputs):
     config = TrainConfig(
-        "files", train_file="a", validation_file="b", text_columns="text", label_column="mood", regression=regression
+        "files",
+        train_file="a",
+        validation_file="b",
+        text_columns=("text",),
+        label_column=("mood",),
+        regression=regression,
     )
-    task = own_task(config, labels)
+    task = own_task(config, labels, "regression" if regression else "classification")
     objective = task.objective
-    assert (task.name, task.text_columns, task.label_column, objective.labels) == ("files", ("text",), "mood", kept)
+    assert (task.name, task.text_columns, task.label_column, objective.labels) == ("files", ("text",), ("mood",), kept)
     assert (objective.metrics, objective.primary_metric) == (metrics, primary_metric)
     assert (objective.kind, objective.num_outputs) == ("regression" if regression else "classification", num_outputs)

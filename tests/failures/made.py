@@ -8,27 +8,9 @@ import numpy as np
 from jaxfreeze.failures.report import RunAnswers
 from jaxfreeze.failures.rows import Rows
 from jaxfreeze.objectives import Classification, Objective, Regression
+from jaxfreeze.objectives.multi_label import MultiLabel
 
 WORDS = ("card", "lost", "my", "transfer", "cash", "why", "was", "the", "top-up", "declined", "when", "will", "it")
-
-
-@dataclasses.dataclass(frozen=True)
-class Sets(Classification):
-    """Any number of three classes: labels are rows of 0 and 1."""
-
-    kind: ClassVar[str] = "sets"
-    labels: tuple[str, ...] = ("joy", "anger", "love")
-    metrics: tuple[str, ...] = ("accuracy",)
-
-    @property
-    def label_shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        return (3,)
-
-    def decide(self, logits: np.ndarray) -> np.ndarray:
-        return (logits > 0).astype(np.uint8)
-
-    def score(self, logits: np.ndarray, label: np.ndarray, counts: np.ndarray | None = None) -> dict[str, float]:
-        return {"accuracy": float((self.decide(logits) == label).all(axis=-1).mean())}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +54,7 @@ def answers_of(rows: Rows, logits: np.ndarray, name: str = "runs/one", **changes
     settings = {"task": "files", "model": "bert-base-uncased", "trainable_layers": 3, "seed": 1}
     about = {"name": name, **settings, "objective": rows.objective.kind, "step": 100}
     metrics = rows.objective.score(logits, rows.label, rows.counts)
-    made = RunAnswers(about, rows, {"validation": "0"}, logits, metrics, 1.7, "")
+    made = RunAnswers(about, rows, {"validation": "0"}, logits, metrics, 1.7, True, "")
     return made._replace(**changes)  # type: ignore[arg-type]
 
 
@@ -95,7 +77,7 @@ def sets(rows: int = 300) -> RunAnswers:
     random = np.random.default_rng(0)
     logits = random.normal(size=(rows, 3)) * 2
     label = (random.random((rows, 3)) < 1 / (1 + np.exp(-logits))).astype(np.uint8)
-    return answers_of(rows_of(Sets(), label), logits.astype(np.float32))
+    return answers_of(rows_of(MultiLabel(("joy", "anger", "love")), label), logits.astype(np.float32))
 
 
 def tags() -> RunAnswers:

@@ -110,8 +110,8 @@ def test_the_temperature_of_the_run_is_used_and_in_sample_is_said() -> None:
     run = made.one_of(4)
     assert "fitted on these very rows" in html_of(run)
     assert "at temperature 1.700" in html_of(run)
-    assert "fitted on other rows" in html_of(run._replace(note="other rows"))
-    old = find([run._replace(temperature=None, note="other rows")]).calibration
+    assert "fitted on other rows" in html_of(run._replace(in_sample=False))
+    old = find([run._replace(temperature=None, in_sample=False)]).calibration
     assert old.in_sample
     assert old.temperature != 1.7
 

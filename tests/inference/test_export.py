@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig, from_yaml
 from jaxfreeze.data.readers import read_split
-from jaxfreeze.data.tasks import get_task
+from jaxfreeze.data.tasks import TASKS, get_task
 from jaxfreeze.inference import export, model_card
 from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.model import weights
@@ -261,7 +261,7 @@ def test_the_model_card(bert: Exported, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_hub_name_is_the_base_model_of_the_card() -> None:
     config = TrainConfig(task="rte", model="bert-base-uncased")
-    about = model_card.metadata(config, "rte").to_dict()
+    about = model_card.metadata(config, TASKS["rte"]).to_dict()
     assert about["base_model"] == "bert-base-uncased"
     assert about["datasets"] == ["nyu-mll/glue"]
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from jaxfreeze.errors import InputError
-from jaxfreeze.objectives import OBJECTIVES, Classification, Objective, Regression
+from jaxfreeze.objectives import OBJECTIVES, Classification, MultiLabel, Objective, Regression
 from tests.reference import pytorch
 
-MOODS = Classification(("good", "bad", "mixed"))
+MOODS = Classification(("good", "bad", "mixed"), ("accuracy",))
 YES_NO = Classification(("no", "yes"), ("f1", "accuracy"), codes=("0", "1"))
 STARS = Regression(bounds=(0.0, 5.0))
 LOGITS = {MOODS: (4, 5, 3), YES_NO: (4, 5, 2), STARS: (4, 5, 1)}  # [R, S, C]
@@ -88,8 +88,8 @@ def test_logits_that_are_not_finite_raise(objective: Objective, value: float) ->
 
 
 def test_default_metrics() -> None:
-    assert MOODS.metrics == ("accuracy",)
     assert Classification(("a", "b")).metrics == ("accuracy", "f1")
+    assert Classification(("a", "b", "c")).metrics == ("accuracy", "macro_f1")
     assert Regression().metrics == ("spearman", "pearson")
 
 
@@ -165,7 +165,8 @@ def test_other_ids_are_matched_by_name() -> None:
 
 
 def test_what_other_places_say_of_them() -> None:
-    assert {"classification": Classification, "regression": Regression} == OBJECTIVES
+    for name, kind in {"classification": Classification, "multi_label": MultiLabel, "regression": Regression}.items():
+        assert OBJECTIVES[name] is kind
     assert (MOODS.about(), STARS.about()) == (["good", "bad", "mixed"], "regression")
     assert (MOODS.describe(), STARS.describe()) == ("3 classes, named in config.json", "a number as label")
     assert YES_NO.hugging_face_config() == {
