@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxfreeze import console
 from jaxfreeze.data.sources import read_labelled
+from jaxfreeze.data.split import Split
 from jaxfreeze.errors import InputError
 from jaxfreeze.failures import findings
 from jaxfreeze.failures.findings import Findings, RunScores
@@ -72,30 +73,18 @@ def report(paths: Sequence[Path], output: Path, best: bool = False, input_file: 
 
 
 def _answers(path: Path, best: bool, input_file: Path | None) -> RunAnswers:
-    """Score a run on its validation rows again, or on those of a file."""
+    """Score a run again."""
     run = FinishedRun(path, best)
-    if input_file is None:
-        splits = run.own_rows()[0]
-        differences = run.other_rows(splits)
-        note = f"{path}: scored on {differences} than those of metrics.json." if differences else ""
-        in_sample = not differences
-    else:
-        splits, note = [read_labelled(input_file, run.task, run.config)], ""
-        in_sample = run.origin is not None and splits[0].digest in run.origin.identity.rows.values()
-    scored = [evaluation.Scored(*run.logits(split)) for split in splits]
+    splits, differences = _read(run, input_file)
+    scored = [evaluation.Scored(*run.logits(split)) for split in splits.values()]
     metrics: dict[str, float] = {}
     for one in scored:
         metrics |= evaluation.score(run.task, one.dataset, one.logits)
-    names = [split.name for split in splits] if input_file is None else [str(input_file)]
     rows = Rows(
         run.task.objective,
         run.task.text_columns,
-        [
-            f"{name} {number}"
-            for name, split in zip(names, splits, strict=True)
-            for number in range(len(split.texts[0]))
-        ],
-        [row for split in splits for row in zip(*split.texts, strict=True)],
+        [f"{name} {number}" for name, split in splits.items() for number in range(len(split.texts[0]))],
+        [row for split in splits.values() for row in zip(*split.texts, strict=True)],
         np.concatenate([one.dataset.store.lengths for one in scored]),
         np.concatenate([one.label for one in scored]),
         np.concatenate([one.counts for one in scored]),
@@ -103,13 +92,21 @@ def _answers(path: Path, best: bool, input_file: Path | None) -> RunAnswers:
     return RunAnswers(
         _about(path, run),
         rows,
-        {name: split.digest for name, split in zip(names, splits, strict=True)},
+        {name: split.digest for name, split in splits.items()},
         np.concatenate([one.logits for one in scored]),
         {name: value for name, value in metrics.items() if name not in run.task.objective.kept()},
         run.metrics.get("temperature"),
-        in_sample,
-        note,
+        not differences and input_file is None,
+        f"{path}: scored on {differences} than those of metrics.json." if differences else "",
     )
+
+
+def _read(run: FinishedRun, input_file: Path | None) -> tuple[dict[str, Split], str]:
+    """The validation rows of a run, or those of a file, by name; and in what the run's own differ now, in words."""
+    if input_file is not None:
+        return {str(input_file): read_labelled(input_file, run.task, run.config)}, ""
+    splits = run.own_rows()[0]
+    return {split.name: split for split in splits}, run.other_rows(splits)
 
 
 def _about(path: Path, run: FinishedRun) -> dict[str, Any]:
