@@ -53,22 +53,29 @@ def finetune(task: str, **settings: Any) -> FineTuned:
 
 
 @overload
-def load(run: Run, best: bool = False, ensemble: bool = False) -> Classifier: ...  # type: ignore[overload-overlap]  # a str is a sequence
+def load(run: Run, best: bool = False, *, ensemble: bool = False, calibrated: bool = False) -> Classifier: ...  # type: ignore[overload-overlap]  # a str is a sequence
 @overload
-def load(run: Sequence[Run], best: bool = False, *, ensemble: Literal[True]) -> Classifier: ...
+def load(
+    run: Sequence[Run], best: bool = False, *, ensemble: Literal[True], calibrated: bool = False
+) -> Classifier: ...
 @overload
-def load(run: Sequence[Run], best: bool = False, ensemble: Literal[False] = False) -> SharedClassifier: ...
-def load(run: Run | Sequence[Run], best: bool = False, ensemble: bool = False) -> Classifier | SharedClassifier:
+def load(
+    run: Sequence[Run], best: bool = False, *, ensemble: Literal[False] = False, calibrated: bool = False
+) -> SharedClassifier: ...
+def load(
+    run: Run | Sequence[Run], best: bool = False, *, ensemble: bool = False, calibrated: bool = False
+) -> Classifier | SharedClassifier:
     """Open a finished run, or several on one pretrained model, for texts.
 
     run: a run folder, or what `finetune` returned, or a list of them. best: for a run of an earlier version, the step
     that --keep_best kept, not the last one. ensemble: the runs, which have the same classes, answer as one, with the
-    mean of their probabilities. Returns a function from a list of texts, or of pairs of texts, to predictions; of a
-    list of runs that are no ensemble, to predictions by task. Raises InputError for a folder that holds no finished
-    run, for other pretrained weights than the run was trained on, and for runs that do not share them.
+    mean of their probabilities. calibrated: probabilities at the temperature that each run fitted on its validation
+    rows. Returns a function from a list of texts, or of pairs of texts, to predictions; of a list of runs that are no
+    ensemble, to predictions by task. Raises InputError for a folder that holds no finished run, for other pretrained
+    weights than the run was trained on, for runs that do not share them, and calibrated for one without a temperature.
     """
     paths = [_path(run)] if isinstance(run, (str, os.PathLike)) else [_path(one) for one in run]
-    trunk = SharedTrunk(paths, best)
+    trunk = SharedTrunk(paths, best, calibrated)
     if ensemble:
         return Classifier(Ensemble(trunk))
     return Classifier(trunk) if isinstance(run, (str, os.PathLike)) else SharedClassifier(trunk)

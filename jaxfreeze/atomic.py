@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any
 
 from jaxfreeze.errors import InputError
 
@@ -91,15 +91,15 @@ def _lock(file: Path, busy: str) -> int:
 
 
 @contextlib.contextmanager
-def new_file(path: Path, flag: str) -> Iterator[TextIO]:
-    """A text file (UTF-8) that gets the name `path` at the end of the block, in place of what had that name.
+def new_file(path: Path, flag: str, binary: bool = False) -> Iterator[IO[Any]]:
+    """A file (UTF-8, or binary) that gets the name `path` at the end of the block, in place of what had that name.
 
     Its content is on disk before it is renamed. Raises InputError that names the flag if it cannot be written.
     """
     temporary = path.with_name(f".{path.name}{WRITING}")
     with write_errors(f"{flag} {path}"):
         try:
-            with temporary.open("w", encoding="utf-8") as file:
+            with temporary.open("wb") if binary else temporary.open("w", encoding="utf-8") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

@@ -18,20 +18,33 @@ def _check_runs(runs: tuple[str, ...]) -> None:
 class EvaluateConfig:
     """Load a finished run, check that its pretrained weights are the same, score it again."""
 
-    run: Folder
-    """Run folder."""
+    run: Annotated[tuple[Folder, ...], Takes("DIR", repeated=True)]
+    """Run folder; with --report several may be given, such as seeds on the same rows."""
     input: File | None = None
     """Score these labelled rows instead of the run's own: a file in any form that --train_file takes."""
     best: bool = False
     """For runs of an earlier version: use the checkpoint that --keep_best kept, not the last one."""
+    report: Folder | None = None
+    """Folder for report.html and report.json, which show where the (first) run fails: classes, confusions, calibration,
+    the worst rows, labels that look wrong, lengths."""
+
+    def __post_init__(self) -> None:
+        if len(self.run) > 1 and self.report is None:
+            raise InputError("--run: expected one folder, found several; with --report they are compared")
 
 
 def evaluate(given: dict[str, Any]) -> None:
-    """Score a finished run again."""
+    """Score a finished run again, and report where it fails."""
     config = make(EvaluateConfig, given)
+    rows = None if config.input is None else Path(config.input)
+    if config.report is not None:
+        from jaxfreeze.failures.report import report
+
+        report([Path(run) for run in config.run], Path(config.report), config.best, rows)
+        return
     from jaxfreeze.inference.predict import evaluate
 
-    evaluate(Path(config.run), config.best, None if config.input is None else Path(config.input))
+    evaluate(Path(config.run[0]), config.best, rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +70,8 @@ class PredictConfig:
     """For runs of an earlier version: use the checkpoint that --keep_best kept, not the last one."""
     ensemble: bool = False
     """Let runs with the same classes answer as one: the mean of their probabilities, or of their numbers."""
+    calibrated: bool = False
+    """Probabilities at the temperature that each run fitted on its validation rows; logits stay as they are."""
     glue_submission: Folder | None = None
     """Write the files for GLUE's leaderboard instead."""
     data_dir: Folder | None = None
@@ -67,8 +82,8 @@ class PredictConfig:
         submission = self.glue_submission is not None
         if submission and self.ensemble:
             raise InputError("--ensemble: not with --glue_submission, which takes one run a task")
-        for name in ("input", "output", "format") if submission else ("data_dir",):
-            if getattr(self, name) is not None:
+        for name in ("input", "output", "format", "calibrated") if submission else ("data_dir",):
+            if getattr(self, name) not in (None, False):
                 raise InputError(f"--{name}: {'not with' if submission else 'only with'} --glue_submission")
         for name in () if submission else ("input", "output"):
             if getattr(self, name) is None:
@@ -87,7 +102,8 @@ def predict(given: dict[str, Any]) -> None:
         return
     from jaxfreeze.inference.predict import predict
 
-    predict(runs, Path(config.input or ""), Path(config.output or ""), config.format, config.best, config.ensemble)
+    files = Path(config.input or ""), Path(config.output or "")
+    predict(runs, *files, config.format, config.best, config.ensemble, config.calibrated)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +148,8 @@ class ServeConfig:
     """For runs of an earlier version: use the checkpoint that --keep_best kept, not the last one."""
     ensemble: bool = False
     """Let runs with the same classes answer as one: the mean of their probabilities, or of their numbers."""
+    calibrated: bool = False
+    """Probabilities at the temperature that each run fitted on its validation rows."""
     host: Annotated[str, Takes("HOST")] = "127.0.0.1"
     """Address to listen on; with 0.0.0.0 everybody who reaches this machine may ask."""
     port: Annotated[int, Takes("PORT", low=0, high=65535, expected="0 to 65535")] = 8000
@@ -149,4 +167,5 @@ def serve(given: dict[str, Any]) -> None:
     config = make(ServeConfig, given)
     from jaxfreeze.inference.serve import serve
 
-    serve([Path(run) for run in config.run], config.best, config.host, config.port, config.ensemble)
+    runs = [Path(run) for run in config.run]
+    serve(runs, config.best, config.host, config.port, config.ensemble, config.calibrated)

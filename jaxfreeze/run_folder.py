@@ -22,7 +22,7 @@ STATE_FILES = re.compile(f"state/{_PART}")
 UNFINISHED_STEP = re.compile(r"\d+\.(removed|orbax-checkpoint-tmp[^/]*)")
 """The folder of a step that is half written or half removed."""
 EVENT_FILES = re.compile(r"events/events\.out\.tfevents\.[^/]+")
-_TOP = r"identity\.json|config\.yaml|freeze\.json|metrics\.json"
+_TOP = r"identity\.json|config\.yaml|freeze\.json|metrics\.json|predictions-\w+\.parquet"
 RUN_FILES = re.compile(
     rf"{_TOP}|\.({_TOP})\.writing|log\.jsonl|\.lock|"
     rf"{EVENT_FILES.pattern}|checkpoints/(\d+(\.removed)?/({STEP_FILES.pattern})|\d+\.orbax-checkpoint-tmp[^/]*/.+)"
@@ -71,6 +71,10 @@ class RunFolder:
     def metrics(self) -> Path:
         """The result; there once the run is finished."""
         return self.path / "metrics.json"
+
+    def predictions(self, split: str) -> Path:
+        """What the run answers for each row of a split that it was scored on."""
+        return self.path / f"predictions-{split}.parquet"
 
     @property
     def checkpoints(self) -> Path:

@@ -14,6 +14,7 @@ FLOORS = (  # from the top; a module may import from its own floor's folder and 
     {"run_commands"},
     {"flags"},
     {"api"},
+    {"failures"},
     {"report"},
     {"sweep"},
     {"inference"},

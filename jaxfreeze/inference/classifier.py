@@ -30,8 +30,7 @@ class SharedClassifier:
         single texts; a run that labels words splits them at blanks, and takes a pair for one text. Raises InputError
         for anything else.
         """
-        found = self.trunk.outputs(split_of(checked_rows(texts, self.trunk.reads_words)))
-        return {name: found[name].predictions(task.objective) for name, task in self.tasks.items()}
+        return self.trunk.predictions(self.trunk.outputs(split_of(checked_rows(texts, self.trunk.reads_words))))
 
     def logits(self, texts: Texts) -> Logits:
         """Logits by the runs' names: float32 [N, C], C as its objective has it."""
@@ -52,7 +51,7 @@ class Classifier:
         are split at blanks, or of lists of words. Longer ones are cut as in training. Raises InputError for anything
         else.
         """
-        return self.trunk.outputs(self._split(texts))[self._name].predictions(self.task.objective)
+        return self.trunk.predictions(self.trunk.outputs(self._split(texts)))[self._name]
 
     def logits(self, texts: Texts) -> np.ndarray:
         """Logits: float32 [N, C], C as its objective has it."""

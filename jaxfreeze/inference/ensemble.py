@@ -5,11 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.errors import InputError, listed
 from jaxfreeze.inference.finished_run import FinishedRun
-from jaxfreeze.inference.outputs import Outputs
+from jaxfreeze.inference.outputs import AnyPrediction, Outputs
 from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
 
 
@@ -50,6 +52,10 @@ class Ensemble:
         """The outputs for each split, in order."""
         return map(self._mean, self.trunk.stream(splits))
 
+    def predictions(self, outputs: Mapping[str, Outputs]) -> dict[str, list[AnyPrediction]]:
+        """One for each example, under the name of the task."""
+        return {name: outputs[name].predictions(task.objective) for name, task in self.tasks.items()}
+
     def compile(self) -> None:
         """Compile every shape that a text or several can have."""
         self.trunk.compile()
@@ -62,14 +68,22 @@ class Ensemble:
 
     def _mean(self, outputs: Mapping[str, Outputs]) -> dict[str, Outputs]:
         ((name, task),) = self.tasks.items()
-        ordered = [outputs[run].logits[:, order] for run, order in self._orders.items()]
+        ordered = [
+            outputs[run].logits[:, order] / np.float32(self.trunk.runs[run].temperature)
+            for run, order in self._orders.items()
+        ]
         one = next(iter(outputs.values()))  # every run reads the same words
         return {name: dataclasses.replace(one, logits=task.objective.average(ordered))}
 
 
-def open_runs(paths: Sequence[Path], best: bool = False, ensemble: bool = False) -> SharedTrunk | Ensemble:
-    """Finished runs on one pretrained model, ready for texts; ensemble: as one. Raises InputError."""
-    trunk = SharedTrunk(paths, best)
+def open_runs(
+    paths: Sequence[Path], best: bool = False, ensemble: bool = False, calibrated: bool = False
+) -> SharedTrunk | Ensemble:
+    """Finished runs on one pretrained model, ready for texts; ensemble: as one. Raises InputError.
+
+    calibrated: probabilities at the temperature of each run; an ensemble takes the mean of those.
+    """
+    trunk = SharedTrunk(paths, best, calibrated)
     return Ensemble(trunk) if ensemble else trunk
 
 

@@ -9,14 +9,16 @@ import numpy as np
 
 from jaxfreeze import console, devices, freezing
 from jaxfreeze.config import OWN_TASKS, TrainConfig, from_yaml
+from jaxfreeze.data.sources import from_standard_input
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.tasks import Task, get_task, measured, own_task
 from jaxfreeze.errors import InputError
 from jaxfreeze.identity import Origin, inputs_of
 from jaxfreeze.model.hub import model_folder
+from jaxfreeze.objectives.answers import has_probabilities
 from jaxfreeze.run_folder import RunFolder
 from jaxfreeze.training import checkpoint, evaluation
-from jaxfreeze.training.dataset import Dataset, make_dataset, rows_files_of
+from jaxfreeze.training.dataset import Dataset, make_dataset, read_scored, rows_files_of
 from jaxfreeze.training.experiment import identity_of
 from jaxfreeze.training.pretrained import load_model, model_files_of, text_encoder
 
@@ -58,6 +60,21 @@ class FinishedRun:
             self.scores = {self.task.objective.primary_metric: saved.about["best_score"]}
         self.step = saved.step
         self.params = self.model.params(devices.replicate(saved.trained, self.mesh))
+        self.temperature = 1.0
+        """What logits are divided by before they become probabilities; see `calibrate`."""
+
+    def calibrate(self) -> None:
+        """Have probabilities at the run's temperature from now on. Raises InputError for a run without one."""
+        where = f"--calibrated: --run {self.folder.path}"
+        if not has_probabilities(self.task.objective):
+            kind = self.task.objective.kind
+            raise InputError(f"{where}: is a run of kind {kind}, which has no probabilities; leave --calibrated out")
+        if "temperature" not in self.metrics:
+            raise InputError(
+                f"{where}: expected a temperature in its metrics.json, found none: an earlier jaxfreeze made it; train "
+                "it again, or leave --calibrated out"
+            )
+        self.temperature = float(self.metrics["temperature"])
 
     def _best(self, about: dict[str, Any]) -> checkpoint.Checkpoint:
         step = about["best_step"]
@@ -109,6 +126,13 @@ class FinishedRun:
                 "put the original weights back"
             )
         return digests
+
+    def own_rows(self) -> tuple[list[Split], list[Split]]:
+        """The validation and the test rows of the run, read again. Raises InputError if they are not there."""
+        if from_standard_input(self.config):
+            where = f"--run {self.folder.path}"
+            raise InputError(f"{where}: its rows came from standard input and are gone; give labelled rows by --input")
+        return read_scored(self.config, self.task)
 
     def other_rows(self, splits: Sequence[Split]) -> str:
         """In what these splits differ from those that the run was scored on, in words; nothing if in nothing."""

@@ -57,14 +57,17 @@ class Outputs:
         read = None if self.read is None else self.read[first:last]
         return Outputs(self.logits[first:last], self.counts[begin:end], self.words[begin:end], read)
 
-    def predictions(self, objective: Objective) -> list[AnyPrediction]:
-        """One for each example."""
+    def predictions(self, objective: Objective, temperature: float = 1.0) -> list[AnyPrediction]:
+        """One for each example; probabilities are those of logits divided by the temperature, all else is not."""
         found = objective.predictions(self.logits, self.counts)
+        if self.read is None and temperature != 1.0:
+            scaled = objective.predictions((self.logits / temperature).astype(np.float32), self.counts)
+            return [one._replace(probabilities=other.probabilities) for one, other in zip(found, scaled, strict=True)]
         if self.read is None:
             return list(found)
         stops = np.cumsum(self.counts)
         return [
-            _tagged(words, one, self.read[start:stop], objective)
+            _tagged(words, one, self.read[start:stop], objective, temperature)
             for words, one, start, stop in zip(self.words, found, stops - self.counts, stops, strict=True)
         ]
 
@@ -86,11 +89,13 @@ def joined(parts: Sequence[Outputs]) -> Outputs:
     )
 
 
-def _tagged(words: Text, prediction: Prediction, read: np.ndarray, objective: Objective) -> TaggedText:
+def _tagged(
+    words: Text, prediction: Prediction, read: np.ndarray, objective: Objective, temperature: float
+) -> TaggedText:
     tags = prediction.prediction
     assert isinstance(tags, list)
     places = read.tolist()
-    best = objective.probabilities(prediction.logits).max(axis=-1, initial=0.0).tolist()
+    best = objective.probabilities(prediction.logits / temperature).max(axis=-1, initial=0.0).tolist()
     by_word: dict[int, tuple[str, float]] = dict(zip(places, zip(tags, best, strict=True), strict=True))
     found = [
         entity._replace(start=places[entity.start], end=places[entity.end - 1] + 1)

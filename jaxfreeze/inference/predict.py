@@ -10,7 +10,7 @@ from typing import Any
 
 from jaxfreeze import console
 from jaxfreeze.atomic import new_file
-from jaxfreeze.data.sources import from_standard_input, read_labelled
+from jaxfreeze.data.sources import read_labelled
 from jaxfreeze.data.split import Split
 from jaxfreeze.data.streams import format_of, read_chunks
 from jaxfreeze.data.tables import STANDARD_INPUT
@@ -20,7 +20,6 @@ from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.outputs import Outputs
 from jaxfreeze.inference.shared_trunk import SharedTrunk
 from jaxfreeze.training import evaluation
-from jaxfreeze.training.dataset import read_scored
 
 SAY_EVERY = 10  # seconds
 STANDARD_OUTPUT = STANDARD_INPUT
@@ -39,9 +38,7 @@ def evaluate(path: Path, best: bool = False, input_file: Path | None = None) -> 
     run = FinishedRun(path, best)
     if input_file is not None:
         return _score_file(run, input_file)
-    if from_standard_input(run.config):
-        raise InputError(f"--run {path}: its rows came from standard input and are gone; give labelled rows by --input")
-    validations, tests = read_scored(run.config, run.task)
+    validations, tests = run.own_rows()
     differences = run.other_rows([*validations, *tests])
     metrics = _scores(run, validations)
     console.say(f"pretrained weights: the same ones, by digest of {len(run.model.frozen)} frozen arrays")
@@ -86,6 +83,7 @@ def predict(
     format_: str | None = None,
     best: bool = False,
     ensemble: bool = False,
+    calibrated: bool = False,
 ) -> int:
     """Write a JSON line for every row of a table or of plain lines, in its order -> their number.
 
@@ -101,7 +99,7 @@ def predict(
     if output_file != STANDARD_OUTPUT:
         check_output(output_file, input_file)
     with console.on_stderr():
-        return _predict(open_runs(paths, best, ensemble), input_file, format_, output_file)
+        return _predict(open_runs(paths, best, ensemble, calibrated), input_file, format_, output_file)
 
 
 def check_output(output: Path, input_file: Path) -> None:
@@ -159,7 +157,7 @@ def _predict(trunk: SharedTrunk | Ensemble, input_file: Path, format_: str | Non
 
 def _rows(trunk: SharedTrunk | Ensemble, outputs: Mapping[str, Outputs]) -> Iterator[dict[str, Any]]:
     """The fields of each example's line."""
-    by_run = {name: outputs[name].predictions(task.objective) for name, task in trunk.tasks.items()}
+    by_run = trunk.predictions(outputs)
     for row in zip(*by_run.values(), strict=True):
         fields = {name: one.as_json() for name, one in zip(by_run, row, strict=True)}
         yield next(iter(fields.values())) if len(fields) == 1 else fields

@@ -14,19 +14,24 @@ PACKAGES = ("starlette", "uvicorn")
 
 
 def serve(
-    paths: Sequence[Path], best: bool = False, host: str = "127.0.0.1", port: int = 8000, ensemble: bool = False
+    paths: Sequence[Path],
+    best: bool = False,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    ensemble: bool = False,
+    calibrated: bool = False,
 ) -> None:
     """Answer requests until SIGTERM or Ctrl-C; requests under way are answered before it ends.
 
     paths: run folders on one pretrained model. best: as FinishedRun has it. port: 0 takes a free one. ensemble: the
-    runs answer as one. Raises InputError for folders that hold no such runs, for a port in use, and without the
-    packages of the extra `serve`.
+    runs answer as one. calibrated: probabilities at each run's temperature. Raises InputError for folders that hold no
+    such runs, for a port in use, and without the packages of the extra `serve`.
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f'serve: {missing[0]} is not installed; pip install -e ".[serve]"')
     with console.on_stderr(), _listening(host, port) as listener:
-        trunk = open_runs(paths, best, ensemble)
+        trunk = open_runs(paths, best, ensemble, calibrated)
         console.say(f"compiling for {', '.join(trunk.tasks)}")
         trunk.compile()
         from jaxfreeze.inference.web import http_server  # after the check that its packages are there

@@ -18,7 +18,7 @@ from jaxfreeze.data.tasks import Task
 from jaxfreeze.data.token_store import TextEncoder, TokenStore
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.finished_run import FinishedRun
-from jaxfreeze.inference.outputs import Outputs, joined, nothing_of
+from jaxfreeze.inference.outputs import AnyPrediction, Outputs, joined, nothing_of
 from jaxfreeze.model.classifier import Column
 
 EXAMPLES_PER_ROW = 4  # of some 30 tokens in a row of 128 slots: how a batch in examples becomes one in rows
@@ -47,9 +47,14 @@ compiled_shared_step = devices.jit(shared_step, static_argnames="columns")
 class SharedTrunk:
     """One or more finished runs, ready for texts."""
 
-    def __init__(self, paths: Sequence[Path], best: bool = False) -> None:
-        """best: as FinishedRun has it. Raises InputError for runs that do not share a base."""
+    def __init__(self, paths: Sequence[Path], best: bool = False, calibrated: bool = False) -> None:
+        """best: as FinishedRun has it. calibrated: probabilities at each run's temperature.
+
+        Raises InputError for runs that do not share a base, and calibrated for those without a temperature.
+        """
         runs = [FinishedRun(path, best) for path in paths]
+        for run in runs if calibrated else ():
+            run.calibrate()
         first = runs[0]
         for run in runs[1:]:
             _check_same_base(first, run)
@@ -69,6 +74,10 @@ class SharedTrunk:
     def reads_words(self) -> bool:
         """Whether every run labels words, so that a list of texts is one example in words."""
         return all(task.objective.by_token for task in self.tasks.values())
+
+    def predictions(self, outputs: Mapping[str, Outputs]) -> dict[str, list[AnyPrediction]]:
+        """Of each run by its name, one for each example."""
+        return {name: outputs[name].predictions(run.task.objective, run.temperature) for name, run in self.runs.items()}
 
     def logits(self, split: Split) -> Logits:
         """Logits of every run for every example of a split, a chunk at a time."""

@@ -79,7 +79,8 @@ class Service:
         with self._place():
             asked = read_request(await _body(request), self._tasks, self.batcher.trunk.reads_words)
             answer = await self._answer(request, asked.rows)
-        found = {name: answer[name].predictions(self._tasks[name].objective) for name in asked.tasks}
+        every = self.batcher.trunk.predictions(answer)
+        found = {name: every[name] for name in asked.tasks}
         return JSONResponse({"predictions": {name: [one.as_json() for one in all_] for name, all_ in found.items()}})
 
     @contextlib.contextmanager

@@ -49,6 +49,8 @@ class Table(NamedTuple):
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Value]]
+    stacked: bool = False
+    """Of long texts: on a narrow screen the cells of a row lie below each other."""
 
     def numbers(self) -> list[bool]:
         """Which columns hold numbers; those are aligned to the right."""
@@ -63,6 +65,8 @@ class Picture(NamedTuple):
     drawing: Drawing
     caption: str
     alt: str
+    wide: bool = False
+    """As wide as the page; on a narrow screen it is scrolled."""
 
 
 Block = Heading | Paragraph | Items | Notice | Table | Picture

@@ -87,8 +87,8 @@ def score_figure(name: str, title: str, metric: str, curves: Sequence[Curve]) ->
     tried = sorted({cell.layers for curve in curves for cell in curve.partial if cell.layers != ALL})
     last = tried[-1] if tried else 0
     place: dict[Layers, float] = {k: float(k) for k in tried} | {ALL: last + max(1.0, 0.14 * last)}
-    with _style():
-        figure, axes = _frame(title, 4.3, 3.1)
+    with style():
+        figure, axes = frame(title, 4.3, 3.1)
         of_authors = authors_scores(curves[0].model, curves[0].task, curves[0].num_layers)
         lines = [_line(curve, place, SERIES[i % len(SERIES)], len(curves) > 1) for i, curve in enumerate(curves)]
         if of_authors is not None and (line := _authors_line(of_authors, curves, place)).points:
@@ -102,13 +102,13 @@ def score_figure(name: str, title: str, metric: str, curves: Sequence[Curve]) ->
         _limits(axes, lines, [100 * float(x) for curve in curves for cell in curve.cells for x in cell.scores])
         _levels(axes, curves[0])
         axes.set_xlabel(f"trainable layers, of {curves[0].num_layers}")
-        axes.set_ylabel(f"{_plain(metric)} {TIMES} 100")
+        axes.set_ylabel(f"{plain(metric)} {TIMES} 100")
         shown = _thinned(tried)
         axes.set_xticks(
             [place[k] for k in shown] + [place[ALL]] * any(curve.full is not None for curve in curves),
             [str(k) for k in shown] + ["all"] * any(curve.full is not None for curve in curves),
         )
-        return _saved(figure, axes, name)
+        return saved(figure, axes, name)
 
 
 def difference_figure(name: str, title: str, curves: Sequence[Curve], labels: Sequence[str]) -> Drawing:
@@ -122,7 +122,7 @@ def difference_figure(name: str, title: str, curves: Sequence[Curve], labels: Se
             for k, paired in curve.differences.items()
             if k != ALL
         ]
-        lines.append(Line(_plain(label), points, colour, marker))
+        lines.append(Line(plain(label), points, colour, marker))
         if of_authors is not None and ALL in of_authors.later:
             full = of_authors.later[ALL].mean
             theirs: list[tuple[float, float, Interval | None]] = [
@@ -131,8 +131,8 @@ def difference_figure(name: str, title: str, curves: Sequence[Curve], labels: Se
                 if k != ALL and k in curve.differences
             ]
             lines.append(Line("", theirs, colour, "", hollow=True))
-    with _style():
-        figure, axes = _frame(title, 4.3, 3.4)
+    with style():
+        figure, axes = frame(title, 4.3, 3.4)
         axes.axhline(0, color=INK, linewidth=0.9)
         dodge = min(0.018 * curves[0].num_layers, 0.7 / len(curves))  # together within one layer
         for line in lines:
@@ -145,7 +145,7 @@ def difference_figure(name: str, title: str, curves: Sequence[Curve], labels: Se
         axes.set_ylabel(f"difference to the full model {TIMES} 100")
         if any(line.hollow and line.points for line in lines):
             axes.plot([], [], color=MUTED, linestyle=(0, (4, 2)), linewidth=1.1, label="authors")
-        return _saved(figure, axes, name)
+        return saved(figure, axes, name)
 
 
 def inline(svg: str, prefix: str, alt: str) -> str:
@@ -167,7 +167,7 @@ def inline(svg: str, prefix: str, alt: str) -> str:
 
 
 @contextlib.contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
     """Matplotlib's defaults with our settings, independent of the user's."""
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -175,11 +175,12 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _frame(title: str, width: float, height: float) -> tuple[Figure, Axes]:
+def frame(title: str, width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of so many inches with one diagram; within `style`."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_title(_plain(title))
+    axes.set_title(plain(title))
     axes.tick_params(length=3)
     return figure, axes
 
@@ -267,14 +268,15 @@ def _times_100(interval: Interval | None) -> Interval | None:
     return None if interval is None else Interval(100 * interval.low, 100 * interval.high)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """The text in characters that the font certainly has, shortened if it is long."""
     text = "".join(c if (c.isascii() and c.isprintable()) or c == TIMES else "?" for c in text)
     text = text if len(text) <= 56 else f"{text[:53]}..."
     return f" {text}" if text.startswith("_") else text  # matplotlib leaves such a label out of the legend
 
 
-def _saved(figure: Figure, axes: Axes, name: str) -> Drawing:
+def saved(figure: Figure, axes: Axes, name: str) -> Drawing:
+    """The figure drawn, its legend below it."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         longest = max(map(len, labels))

@@ -1,4 +1,4 @@
-"""A report as one self-contained HTML page, with style, script and figures in it."""
+"""A document as one self-contained HTML page, with style, script and figures in it."""
 
 import re
 from html import escape
@@ -12,9 +12,9 @@ MARK = '<meta name="generator" content="jaxfreeze report">'
 """In every report.html; page.html has a place for it."""
 
 
-def to_html(document: Document) -> str:
-    """The content of report.html; all text is escaped here."""
-    template = Template(resources.files("jaxfreeze.report").joinpath("page.html").read_text(encoding="utf-8"))
+def to_html(document: Document, mark: str = MARK, sortable: bool = True) -> str:
+    """The content of report.html; all text is escaped here. sortable: a script sorts the tables by column."""
+    template = Template(_file("page.html"))
     sections = [(f"section-{i}", block) for i, block in enumerate(document.blocks)]
     contents = "".join(
         f'<li><a href="#{name}">{escape(block.text)}</a></li>'
@@ -22,15 +22,21 @@ def to_html(document: Document) -> str:
         if isinstance(block, Heading) and block.level == 2
     )
     return template.substitute(
-        mark=MARK,
+        mark=mark,
+        scripts="'unsafe-inline'" if sortable else "'none'",
+        script=f"<script>\n{_file('sort.js')}</script>" if sortable else "",
         title=escape(document.title),
         subtitle=escape(document.subtitle),
         contents=contents,
-        body="\n".join(_block(block, name) for name, block in sections),
+        body="\n".join(_block(block, name, sortable) for name, block in sections),
     )
 
 
-def _block(block: Block, name: str) -> str:
+def _file(name: str) -> str:
+    return resources.files("jaxfreeze.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _block(block: Block, name: str, sortable: bool) -> str:
     match block:
         case Heading(level, text):
             return f'<h{level} id="{name}">{escape(text)}</h{level}>'
@@ -42,10 +48,11 @@ def _block(block: Block, name: str) -> str:
         case Notice(lines):
             return f'<aside role="note">{"".join(f"<p>{escape(line)}</p>" for line in lines)}</aside>'
         case Table():
-            return _table(block, name)
-        case Picture(drawing, caption, alt):
+            return _table(block, name, sortable)
+        case Picture(drawing, caption, alt, wide):
             svg = inline(drawing.svg, name, escape(alt))
-            return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+            begin, end = ('<figure class="wide"><div tabindex="0">', "</div>") if wide else ("<figure>", "")
+            return f"{begin}{svg}{end}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def _prose(text: str) -> str:
@@ -53,21 +60,35 @@ def _prose(text: str) -> str:
     return escape(text).replace("k = ", "k&nbsp;=&nbsp;")
 
 
-def _table(table: Table, name: str) -> str:
+def _table(table: Table, name: str, sortable: bool) -> str:
     numbers = table.numbers()
+    begin, end = ('<button type="button">', "</button>") if sortable else ("", "")
     head = "".join(
-        f'<th scope="col"{_class(number)}><button type="button">{escape(text)}</button></th>'
+        f'<th scope="col"{_class(number)}>{begin}{escape(text)}{end}</th>'
         for text, number in zip(table.columns, numbers, strict=True)
     )
-    rows = "".join(f"<tr>{''.join(map(_cell, row, numbers, range(len(row))))}</tr>" for row in table.rows)
+    cell = _stacked_cell if table.stacked else _cell
+    rows = "".join(
+        f"<tr>{''.join(cell(*of, table.columns[of[2]]) for of in zip(row, numbers, range(len(row)), strict=True))}</tr>"
+        for row in table.rows
+    )
+    kind = ' class="stacked"' if table.stacked else ""
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{name}">'
-        f'<table><caption><span id="{name}">{escape(table.caption)}</span></caption>'
+        f'<table{kind}><caption><span id="{name}">{escape(table.caption)}</span></caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
-def _cell(value: Value, number: bool, column: int) -> str:
+def _stacked_cell(value: Value, number: bool, column: int, name: str) -> str:
+    """A cell that carries its column's name, and runs in the direction of its text."""
+    if column == 0:
+        return f'<th scope="row">{escape(value.text)}</th>'
+    told = f' data-name="{escape(name)}"' if name else ""
+    return f'<td{_class(number)}{told} dir="auto">{escape(value.text)}</td>'
+
+
+def _cell(value: Value, number: bool, column: int, _: str) -> str:
     key = "" if value.key is None else f' data-key="{value.key:.9g}"'
     text = re.sub(r"(?<=\d) (?=\([^()]*(?: to | = ))", "<br>", escape(value.text))  # an interval goes below its value
     return f'<th scope="row"{key}>{text}</th>' if column == 0 else f"<td{_class(number)}{key}>{text}</td>"

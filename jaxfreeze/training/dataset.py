@@ -13,7 +13,7 @@ from jaxfreeze.data.batch import Batch, Tokens
 from jaxfreeze.data.hidden_store import HiddenStore
 from jaxfreeze.data.holdout import SHARE, hold_out
 from jaxfreeze.data.sources import source_of
-from jaxfreeze.data.split import Split
+from jaxfreeze.data.split import Split, Text
 from jaxfreeze.data.tasks import Task, trained
 from jaxfreeze.data.token_store import TextEncoder, TokenStore, tokenize
 from jaxfreeze.errors import InputError
@@ -27,6 +27,7 @@ class Dataset:
     name: str
     store: TokenStore
     data: Data
+    texts: tuple[tuple[Text, ...], ...] = ()  # by column, as read; none of the rows to train on, which are many
     hidden: HiddenStore | None = None  # the trunk cache, if batches are to bring their states from the host
 
     @property
@@ -103,4 +104,5 @@ def make_dataset(split: Split, encoder: TextEncoder, mesh: Mesh) -> Dataset:
     """Tokenise a split and put its tokens and labels on the devices."""
     store = tokenize(split, encoder)
     tokens = Tokens(store.token_id, store.token_type, store.position)
-    return Dataset(split.name, store, devices.replicate(Data(tokens, store.label), mesh))
+    texts = () if split.name == "train" else split.texts
+    return Dataset(split.name, store, devices.replicate(Data(tokens, store.label), mesh), texts)

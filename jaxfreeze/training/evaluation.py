@@ -1,5 +1,7 @@
 """One pass over a split without training: logits in the order of the store, and the task's metrics."""
 
+from typing import NamedTuple
+
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -11,6 +13,23 @@ from jaxfreeze.data.tasks import Task
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.training.dataset import Dataset
 from jaxfreeze.training.step import compiled_predict_step
+
+
+class Scored(NamedTuple):
+    """The rows of a split and what a run answers for them: E examples, N labels."""
+
+    dataset: Dataset
+    logits: np.ndarray  # float32 [N, C]
+
+    @property
+    def label(self) -> np.ndarray:
+        """The true labels: [N, *label_shape]."""
+        return self.dataset.store.flat_label
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How many of the N labels belong to each example: int64 [E]."""
+        return self.dataset.store.counts
 
 
 def predict(column: Column, params: freezing.Params, dataset: Dataset, mesh: Mesh) -> np.ndarray:
@@ -33,9 +52,9 @@ def score(task: Task, dataset: Dataset, logits: np.ndarray) -> dict[str, float]:
     Metrics of MNLI's second split carry its name.
     """
     suffix = "_mismatched" if dataset.name.endswith("_mismatched") else ""
-    objective, store = task.objective, dataset.store
+    objective, scored = task.objective, Scored(dataset, logits)
     chosen: dict[str, float] = {}
     if dataset.name.startswith("validation"):
-        objective, chosen = objective.chosen_on(logits, store.flat_label, store.counts)
-    values = objective.score(logits, store.flat_label, store.counts) | chosen
+        objective, chosen = objective.chosen_on(logits, scored.label, scored.counts)
+    values = objective.score(logits, scored.label, scored.counts) | chosen
     return {f"{name}{suffix}": value for name, value in values.items()}

@@ -27,6 +27,7 @@ from jaxfreeze.identity import Identity, Inputs, Origin
 from jaxfreeze.model.hub import model_folder
 from jaxfreeze.training import evaluation, trunk_cache
 from jaxfreeze.training.dataset import Dataset, make_dataset, read_rows, rows_files_of
+from jaxfreeze.training.evaluation import Scored
 from jaxfreeze.training.optimizer import OptimizerConfig, initial_optimizer_state
 from jaxfreeze.training.pretrained import Model, load_model, model_files_of, text_encoder
 from jaxfreeze.training.step import Metrics, Program, abstract, compile_train_steps
@@ -292,26 +293,43 @@ def _on_devices(experiment: Experiment, batches: list[Batch]) -> Dispatch:
     return devices.put(dispatch, dispatch.shardings(experiment.mesh))
 
 
-def evaluate(experiment: Experiment, trained: freezing.Params) -> dict[str, float]:
-    """Metrics of one run's trained leaves on every validation split."""
-    return _scores(experiment, experiment.task, trained, experiment.validation_sets)
+def evaluate(experiment: Experiment, trained: freezing.Params, answers: list[Scored] | None = None) -> dict[str, float]:
+    """Metrics of one run's trained leaves on every validation split; answers: gets what is answered."""
+    return _scores(experiment, experiment.task, trained, experiment.validation_sets, answers)
 
 
-def score_tests(experiment: Experiment, trained: freezing.Params, metrics: Mapping[str, float]) -> dict[str, float]:
+def score_tests(
+    experiment: Experiment,
+    trained: freezing.Params,
+    metrics: Mapping[str, float],
+    answers: list[Scored] | None = None,
+) -> dict[str, float]:
     """Metrics of one run's trained leaves on every test split; {} without test rows. To be asked once, at the end.
 
-    metrics: what `evaluate` gave, with what was chosen on the validation rows.
+    metrics: what `evaluate` gave, with what was chosen on the validation rows. answers: gets what is answered.
     """
-    task = dataclasses.replace(experiment.task, objective=experiment.task.objective.settled(metrics))
-    return _scores(experiment, task, trained, experiment.test_sets)
+    return _scores(experiment, settled_task(experiment, metrics), trained, experiment.test_sets, answers)
 
 
-def _scores(experiment: Experiment, task: Task, trained: freezing.Params, sets: Sequence[Dataset]) -> dict[str, float]:
+def settled_task(experiment: Experiment, metrics: Mapping[str, float]) -> Task:
+    """The task with what was chosen on the validation rows; metrics: what `evaluate` gave."""
+    return dataclasses.replace(experiment.task, objective=experiment.task.objective.settled(metrics))
+
+
+def _scores(
+    experiment: Experiment,
+    task: Task,
+    trained: freezing.Params,
+    sets: Sequence[Dataset],
+    answers: list[Scored] | None,
+) -> dict[str, float]:
     metrics: dict[str, float] = {}
     params = experiment.model.params(trained)
     for dataset in sets:
         logits = evaluation.predict(experiment.model.column, params, dataset, experiment.mesh)
         metrics |= evaluation.score(task, dataset, logits)
+        if answers is not None:
+            answers.append(Scored(dataset, logits))
     return metrics
 
 

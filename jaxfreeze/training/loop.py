@@ -18,6 +18,7 @@ from jaxfreeze.training.checkpoint import CheckpointWriter
 from jaxfreeze.training.experiment import Experiment, TrainState
 from jaxfreeze.training.hooks import EvaluationHook, Hook, LogHook
 from jaxfreeze.training.log import RunLog
+from jaxfreeze.training.predictions import Answers, keep_answers
 from jaxfreeze.training.saving import SavingHook, resume
 from jaxfreeze.training.step import Metrics
 from jaxfreeze.training.stopwatch import Stopwatch
@@ -108,7 +109,7 @@ def _finetune(
                 _audit(experiment, state, folder)
                 saving.finish(state)
         with watch.part("eval"):
-            scores = _score(experiment, state, log, saving)
+            scores = _score(experiment, state, log, saving, folder)
 
     result = result_of(experiment, state.progress, watch, scores["metrics"], scores["test_metrics"]) | scores
     write_json(folder.metrics, result)
@@ -136,22 +137,30 @@ def _audit(experiment: Experiment, state: TrainState, folder: RunFolder) -> None
     freezing.check_unmoved(experiment.frozen_digests, after)
 
 
-def _score(experiment: Experiment, state: TrainState, log: RunLog, saving: SavingHook) -> dict[str, Any]:
-    """Score the last step, and the one that counts -> the entries of metrics.json about both.
+def _score(
+    experiment: Experiment, state: TrainState, log: RunLog, saving: SavingHook, folder: RunFolder
+) -> dict[str, Any]:
+    """Score the last step, and the one that counts, whose predictions are kept -> what metrics.json says of both.
 
     Raises InputError if the best step cannot be read back.
     """
     steps = state.progress.steps
-    last_metrics = experiments.evaluate(experiment, state.trained)
+    answers = Answers()
+    last_metrics = experiments.evaluate(experiment, state.trained, answers.validation)
     stopped_early = steps < experiment.total_steps
     if not stopped_early:  # else it was evaluated and logged when it was decided
         log.evaluation(steps, last_metrics)
     saving.evaluated(steps, last_metrics)
     trained = saving.read_best(state)
-    metrics = last_metrics if trained is state.trained else experiments.evaluate(experiment, trained)
+    metrics = last_metrics
+    if trained is not state.trained:
+        answers = Answers()
+        metrics = experiments.evaluate(experiment, trained, answers.validation)
+    test_metrics = experiments.score_tests(experiment, trained, metrics, answers.tests)
     return {
         "metrics": metrics,
-        "test_metrics": experiments.score_tests(experiment, trained, metrics),
+        "test_metrics": test_metrics,
+        **keep_answers(folder, experiments.settled_task(experiment, metrics), answers),
         "best_step": saving.best.step or steps,
         "last_metrics": last_metrics,
         "stopped_early": stopped_early,
