@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 
@@ -45,6 +45,17 @@ Steps = Annotated[int, Takes("STEPS", low=1)]
 class TrainConfig:
     """Fine-tune the last k layers of BERT or RoBERTa, and prove that the rest did not move."""
 
+    HEADINGS: ClassVar[Mapping[str, str]] = {
+        "task": "rows",
+        "label_column": "labels",
+        "model": "model and what trains",
+        "cache": "trunk cache",
+        "output_dir": "run folder",
+        "epochs": "training",
+        "log_every": "log and evaluation",
+    }
+    """What stands above a field, and those up to the next one here, in --help."""
+
     task: Annotated[str, Takes("TASK")]
     """cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli (GLUE), demo (generated sentences), files (your own), or hub
     (any data set of the Hugging Face hub)."""
@@ -74,14 +85,16 @@ class TrainConfig:
     """For --task hub: a labelled split that is scored once, at the end (default: none)."""
     text_columns: Annotated[tuple[str, ...], Takes("NAME [NAME]")] = ()
     """For own rows: one text column's name, or two for pairs of texts (default: the only one there can be)."""
+    no_header: bool = False
+    """For own tables: the first line is a row already; columns are called by their numbers, from 1."""
+    on_bad_row: Literal["error", "skip"] = "error"
+    """For own rows: skip leaves out and counts rows without text or label, or with fields too many or too few."""
     label_column: Annotated[tuple[str, ...], Takes("NAME [NAME ...]")] = ()
     """For own rows: the name of the label column; several columns of 0 and 1 for --objective multi_label."""
     label_names: tuple[Name, ...] = ()
     """For own rows: class names, by id (default: the file's, sorted)."""
     label_separator: Annotated[str, Takes("TEXT")] | None = None
     """For --objective multi_label: what stands between the labels of a row, as in `joy,love`."""
-    no_header: bool = False
-    """For own tables: the first line is a row already; columns are called by their numbers, from 1."""
     objective: Literal["classification", "multi_label", "regression", "tokens"] | None = None
     """For own rows: one class a row, any number of classes a row, a number, or a class for every word (default: what
     the labels say, where only one fits)."""
@@ -98,8 +111,6 @@ class TrainConfig:
     ] = 0.5
     """For --objective multi_label: a class is predicted where its probability is above this; tuned: above the number
     that is best on the validation rows by the metric that decides."""
-    on_bad_row: Literal["error", "skip"] = "error"
-    """For own rows: skip leaves out and counts rows without text or label, or with fields too many or too few."""
 
     model: Annotated[str, Takes("MODEL", path=True)] = "bert-base-uncased"
     """A BERT or RoBERTa: hub name, local folder, or `demo` (the packaged 6-layer MiniLM)."""
