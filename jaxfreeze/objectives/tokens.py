@@ -11,9 +11,10 @@ import numpy as np
 
 from jaxfreeze.errors import InputError
 from jaxfreeze.metrics import compute
-from jaxfreeze.objectives import entities, losses
 from jaxfreeze.objectives.class_weights import weights_of
+from jaxfreeze.objectives.entities import METRICS, is_scheme, scores
 from jaxfreeze.objectives.label_cells import ClassIds, class_name
+from jaxfreeze.objectives.losses import class_weight, cross_entropy
 from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction
 
 
@@ -43,7 +44,7 @@ class Tokens(Objective):
 
     def __post_init__(self) -> None:
         if self.labels and not self.metrics:
-            of_entities = entities.METRICS if entities.is_scheme(self.labels) else ()
+            of_entities = METRICS if is_scheme(self.labels) else ()
             object.__setattr__(self, "metrics", (*of_entities, "accuracy"))
 
     @classmethod
@@ -55,11 +56,11 @@ class Tokens(Objective):
         return self.labels
 
     def loss(self, logits: jax.Array, label: jax.Array) -> jax.Array:
-        return losses.cross_entropy(logits, label, self.class_weights, self.smoothing)
+        return cross_entropy(logits, label, self.class_weights, self.smoothing)
 
     def weight(self, label: jax.Array) -> jax.Array:
         """0 for a label of -1: a token that is the first one of no word."""
-        return losses.class_weight(label, self.class_weights)
+        return class_weight(label, self.class_weights)
 
     def trained_with(self, class_weights: Sequence[str], smoothing: float, label: np.ndarray) -> "Tokens":
         counts = np.bincount(label, minlength=len(self.labels))
@@ -80,12 +81,12 @@ class Tokens(Objective):
         if not np.isfinite(logits).all():
             raise ValueError("cannot score: some logits are not finite")
         predicted = self.decide(logits)
-        by_word = [name for name in self.metrics if name not in entities.METRICS]
+        by_word = [name for name in self.metrics if name not in METRICS]
         values = dict.fromkeys(by_word, 0.0)
         if len(label):
             values = compute(by_word, predicted, label, self.probabilities(logits), self.labels)
         if len(by_word) < len(self.metrics):
-            values |= entities.scores(self._tags(predicted, counts), self._tags(label, counts))
+            values |= scores(self._tags(predicted, counts), self._tags(label, counts))
         return {name: values[name] for name in self.metrics}
 
     def _tags(self, ids: np.ndarray, counts: np.ndarray | None) -> list[list[str]]:
