@@ -36,20 +36,12 @@ MESH = devices.data_mesh
 SLOW = (  # modules that train many runs, start processes, or work through very many inputs; the longest first
     *("test_processes", "training/test_step", "training/test_trunk_cache", "training/test_stopped"),
     *("inference/test_shared_trunk", "training/test_memory", "sweep/test_runner", "test_flops", "sweep/test_cluster"),
-    *(
-        "training/test_resume",
-        "training/test_own_rows",
-        "training/test_side_by_side",
-        "test_run",
-        "test_stale",
-        "test_walk",
-        "test_fuzz",
-    ),
+    *("training/test_resume", "training/test_side_by_side", "test_run", "test_stale", "test_walk", "test_fuzz"),
     *("inference/test_export", "inference/test_predict", "inference/test_submission", "test_api"),
     *("inference/test_serve", "test_bad_input", "data/test_batches", "inference/test_serve_wrong", "sweep/test_search"),
     *("inference/test_other_weights", "test_families", "model/test_deberta_v2", "model/test_modernbert"),
-    *("model/test_esm", "model/test_attention", "training/test_tokens", "model/test_token_heads"),
-    *("inference/test_tokens", "test_bad_tokens"),
+    *("model/test_esm", "model/test_attention", "training/test_own_rows"),
+    *("model/test_token_heads", "training/test_tokens", "inference/test_tokens", "test_bad_tokens"),
 )
 
 
