@@ -192,7 +192,7 @@ def test_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     words = " ".join(" ".join(lines).split())
     for default in ("AdamW (default: 5e-05)", "(default: bert-base-uncased)", "left out (default: 0.01)"):
         assert default in words
-    assert "files (your own) (required)" in words
+    assert "hub (any data set of the Hugging Face hub) (required)" in words
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,7 @@ from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.readers import read_file
 from jaxfreeze.data.tasks import Task, own_task
-from jaxfreeze.inference.finished_run import FinishedRun
-from jaxfreeze.inference.web import _about
+from jaxfreeze.inference.shared_trunk import SharedTrunk
 from jaxfreeze.objectives import MultiLabel
 from jaxfreeze.objectives.kinds import asked_kind
 from jaxfreeze.training import evaluation
@@ -135,7 +134,7 @@ def test_the_threshold_decides_in_every_answer(tagged: Path, folder: Path, tmp_p
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     assert [line["prediction"] for line in lines] == [one.prediction for one in found]
     assert main(arguments) == 0  # earlier predictions may be replaced
-    about = _about("tagged", FinishedRun(tagged))
+    (about,) = SharedTrunk([tagged]).about()
     assert about["labels"] == list(TOPICS)
 
 
