@@ -17,6 +17,7 @@ from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.readers import read_file
 from jaxfreeze.data.tasks import Task, own_task
+from jaxfreeze.inference.finished_run import FinishedRun
 from jaxfreeze.inference.shared_trunk import SharedTrunk
 from jaxfreeze.objectives import MultiLabel
 from jaxfreeze.objectives.kinds import asked_kind
