@@ -25,9 +25,9 @@ def test_the_temperature_is_the_factor_that_the_logits_were_scaled_by(count: int
 
 
 def test_the_temperature_of_any_number_of_classes() -> None:
-    run = made.sets(20_000)
+    run = made.sets(3_000)
     logits = (run.logits * 3).astype(np.float32)
-    assert fit_temperature(run.rows.objective, logits, run.rows.label) == pytest.approx(3.0, rel=0.03)
+    assert fit_temperature(run.rows.objective, logits, run.rows.label) == pytest.approx(3.0, rel=0.05)
 
 
 def test_the_temperature_has_the_least_log_loss() -> None:
