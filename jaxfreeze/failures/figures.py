@@ -45,7 +45,7 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str]) -> Drawing:
         axes.set_xlabel("prediction")
         axes.set_ylabel("label")
         axes.set_aspect("equal")
-        return saved(figure, axes, "confusion")
+        return saved(figure, axes, "confusion", with_png=False)
 
 
 def class_order(matrix: np.ndarray) -> list[int]:
@@ -78,7 +78,7 @@ def calibration_figure(before: Sequence[Bin], after: Sequence[Bin], temperature:
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlabel("mean probability")
         axes.set_ylabel("share that came true")
-        return saved(figure, axes, "calibration")
+        return saved(figure, axes, "calibration", with_png=False)
 
 
 def points_figure(points: Sequence[tuple[float, float, int]]) -> Drawing:
@@ -91,7 +91,7 @@ def points_figure(points: Sequence[tuple[float, float, int]]) -> Drawing:
         axes.plot(label, prediction, "o", color=SERIES[0], markersize=3, alpha=0.4, markeredgewidth=0, label="one row")
         axes.set_xlabel("label")
         axes.set_ylabel("prediction")
-        return saved(figure, axes, "predictions")
+        return saved(figure, axes, "predictions", with_png=False)
 
 
 def residuals_figure(points: Sequence[tuple[float, float, int]]) -> Drawing:
@@ -103,7 +103,7 @@ def residuals_figure(points: Sequence[tuple[float, float, int]]) -> Drawing:
         axes.plot(length, prediction - label, "o", color=SERIES[0], markersize=3, alpha=0.4, markeredgewidth=0)
         axes.set_xlabel("tokens")
         axes.set_ylabel("prediction - label")
-        return saved(figure, axes, "residuals")
+        return saved(figure, axes, "residuals", with_png=False)
 
 
 def some_of(points: Sequence[tuple[float, float, int]]) -> list[tuple[float, float, int]]:

@@ -36,7 +36,7 @@ class Confusion(NamedTuple):
 
     label: str
     prediction: str
-    count: int
+    times: int
     share: float
     """Of the rows with this label."""
 

@@ -86,7 +86,7 @@ def _confusions(findings: Findings) -> Iterator[Block]:
         yield Paragraph("No class is taken for another one.")
         return
     rows = [
-        [Value(one.label), Value(one.prediction), Value(f"{one.count:,}", one.count), _percent(one.share)]
+        [Value(one.label), Value(one.prediction), Value(f"{one.times:,}", one.times), _percent(one.share)]
         for one in findings.confusions
     ]
     caption = f"The largest confusions, at most {CONFUSIONS}."
@@ -112,8 +112,8 @@ def _calibration(found: Calibration | None) -> Iterator[Block]:
     yield Picture(drawing, "Below the dotted line a run is too sure of itself, above it not sure enough.", alt)
     rows = [
         [
-            Value(f"{one.low:.3f} to {one.high:.3f}"),
-            Value(f"{one.count:,}", one.count),
+            Value(f"{one.low:.4f} to {one.high:.4f}"),
+            Value(f"{one.size:,}", one.size),
             _number(one.probability),
             _number(one.right),
         ]

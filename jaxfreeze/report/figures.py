@@ -275,8 +275,8 @@ def plain(text: str) -> str:
     return f" {text}" if text.startswith("_") else text  # matplotlib leaves such a label out of the legend
 
 
-def saved(figure: Figure, axes: Axes, name: str) -> Drawing:
-    """The figure drawn, its legend below it."""
+def saved(figure: Figure, axes: Axes, name: str, with_png: bool = True) -> Drawing:
+    """The figure drawn, its legend below it; with_png: as PNG too."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         longest = max(map(len, labels))
@@ -284,5 +284,6 @@ def saved(figure: Figure, axes: Axes, name: str) -> Drawing:
         figure.legend(handles, labels, loc="outside lower left", ncols=columns, handletextpad=0.5, columnspacing=1.2)
     svg, png = io.StringIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
+    if with_png:
+        figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
     return Drawing(name, svg.getvalue(), png.getvalue())

@@ -85,13 +85,20 @@ def _stacked_cell(value: Value, number: bool, column: int, name: str) -> str:
     if column == 0:
         return f'<th scope="row">{escape(value.text)}</th>'
     told = f' data-name="{escape(name)}"' if name else ""
-    return f'<td{_class(number)}{told} dir="auto">{escape(value.text)}</td>'
+    return f'<td{_class(number)}{told} dir="auto">{_breakable(escape(value.text))}</td>'
 
 
 def _cell(value: Value, number: bool, column: int, _: str) -> str:
     key = "" if value.key is None else f' data-key="{value.key:.9g}"'
     text = re.sub(r"(?<=\d) (?=\([^()]*(?: to | = ))", "<br>", escape(value.text))  # an interval goes below its value
-    return f'<th scope="row"{key}>{text}</th>' if column == 0 else f"<td{_class(number)}{key}>{text}</td>"
+    if column == 0:
+        return f'<th scope="row"{key}>{_breakable(text)}</th>'
+    return f"<td{_class(number)}{key}>{text}</td>"
+
+
+def _breakable(text: str) -> str:
+    """Escaped text in which a name such as top_up_failed is broken between its words."""
+    return text.replace("_", "_<wbr>")
 
 
 def _class(number: bool) -> str:

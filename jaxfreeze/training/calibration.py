@@ -19,7 +19,7 @@ class Bin(NamedTuple):
     low: float
     """Their lowest probability."""
     high: float
-    count: int
+    size: int
     probability: float
     """Their mean probability."""
     right: float
@@ -42,8 +42,8 @@ def bins_of(probability: np.ndarray, right: np.ndarray, most: int = BINS) -> lis
 
 def calibration_error(bins: list[Bin]) -> float:
     """The expected calibration error (Naeini et al. 2015): the mean over all decisions of their bin's |right - p|."""
-    total = sum(one.count for one in bins)
-    return sum(one.count * abs(one.right - one.probability) for one in bins) / total
+    total = sum(one.size for one in bins)
+    return sum(one.size * abs(one.right - one.probability) for one in bins) / total
 
 
 def fit_temperature(objective: Objective, logits: np.ndarray, label: np.ndarray) -> float:
@@ -57,8 +57,7 @@ def fit_temperature(objective: Objective, logits: np.ndarray, label: np.ndarray)
         return float(losses(objective, logits, label, float(np.exp(log_temperature))).mean())
 
     found = minimize_scalar(loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded", options={"xatol": 1e-5})
-    temperature = float(np.exp(found.x))
-    return 1.0 if temperature < 1.01 * LOWEST else temperature
+    return 1.0 if loss(np.log(LOWEST)) <= found.fun else float(np.exp(found.x))
 
 
 def errors(objective: Objective, logits: np.ndarray, label: np.ndarray, temperature: float) -> dict[str, Any]:

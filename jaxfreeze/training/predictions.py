@@ -93,7 +93,7 @@ def _answers(objective: Objective, scored: Scored) -> Mapping[str, "pa.Array"]:
         "prediction": array(answers.names(objective, decided), kind),
     }
     if not answers.has_probabilities(objective):
-        return columns | {"error": array(decided - label.astype(np.float64), pa.float64())}
+        return columns | {"error": array((decided - label.astype(np.float64)).tolist(), pa.float64())}
     shares = answers.probabilities(objective, logits).astype(np.float32)
     if answers.is_one_of_many(objective):
         number = pa.list_(pa.float32()) if objective.by_token else pa.float32()

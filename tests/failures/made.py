@@ -43,7 +43,7 @@ def rows_of(
     """Rows with these labels, of texts of 3 to 40 words where none are given."""
     random = np.random.default_rng(1)
     counts = np.ones(len(label), np.int64) if counts is None else counts
-    made = [(" ".join(random.choice(WORDS, random.integers(3, 40))),) for _ in counts]
+    made = [(" ".join(WORDS[(n + k * k) % len(WORDS)] for k in range(3 + n % 37)),) for n in range(len(counts))]
     lengths = random.integers(5, 60, len(counts))
     places = [f"validation {number}" for number in range(len(counts))]
     return Rows(objective, ("text",), places, texts or made, lengths, label, counts)

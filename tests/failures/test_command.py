@@ -21,8 +21,9 @@ TEXTS = [("tools the bowl", "made the crate"), ("clothes", "from town"), ("money
 
 @pytest.fixture(scope="module")
 def seeds(tiny_runs: Path) -> list[Path]:
-    """Two runs of rte that differ in their seed."""
-    return [tiny_runs / "rte", train(tiny_runs, tiny_runs / "model", "rte", "rte-other", seed=7)]
+    """Two runs of rte, the second one with another seed and unsure."""
+    settings = {"seed": 7, "max_steps": 1, "learning_rate": 1e-5}
+    return [tiny_runs / "rte", train(tiny_runs, tiny_runs / "model", "rte", "rte-other", **settings)]
 
 
 @pytest.fixture
@@ -112,8 +113,8 @@ def test_a_file_that_cannot_be_written_leaves_none(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "predictions-validation.parquet").read_bytes() == before
 
 
-def test_calibrated_probabilities(tiny_runs: Path, tmp_path: Path) -> None:
-    run, file = tiny_runs / "rte", tiny_runs / "glue" / "RTE" / "dev.tsv"
+def test_calibrated_probabilities(seeds: list[Path], tiny_runs: Path, tmp_path: Path) -> None:
+    run, file = seeds[1], tiny_runs / "glue" / "RTE" / "dev.tsv"
     degree = result(run)["temperature"]
     assert degree > 0
     assert degree != 1.0
@@ -179,6 +180,7 @@ def copy(tiny_runs: Path, tmp_path: Path) -> Path:
 
 def test_a_run_of_before_has_its_temperature_fitted_for_the_report(copy: Path, tmp_path: Path) -> None:
     metrics = result(copy)
+    assert metrics["calibration"].keys() == {"ece_before", "ece_after", "rows"}
     fitted = metrics.pop("temperature"), metrics.pop("calibration")
     (copy / "metrics.json").write_text(json.dumps(metrics))
     assert main(["evaluate", "--run", str(copy), "--report", str(tmp_path / "out")]) == 0

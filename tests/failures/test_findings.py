@@ -49,7 +49,7 @@ def test_confusions_are_the_cells_beside_the_diagonal() -> None:
     ]
     run = made.one_of(40)
     found = findings.confusions(findings.confusion_matrix(run.rows, run.logits), run.rows.objective.labels, 10**6)
-    assert sum(one.count for one in found) == (run.logits.argmax(axis=-1) != run.rows.label).sum()
+    assert sum(one.times for one in found) == (run.logits.argmax(axis=-1) != run.rows.label).sum()
 
 
 def test_the_worst_rows_are_those_with_the_highest_loss() -> None:
@@ -79,7 +79,7 @@ def test_a_label_is_doubted_where_every_run_is_sure_of_one_other_class() -> None
         ("validation 1", "class_00", "class_01"),
     ]
     assert found[1].probabilities == pytest.approx([softmax([9, 0, 0])[0], softmax([5, 0, 0])[0]])
-    assert [one.place for one in findings.doubtful_labels(of, [first])] == [f"validation {n}" for n in (1, 2, 3, 4)]
+    assert {one.place for one in findings.doubtful_labels(of, [first])} == {f"validation {n}" for n in (1, 2, 3, 4)}
 
 
 def test_groups_by_length_hold_every_row_once() -> None:
@@ -114,7 +114,7 @@ def test_any_number_of_classes() -> None:
         assert one.precision == pytest.approx(both / decided[:, number].sum())
         assert one.recall == pytest.approx(both / run.rows.label[:, number].sum())
     assert (found.matrix, found.doubtful) == ([], None)
-    assert sum(one.count for one in found.calibration.before) == 900
+    assert sum(one.size for one in found.calibration.before) == 900
     empty = [one.label for one in found.worst if not run.rows.label[int(one.place.split()[1])].any()]
     assert set(empty) == {"(none)"}
 
@@ -124,7 +124,7 @@ def test_a_class_for_every_word() -> None:
     assert found.about["rows"] == 3
     assert found.worst[0][:4] == ("validation 1", "in New York .", "in O", "in B-LOC")
     assert found.worst[1].label == found.worst[1].prediction == ""
-    assert sum(map(sum, found.matrix)) == sum(one.count for one in found.calibration.before) == 7
+    assert sum(map(sum, found.matrix)) == sum(one.size for one in found.calibration.before) == 7
     assert found.doubtful is None
 
 
