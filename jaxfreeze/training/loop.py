@@ -111,11 +111,12 @@ def _finetune(
         with watch.part("eval"):
             scores = _score(experiment, state, log, saving, folder)
 
-    result = result_of(experiment, state.progress, watch, scores["metrics"], scores["test_metrics"]) | scores
+    metrics, test_metrics = scores.pop("metrics"), scores.pop("test_metrics")
+    result = result_of(experiment, state.progress, watch, metrics, test_metrics) | scores
     write_json(folder.metrics, result)
-    writer.keep({state.progress.steps, scores["best_step"]})
-    if scores["best_step"] != state.progress.steps:
-        writer.drop_state(scores["best_step"])
+    writer.keep({state.progress.steps, result["best_step"]})
+    if result["best_step"] != state.progress.steps:
+        writer.drop_state(result["best_step"])
     conclude(experiment, result, folder)
     return result
 
@@ -157,11 +158,12 @@ def _score(
         answers = Answers()
         metrics = experiments.evaluate(experiment, trained, answers.validation)
     test_metrics = experiments.score_tests(experiment, trained, metrics, answers.tests)
+    chosen = experiment.task.objective.kept()
     return {
         "metrics": metrics,
         "test_metrics": test_metrics,
         **keep_answers(folder, experiments.settled_task(experiment, metrics), answers),
         "best_step": saving.best.step or steps,
-        "last_metrics": last_metrics,
+        "last_metrics": {name: value for name, value in last_metrics.items() if name not in chosen},
         "stopped_early": stopped_early,
     }

@@ -126,9 +126,9 @@ def test_the_server(seeds: list[Path]) -> None:
     (about,) = ensemble.about()
     assert (about["name"], about["ensemble"], about["score"]) == ("rte", ["rte", "rte7", "rte8"], {})
     batcher = Batcher(ensemble)
-    logits = batcher.submit([*PAIRS]).result(60)
+    outputs = batcher.submit([*PAIRS]).result(60)
     batcher.close()
-    np.testing.assert_allclose(logits["rte"], load(seeds, ensemble=True).logits(PAIRS), atol=1e-5)
+    np.testing.assert_allclose(outputs["rte"].logits, load(seeds, ensemble=True).logits(PAIRS), atol=1e-5)
 
 
 def test_runs_that_are_no_ensemble(
