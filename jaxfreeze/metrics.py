@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 LOWER_IS_BETTER = ("mae", "mse", "rmse", "log_loss", "hamming_loss")
-BY_CLASS = ("f1", "precision", "recall")
-"""Metrics of one class: `f1:NAME`."""
+RANKINGS = ("lrap", "roc_auc", "average_precision", "log_loss")
+"""Metrics of probabilities, whatever is predicted with them."""
 
 
 class Scored(NamedTuple):

@@ -15,7 +15,7 @@ from jaxfreeze.objectives.label_cells import WHOLE, ClassIds, MissingLabelError,
 from jaxfreeze.objectives.losses import binary_cross_entropy
 from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction
 
-THRESHOLDS = np.arange(1, 100) / 100
+THRESHOLDS = np.arange(1, 50) / 50
 """Those that --threshold tuned tries."""
 
 
@@ -94,12 +94,16 @@ class MultiLabel(Objective):
     def chosen_on(
         self, logits: np.ndarray, label: np.ndarray, counts: np.ndarray | None = None
     ) -> tuple["MultiLabel", dict[str, float]]:
-        """The threshold of all classes that the primary metric is best with; of equal ones, that nearest to 0.5."""
+        """The threshold of all classes that the primary metric is best with; of equal ones, that nearest to 0.5.
+
+        A metric that no threshold changes leaves it at 0.5.
+        """
         if self.threshold is not None:
             return self, {}
         probability, name = self.probabilities(logits), self.primary_metric
         best, best_score = 0.5, None
-        for threshold in sorted(THRESHOLDS.tolist(), key=lambda threshold: abs(threshold - 0.5)):
+        tried = () if name in metrics.RANKINGS else THRESHOLDS.tolist()
+        for threshold in sorted(tried, key=lambda threshold: abs(threshold - 0.5)):
             prediction = (probability > threshold).astype(self.label_dtype)
             score = metrics.compute((name,), prediction, label, probability, self.labels)[name]
             if best_score is None or metrics.is_better(name, score, best_score):

@@ -127,8 +127,8 @@ def test_the_threshold_is_the_best_one_of_the_rows() -> None:
     chosen, what = objective.chosen_on(logits, label)
     assert what == {"threshold": chosen.threshold}
     scores = {
-        number / 100: f1_score(label, chosen.probabilities(logits) > number / 100, average="macro")
-        for number in range(1, 100)
+        number / 50: f1_score(label, chosen.probabilities(logits) > number / 50, average="macro")
+        for number in range(1, 50)
     }
     assert chosen.score(logits, label)["macro_f1"] == max(scores.values()) > scores[0.5]
     assert min((t for t in scores if scores[t] == max(scores.values())), key=lambda t: abs(t - 0.5)) == chosen.threshold
