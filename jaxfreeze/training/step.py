@@ -93,7 +93,8 @@ def loss_and_gradients(
     """Mean loss of one packed batch, leaves [M, R, ...], and its gradients: of the trained leaves and nothing else."""
     objective = program.objective
     total_weight = jnp.sum(label_and_weight(objective, data, batch)[1])
-    total_weight = jnp.where(total_weight > 0, total_weight, 1.0)  # no word of a short batch may have been read
+    if objective.by_token:  # no word of a short batch may have been read
+        total_weight = jnp.maximum(total_weight, jnp.finfo(jnp.float32).tiny)
 
     def loss_of(trained: freezing.Params, part: Batch) -> jax.Array:
         model = program.column.bind(freezing.combine(trained, frozen))
