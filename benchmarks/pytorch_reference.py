@@ -113,10 +113,11 @@ def freeze(model: Any, trainable_layers: int | str) -> list[torch.nn.Module]:
     """Freeze the embeddings and all but the last `trainable_layers` layers ("all": nothing); return what is frozen."""
     if trainable_layers == "all":
         return []
-    layers = model.bert.encoder.layer
+    encoder = model.base_model  # bert, mpnet ...
+    layers = encoder.encoder.layer
     if trainable_layers not in range(len(layers) + 1):
         raise ValueError(f"--trainable_layers: expected 0..{len(layers)} or all, found {trainable_layers}")
-    frozen = [model.bert.embeddings, *layers[: len(layers) - int(trainable_layers)]]
+    frozen = [encoder.embeddings, *layers[: len(layers) - int(trainable_layers)]]
     for module in frozen:
         module.requires_grad_(False)
     return frozen
@@ -130,16 +131,17 @@ def run_trunk(model: Any, tokenizer: Any, split: Split, trainable_layers: int, b
     order = sorted(range(len(hidden)), key=lambda i: len(split.features[i]["input_ids"]))
     for start in range(0, len(order), batch_size):
         examples = order[start : start + batch_size]
-        states = model.bert(**split.inputs(tokenizer, examples), output_hidden_states=True).hidden_states
-        for i, state in zip(examples, states[len(model.bert.encoder.layer) - trainable_layers], strict=True):
+        states = model.base_model(**split.inputs(tokenizer, examples), output_hidden_states=True).hidden_states
+        for i, state in zip(examples, states[len(model.base_model.encoder.layer) - trainable_layers], strict=True):
             hidden[i] = state[: len(split.features[i]["input_ids"])].clone()
     return split._replace(hidden=hidden)
 
 
 def keep_top(model: Any, trainable_layers: int) -> None:
     """Take the frozen layers out of the model, which is then fed with their result."""
-    model.bert.embeddings = Cut()
-    model.bert.encoder.layer = model.bert.encoder.layer[len(model.bert.encoder.layer) - trainable_layers :]
+    encoder = model.base_model
+    encoder.embeddings = Cut()
+    encoder.encoder.layer = encoder.encoder.layer[len(encoder.encoder.layer) - trainable_layers :]
 
 
 def make_optimizer(model: torch.nn.Module, learning_rate: float) -> torch.optim.AdamW:
@@ -195,12 +197,12 @@ def run(args: argparse.Namespace, seed: int, above_trunk: list[Split]) -> dict[s
     paths = [args.data_dir / task.folder / name for name in ("train.tsv", task.dev_file)]
     train_set, dev_set = [load_split(task, path, tokenizer) for path in paths]
     torch.manual_seed(seed)  # for the classifier's first weights, then for dropout
-    model_class: Any = transformers.BertForSequenceClassification  # Any: its annotations miss the second result
+    model_class: Any = transformers.AutoModelForSequenceClassification  # Any: its annotations miss the second result
     model, info = model_class.from_pretrained(
         args.model, num_labels=len(task.classes) or 1, dtype=torch.float32, output_loading_info=True
     )
-    if missing := set(info["missing_keys"]) - {"classifier.weight", "classifier.bias"}:
-        raise ValueError(f"{args.model}: expected a BERT encoder with its pooler, found no {sorted(missing)}")
+    if missing := [name for name in info["missing_keys"] if not name.startswith("classifier.")]:
+        raise ValueError(f"{args.model}: expected an encoder (of BERT, with its pooler), found no {sorted(missing)}")
     frozen = freeze(model, args.trainable_layers)
     if args.trunk_once:
         if not above_trunk:
@@ -234,7 +236,11 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", required=True, choices=TASKS)
     parser.add_argument("--data_dir", required=True, type=Path, help="folder in the classic GLUE layout")
-    parser.add_argument("--model", required=True, help="folder of a BERT model in Hugging Face's format")
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="folder of a BERT or its like (base_model.encoder.layer) in Hugging Face's format",
+    )
     parser.add_argument("--trainable_layers", required=True, type=lambda text: text if text == "all" else int(text))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--epochs", type=int, default=3)

@@ -4,10 +4,11 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from jaxfreeze.config import TrainConfig, check_settings
 from jaxfreeze.inference.classifier import Classifier, SharedClassifier
+from jaxfreeze.inference.ensemble import Ensemble
 from jaxfreeze.inference.export import apply_top
 from jaxfreeze.inference.shared_trunk import SharedTrunk
 from jaxfreeze.settings import expanded
@@ -52,21 +53,32 @@ def finetune(task: str, **settings: Any) -> FineTuned:
 
 
 @overload
-def load(run: Run, best: bool = False, calibrated: bool = False) -> Classifier: ...  # type: ignore[overload-overlap]  # a str is a sequence
+def load(run: Run, best: bool = False, *, ensemble: bool = False, calibrated: bool = False) -> Classifier: ...  # type: ignore[overload-overlap]  # a str is a sequence
 @overload
-def load(run: Sequence[Run], best: bool = False, calibrated: bool = False) -> SharedClassifier: ...
-def load(run: Run | Sequence[Run], best: bool = False, calibrated: bool = False) -> Classifier | SharedClassifier:
+def load(
+    run: Sequence[Run], best: bool = False, *, ensemble: Literal[True], calibrated: bool = False
+) -> Classifier: ...
+@overload
+def load(
+    run: Sequence[Run], best: bool = False, *, ensemble: Literal[False] = False, calibrated: bool = False
+) -> SharedClassifier: ...
+def load(
+    run: Run | Sequence[Run], best: bool = False, *, ensemble: bool = False, calibrated: bool = False
+) -> Classifier | SharedClassifier:
     """Open a finished run, or several on one pretrained model, for texts.
 
-    run: a run folder, or what `finetune` returned, or a list of them. best: the step that --keep_best kept, not the
-    last one. calibrated: probabilities at the temperature that each run fitted on its validation rows. Returns a
-    function from a list of texts, or of pairs of texts, to predictions; of a list of runs, to predictions by task.
-    Raises InputError for a folder that holds no finished run, for other pretrained weights than the run was trained on,
-    for runs that do not share them, and calibrated for one without a temperature.
+    run: a run folder, or what `finetune` returned, or a list of them. best: for a run of an earlier version, the step
+    that --keep_best kept, not the last one. ensemble: the runs, which have the same classes, answer as one, with the
+    mean of their probabilities. calibrated: probabilities at the temperature that each run fitted on its validation
+    rows. Returns a function from a list of texts, or of pairs of texts, to predictions; of a list of runs that are no
+    ensemble, to predictions by task. Raises InputError for a folder that holds no finished run, for other pretrained
+    weights than the run was trained on, for runs that do not share them, and calibrated for one without a temperature.
     """
-    if isinstance(run, (str, os.PathLike)):
-        return Classifier(SharedTrunk([_path(run)], best, calibrated))
-    return SharedClassifier(SharedTrunk([_path(one) for one in run], best, calibrated))
+    paths = [_path(run)] if isinstance(run, (str, os.PathLike)) else [_path(one) for one in run]
+    trunk = SharedTrunk(paths, best, calibrated)
+    if ensemble:
+        return Classifier(Ensemble(trunk))
+    return Classifier(trunk) if isinstance(run, (str, os.PathLike)) else SharedClassifier(trunk)
 
 
 def _path(run: Run) -> Path:

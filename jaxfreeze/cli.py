@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from jaxfreeze import run_commands
 from jaxfreeze.config import (
     AXES,
+    BEST_FLAGS,
     FOLDER_FLAGS,
     PER_RUN,
     ClusterConfig,
@@ -122,8 +123,8 @@ def _find_layers(given: dict[str, Any]) -> None:
     search = make(SearchConfig, given)
     if search.find_layers is None:
         raise InputError(f"--{min(given.keys() & settings_of(SearchConfig).keys())}: only with --find_layers")
-    not_taken = {"trainable_layers", "trainable", "seed", "eval_every", *FOLDER_FLAGS, *settings_of(ClusterConfig)}
-    surplus = given.keys() & (not_taken - {"output_dir"})
+    per_run = {"trainable_layers", "trainable", "seed", "eval_every", *FOLDER_FLAGS, *BEST_FLAGS} - {"output_dir"}
+    surplus = given.keys() & {*per_run, *settings_of(ClusterConfig)}
     if surplus:
         raise InputError(f"--{min(surplus)}: not with --find_layers, which tries numbers of layers and --seeds itself")
     config = _train_config(given)

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 
@@ -14,11 +14,13 @@ from jaxfreeze.errors import InputError, one_of_names, shorten
 from jaxfreeze.settings import Takes, check_limits, convert, expected, settings_of
 from jaxfreeze.strict_yaml import read_yaml
 
-FOLDER_FLAGS = ("output_dir", "overwrite", "resume", "checkpoint_every", "keep_last", "keep_best", "patience")
+FOLDER_FLAGS = ("output_dir", "overwrite", "resume", "checkpoint_every", "keep_last")
 """Flags about the folder of one run; none changes its result, and a sweep takes none."""
+BEST_FLAGS = ("keep_best", "patience")
+"""Flags that make the best step a run's result; a sweep compares last steps and takes none."""
 AXES = ("models", "tasks", "trainable_layers", "learning_rates", "seeds")
 """The axes of a sweep."""
-PER_RUN = ("model", "task", "learning_rate", "seed", "trainable", "eval_every", *FOLDER_FLAGS)
+PER_RUN = ("model", "task", "learning_rate", "seed", "trainable", "eval_every", *FOLDER_FLAGS, *BEST_FLAGS)
 """Settings of one run that a sweep does not take; an axis stands for each of the first four."""
 MAX_SEED = 2**32 - 1
 FILES = ("train_file", "validation_file", "test_file")
@@ -42,6 +44,17 @@ Steps = Annotated[int, Takes("STEPS", low=1)]
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Fine-tune the last k layers of BERT or RoBERTa, and prove that the rest did not move."""
+
+    HEADINGS: ClassVar[Mapping[str, str]] = {
+        "task": "rows",
+        "label_column": "labels",
+        "model": "model and what trains",
+        "cache": "trunk cache",
+        "output_dir": "run folder",
+        "epochs": "training",
+        "log_every": "log and evaluation",
+    }
+    """What stands above a field, and those up to the next one here, in --help."""
 
     task: Annotated[str, Takes("TASK")]
     """cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli (GLUE), demo (generated sentences), files (your own), or hub
@@ -72,14 +85,16 @@ class TrainConfig:
     """For --task hub: a labelled split that is scored once, at the end (default: none)."""
     text_columns: Annotated[tuple[str, ...], Takes("NAME [NAME]")] = ()
     """For own rows: one text column's name, or two for pairs of texts (default: the only one there can be)."""
+    no_header: bool = False
+    """For own tables: the first line is a row already; columns are called by their numbers, from 1."""
+    on_bad_row: Literal["error", "skip"] = "error"
+    """For own rows: skip leaves out and counts rows without text or label, or with fields too many or too few."""
     label_column: Annotated[tuple[str, ...], Takes("NAME [NAME ...]")] = ()
     """For own rows: the name of the label column; several columns of 0 and 1 for --objective multi_label."""
     label_names: tuple[Name, ...] = ()
     """For own rows: class names, by id (default: the file's, sorted)."""
     label_separator: Annotated[str, Takes("TEXT")] | None = None
     """For --objective multi_label: what stands between the labels of a row, as in `joy,love`."""
-    no_header: bool = False
-    """For own tables: the first line is a row already; columns are called by their numbers, from 1."""
     objective: Literal["classification", "multi_label", "regression", "tokens"] | None = None
     """For own rows: one class a row, any number of classes a row, a number, or a class for every word (default: what
     the labels say, where only one fits)."""
@@ -96,8 +111,6 @@ class TrainConfig:
     ] = 0.5
     """For --objective multi_label: a class is predicted where its probability is above this; tuned: above the number
     that is best on the validation rows by the metric that decides."""
-    on_bad_row: Literal["error", "skip"] = "error"
-    """For own rows: skip leaves out and counts rows without text or label, or with fields too many or too few."""
 
     model: Annotated[str, Takes("MODEL", path=True)] = "bert-base-uncased"
     """A BERT or RoBERTa: hub name, local folder, or `demo` (the packaged 6-layer MiniLM)."""
@@ -125,7 +138,7 @@ class TrainConfig:
     keep_last: Count = 2
     """How many of the last checkpoints an unfinished run keeps; a finished run keeps its last step."""
     keep_best: bool = False
-    """Keep the checkpoint with the best validation score; it is what is scored at the end, exported and served."""
+    """Make the step with the best validation score the result: it is scored at the end, exported and served."""
     patience: Count | None = None
     """Stop once so many evaluations in a row brought no better score; the best one counts, as with --keep_best."""
 
@@ -176,6 +189,11 @@ class TrainConfig:
         """Where the run lies."""
         return Path(self.output_dir or f"runs/{self._run_name()}")
 
+    @property
+    def best_counts(self) -> bool:
+        """Whether the best step is the result, not the last one."""
+        return self.keep_best or self.patience is not None
+
     def _run_name(self) -> str:
         policy = "custom" if self.trainable else f"k{self.trainable_layers}"
         return f"{self.task}-{Path(self.model).name}-{policy}-seed{self.seed}"
@@ -187,8 +205,6 @@ def _check(config: TrainConfig) -> None:
         raise InputError(
             f"--accumulate {config.accumulate}: more parts than examples, --batch_size {config.batch_size}"
         )
-    if config.keep_best and config.eval_every is None:
-        raise InputError("--keep_best requires --eval_every")
     if config.trainable and config.trainable_layers is not None:
         raise InputError("--trainable and --trainable_layers: expected one policy, found two; leave one out")
     _check_rows(config)

@@ -39,8 +39,13 @@ class Command:
     @property
     def groups(self) -> dict[str, Mapping[str, Setting]]:
         """Its flags, by their heading in --help."""
-        own = {name: setting for config in self.configs for name, setting in settings_of(config).items()}
-        return {"flags": own, **self.more}
+        groups: dict[str, dict[str, Setting]] = {"flags": {}}
+        for config in self.configs:
+            headings, heading = getattr(config, "HEADINGS", {}), "flags"
+            for name, setting in settings_of(config).items():
+                heading = headings.get(name, heading)
+                groups.setdefault(heading, {})[name] = setting
+        return {**groups, **self.more}
 
     @property
     def settings(self) -> dict[str, Setting]:

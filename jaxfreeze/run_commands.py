@@ -23,7 +23,7 @@ class EvaluateConfig:
     input: File | None = None
     """Score these labelled rows instead of the run's own: a file in any form that --train_file takes."""
     best: bool = False
-    """Use the checkpoint that --keep_best kept, not the last one."""
+    """For runs of an earlier version: use the checkpoint that --keep_best kept, not the last one."""
     report: Folder | None = None
     """Folder for report.html and report.json, which show where the (first) run fails: classes, confusions, calibration,
     the worst rows, labels that look wrong, lengths."""
@@ -59,13 +59,17 @@ class PredictConfig:
     """Run folder; may be given repeatedly."""
     input: File | None = None
     """GLUE's TSV, or a .tsv, .csv, .jsonl or .parquet file with the text columns of the run's task (labels in it are
-    ignored), or .txt: one text per line; separate pairs with a tab. `-` is standard input."""
+    ignored), or .txt: one text per line; separate pairs with a tab. For labels of words .conll, lists of words, or
+    texts, which are split at blanks. `-` is standard input."""
     format: Annotated[str, Takes("NAME")] | None = None
-    """How the input is laid out, if its ending does not say so: tsv, csv, jsonl, parquet, lines (of `-`)."""
+    """How the input is laid out, if its ending does not say so: tsv, csv, jsonl, parquet, conll, lines (of `-`)."""
     output: File | None = None
-    """JSON lines {"index", "prediction", "probabilities", "logits"}; `-` is standard output."""
+    """JSON lines {"index", "prediction", "probabilities", "logits"}, for labels of words {"index", "words",
+    "prediction", "probabilities", "entities"}; `-` is standard output."""
     best: bool = False
-    """Use the checkpoint that --keep_best kept, not the last one."""
+    """For runs of an earlier version: use the checkpoint that --keep_best kept, not the last one."""
+    ensemble: bool = False
+    """Let runs with the same classes answer as one: the mean of their probabilities, or of their numbers."""
     calibrated: bool = False
     """Probabilities at the temperature that each run fitted on its validation rows; logits stay as they are."""
     glue_submission: Folder | None = None
@@ -76,6 +80,8 @@ class PredictConfig:
     def __post_init__(self) -> None:
         _check_runs(self.run)
         submission = self.glue_submission is not None
+        if submission and self.ensemble:
+            raise InputError("--ensemble: not with --glue_submission, which takes one run a task")
         for name in ("input", "output", "format", "calibrated") if submission else ("data_dir",):
             if getattr(self, name) not in (None, False):
                 raise InputError(f"--{name}: {'not with' if submission else 'only with'} --glue_submission")
@@ -96,7 +102,8 @@ def predict(given: dict[str, Any]) -> None:
         return
     from jaxfreeze.inference.predict import predict
 
-    predict(runs, Path(config.input or ""), Path(config.output or ""), config.format, config.best, config.calibrated)
+    files = Path(config.input or ""), Path(config.output or "")
+    predict(runs, *files, config.format, config.best, config.ensemble, config.calibrated)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +118,7 @@ class ExportConfig:
     output: Folder
     """New folder."""
     best: bool = False
-    """Use the checkpoint that --keep_best kept, not the last one."""
+    """For runs of an earlier version: use the checkpoint that --keep_best kept, not the last one."""
     top_only: bool = False
     """Write the trained tensors alone; `apply_top` adds the base."""
     format: Annotated[
@@ -138,7 +145,9 @@ class ServeConfig:
     run: Annotated[tuple[Folder, ...], Takes("DIR", repeated=True)] = ()
     """Run folder; may be given repeatedly."""
     best: bool = False
-    """Use the checkpoint that --keep_best kept, not the last one."""
+    """For runs of an earlier version: use the checkpoint that --keep_best kept, not the last one."""
+    ensemble: bool = False
+    """Let runs with the same classes answer as one: the mean of their probabilities, or of their numbers."""
     calibrated: bool = False
     """Probabilities at the temperature that each run fitted on its validation rows."""
     host: Annotated[str, Takes("HOST")] = "127.0.0.1"
@@ -158,4 +167,5 @@ def serve(given: dict[str, Any]) -> None:
     config = make(ServeConfig, given)
     from jaxfreeze.inference.serve import serve
 
-    serve([Path(run) for run in config.run], config.best, config.host, config.port, config.calibrated)
+    runs = [Path(run) for run in config.run]
+    serve(runs, config.best, config.host, config.port, config.ensemble, config.calibrated)

@@ -14,11 +14,11 @@ from jaxfreeze.errors import InputError
 from jaxfreeze.identity import Origin
 
 _ITEM = r"(ocdbt\.process_\d+/)?(d/[0-9a-f]{32}|manifest\.ocdbt)(\.__lock)?"
-STEP_FILES = re.compile(
-    r"_CHECKPOINT_METADATA|commit_success\.txt|(description|trained|state)/"
-    rf"(commit_success\.txt|metadata|_METADATA|_sharding|_strings\.json|array_metadatas/process_\d+|{_ITEM})"
-)
+_PART = rf"(commit_success\.txt|metadata|_METADATA|_sharding|_strings\.json|array_metadatas/process_\d+|{_ITEM})"
+STEP_FILES = re.compile(rf"_CHECKPOINT_METADATA|commit_success\.txt|(description|trained|state)/{_PART}")
 """What Orbax writes for one step of a run."""
+STATE_FILES = re.compile(f"state/{_PART}")
+"""Of these, the optimizer's state."""
 UNFINISHED_STEP = re.compile(r"\d+\.(removed|orbax-checkpoint-tmp[^/]*)")
 """The folder of a step that is half written or half removed."""
 EVENT_FILES = re.compile(r"events/events\.out\.tfevents\.[^/]+")

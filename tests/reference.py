@@ -1,5 +1,6 @@
 """The reference: random Hugging Face models (in PyTorch, or as folders only), and their inputs as packed batches."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -37,18 +38,24 @@ def config_values(family: str, num_labels: int, dropout: float, **changes: objec
     return SIZES | FAMILIES[family].values | dropouts | changes | {"num_labels": num_labels}
 
 
-def hugging_face_model(family: str, num_labels: int = 3, dropout: float = 0.0, seed: int = 0, **changes: object) -> Any:
+def hugging_face_model(
+    family: str, num_labels: int = 3, dropout: float = 0.0, seed: int = 0, by_token: bool = False, **changes: object
+) -> Any:
     """A random classifier whose every parameter, biases and LayerNorms included, is away from its initial value."""
     torch = pytorch()
     import transformers
 
     torch.manual_seed(seed)
     config = config_of(family, **config_values(family, num_labels, dropout, **changes))
-    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    model = _auto(transformers, by_token).from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     return model.eval()
+
+
+def _auto(transformers: Any, by_token: bool) -> Any:
+    return getattr(transformers, f"AutoModelFor{'Token' if by_token else 'Sequence'}Classification")
 
 
 def output_names(count: int) -> tuple[str, ...]:
@@ -63,15 +70,21 @@ def raw_config(family: str, num_labels: int = 3, dropout: float = 0.0, **changes
 
 
 def write_folder(
-    folder: Path, family: str, num_labels: int = 3, dropout: float = 0.0, seed: int = 0, **changes: object
+    folder: Path,
+    family: str,
+    num_labels: int = 3,
+    dropout: float = 0.0,
+    seed: int = 0,
+    by_token: bool = False,
+    **changes: object,
 ) -> Path:
     """config.json and model.safetensors of a random classifier, made without PyTorch."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(raw_config(family, num_labels, dropout, **changes)))
     random = np.random.default_rng(seed)
     tensors = {}
-    for path, leaf in Column(read_config(folder), num_labels).shapes().items():
-        name, transposed = weights.hugging_face_name(path, family)
+    for path, leaf in Column(read_config(folder), num_labels, by_token=by_token).shapes().items():
+        name, transposed = weights.hugging_face_name(path, family, by_token)
         center = 1.0 if path.endswith(".scale") else 0.0
         tensors[name] = random.normal(center, 0.1, leaf.shape[::-1] if transposed else leaf.shape).astype(np.float32)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -84,12 +97,12 @@ def save(model: Any, folder: Path) -> Path:
     return folder
 
 
-def load(folder: Path) -> Any:
+def load(folder: Path, by_token: bool = False) -> Any:
     """The PyTorch classifier of a folder, without dropout."""
     pytorch()
     import transformers
 
-    return transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    return _auto(transformers, by_token).from_pretrained(folder).eval()
 
 
 def random_store(
@@ -114,6 +127,18 @@ def random_store(
         start,
         labels,
     )
+
+
+def tagged_store(family: str, num_examples: int = 7, num_labels: int = 3, seed: int = 0) -> TokenStore:
+    """A random store whose labels belong to words, of one token or several; an example's first and last are of none."""
+    store = random_store(family, num_examples, num_labels=num_labels, seed=seed)
+    random = np.random.default_rng(seed)
+    begins = random.random(store.num_tokens) < 0.6
+    begins[store.start[:-1]] = begins[store.start[1:] - 1] = False
+    before = np.concatenate([[0], np.cumsum(begins)])
+    word = np.where(begins, before[1:] - 1 - np.repeat(before[store.start[:-1]], store.lengths), -1)
+    label = np.where(begins, random.integers(0, num_labels, store.num_tokens), -1)
+    return dataclasses.replace(store, label=label.astype(np.int32), word=word.astype(np.int32))
 
 
 def tokens_of(store: TokenStore) -> Tokens:
@@ -144,6 +169,18 @@ def padded(theirs: Any, store: TokenStore) -> dict[str, Any]:
         mask[row, : stop - start] = 1
     inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
     return inputs | ({"token_type_ids": torch.tensor(types)} if FAMILIES[theirs.config.model_type].token_types else {})
+
+
+def padded_labels(store: TokenStore) -> Any:
+    """The labels of a store for a PyTorch model: [E], or of words [E, longest], -100 for tokens without."""
+    torch = pytorch()
+    if store.word is None:
+        return torch.tensor(store.label).long()
+    labels = np.full((store.num_examples, int(store.lengths.max())), -100)
+    for row, (start, stop) in enumerate(zip(store.start[:-1], store.start[1:], strict=True)):
+        some = store.label[start:stop]
+        labels[row, : stop - start] = np.where(some >= 0, some, -100)
+    return torch.tensor(labels)
 
 
 def assert_same_logits(theirs: Any, folder: Path, store: TokenStore, *batches: Batch) -> None:

@@ -89,7 +89,6 @@ TABLE = [  # what is wrong, the arguments, what the line has to say
     ("config, deep", "--config {m}/deep.yaml", "{m}/deep.yaml: expected a YAML file of settings"),
     ("checkpoints every 0", f"{SOUND} --checkpoint_every 0", "--checkpoint_every 0: expected at least 1"),
     ("keep none", f"{SOUND} --keep_last 0", "--keep_last 0: expected at least 1"),
-    ("the best of nothing", f"{SOUND} --keep_best", "--keep_best requires --eval_every"),
     ("resume with a word", f"{SOUND} --resume perhaps", "--resume perhaps: expected true or false"),
     ("not resumed", f"{RTE}/glue --max_steps 1 --max_length 32 --trainable_layers 0 --output_dir {{m}}/unfinished "
      "--resume false", "holds this run, unfinished; --overwrite starts it again"),
@@ -186,7 +185,6 @@ TABLE = [  # what is wrong, the arguments, what the line has to say
     ("export, output in use", "export --run {m}/run --output {m}/glue", "--output {m}/glue: the folder is not empty"),
     ("export, output a file", "export --run {m}/run --output {m}/rows.csv", "expected a folder, found a file"),
     ("export, output a loop", "export --run {m}/run --output {m}/loop", "loop is not a folder that can be written to"),
-    ("export, no best", "export --run {m}/run --output y --best", "kept no best checkpoint"),
     ("export, format", "export --run {m}/run --output y --format onnx", "--format onnx: expected one of safetensors"),
     ("export, top and all", "export --run {m}/run --output y --top_only --format stablehlo", "--top_only: not with"),
     *(

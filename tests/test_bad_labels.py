@@ -110,8 +110,8 @@ def test_a_task_of_glue_takes_what_fits_it(tmp_path: Path, material: Path, capsy
         "--metric mae": "--metric mae: not a metric of classification; expected one of accuracy,",
         "--metric f1:neutrl": "no class 'neutrl'; expected one of entailment, neutral, contradiction; did you mean",
         "--threshold tuned": "--threshold tuned: only for --objective multi_label, found classification",
-        "--label_separator ;": "--label_separator: only for --task files, found --task demo",
-        "--objective tokens": "--objective: only for --task files, found --task demo",
+        "--label_separator ;": "--label_separator: only for --task files or hub, found --task demo",
+        "--objective tokens": "--objective: only for --task files or hub, found --task demo",
         "--class_weights other=1": "--class_weights other=1: no class 'other'",
     }.items():
         arguments = f"--task demo --model {material / 'model'} --max_length 32 {flags}".split()

@@ -63,7 +63,11 @@ TABLE = [  # what is wrong, the flags, what the line has to say
     ("a number too large", "--train_file {m}/plain.csv --no_header --label_column 9", "plain.csv:1: no column '9'; it"),
     ("JSON without names", "--train_file {m}/rows.jsonl --no_header", "rows.jsonl: --no_header is for .csv and .tsv"),
     ("a data set's columns", "--task hub --dataset {m}/set", "split train: which column is the text? several could be"),
-    ("a data set's split", "--task hub --dataset {m}/set --test_split dev", "has no such split; expected one of train"),
+    (
+        "a data set's split",
+        "--task hub --dataset {m}/set --text_columns text --test_split dev",
+        "has no such split; expected one of train",
+    ),
     ("no such data set", "--task hub --dataset {m}/none", "--dataset {m}/none: cannot be loaded from the Hugging Face"),
     ("evaluate on nothing", "evaluate --run {m}/none --input x.csv", "--run {m}/none: there is no such folder"),
 ]

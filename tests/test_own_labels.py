@@ -1,8 +1,10 @@
 """Own rows of each kind of label, from the file to the answers."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +16,15 @@ from jaxfreeze import load
 from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.readers import read_file
-from jaxfreeze.data.tasks import own_task
+from jaxfreeze.data.tasks import Task, own_task
 from jaxfreeze.inference.finished_run import FinishedRun
-from jaxfreeze.inference.web import _about
+from jaxfreeze.inference.shared_trunk import SharedTrunk
 from jaxfreeze.objectives import MultiLabel
 from jaxfreeze.objectives.kinds import asked_kind
+from jaxfreeze.training import evaluation
+from jaxfreeze.training.dataset import Dataset
 from tests.folders import make_folder
-from tests.reference import pytorch
+from tests.reference import pytorch, random_store
 
 WORDS = ("tools", "clothes", "money")
 TOPICS = ("house", "shop", "work")
@@ -34,8 +38,8 @@ def rows(count: int) -> list[tuple[str, list[str]]]:
     for _ in range(count):
         has = random.random(3) < (0.6, 0.3, 0.2)
         words = [word for word, one in zip(WORDS, has, strict=True) if one]
-        words += list(random.choice(["the", "bowl", "crate", "from", "town"], 3))
-        found.append((" ".join(random.permutation(words)), [t for t, one in zip(TOPICS, has, strict=True) if one]))
+        words += list(random.choice(["the", "bowl", "crate"], 1))
+        found.append((" ".join(words), [t for t, one in zip(TOPICS, has, strict=True) if one]))
     return found
 
 
@@ -79,7 +83,7 @@ def tagged(folder: Path) -> Path:
     """A run with any number of topics for a text, and a threshold chosen on the validation rows."""
     files = "--train_file @train.jsonl --validation_file @dev.jsonl --text_columns text --label_column topics"
     return train(
-        folder, "tagged", f"{files} --threshold tuned --max_steps 60 --learning_rate 3e-3 --trainable_layers all"
+        folder, "tagged", f"{files} --threshold tuned --max_steps 120 --learning_rate 2e-2 --trainable_layers all"
     )
 
 
@@ -109,7 +113,7 @@ def test_a_run_with_any_number_of_labels(tagged: Path, folder: Path, capsys: pyt
     result = metrics_of(tagged)
     assert (result["objective"], result["labels"]) == ("multi_label", list(TOPICS))
     assert list(result["metrics"]) == ["micro_f1", "macro_f1", "lrap", "accuracy"]
-    assert result["metrics"]["micro_f1"] > 0.9  # the words say it
+    assert result["metrics"]["micro_f1"] > 0.8  # the words say it; 0.57 for one answer to all
     assert 0 < result["threshold"] < 1
     assert main(["evaluate", "--run", str(tagged)]) == 0
     assert "the same score as in metrics.json" in capsys.readouterr().out
@@ -120,7 +124,7 @@ def test_the_threshold_decides_in_every_answer(tagged: Path, folder: Path, tmp_p
     found = load(tagged)(texts)
     for one in found:
         assert one.prediction == [topic for topic in TOPICS if one.probabilities[topic] > threshold]
-    assert {len(one.prediction) for one in found if isinstance(one.prediction, list)} >= {0, 1, 2}
+    assert {len(one.prediction) for one in found if isinstance(one.prediction, list)} >= {0, 1, 3}
     shutil.copytree(tagged, tmp_path / "low")
     changed = metrics_of(tagged) | {"threshold": 1e-6}
     (tmp_path / "low" / "metrics.json").write_text(json.dumps(changed))
@@ -131,8 +135,24 @@ def test_the_threshold_decides_in_every_answer(tagged: Path, folder: Path, tmp_p
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     assert [line["prediction"] for line in lines] == [one.prediction for one in found]
     assert main(arguments) == 0  # earlier predictions may be replaced
-    about = _about("tagged", FinishedRun(tagged))
+    (about,) = SharedTrunk([tagged]).about()
     assert about["labels"] == list(TOPICS)
+
+
+def test_only_validation_rows_choose_a_threshold() -> None:
+    random = np.random.default_rng(0)
+    label, logits = random.integers(0, 2, (40, 3), np.uint8), random.normal(-1, 1, (40, 3)).astype(np.float32)
+    store = dataclasses.replace(random_store("bert", num_examples=40), label=label)
+    data: Any = None  # what training needs of a split
+    task = Task("files", ("text",), MultiLabel(TOPICS, threshold=None))
+    found = evaluation.score(task, Dataset("validation", store, data), logits)
+    assert 0 < found["threshold"] < 0.5
+    with pytest.raises(ValueError, match="still to be chosen on the validation rows"):
+        evaluation.score(task, Dataset("test", store, data), logits)
+    settled = dataclasses.replace(task, objective=task.objective.settled(found))
+    assert evaluation.score(settled, Dataset("test", store, data), logits) == {
+        name: value for name, value in found.items() if name != "threshold"
+    }
 
 
 def test_an_exported_run_answers_the_same_in_transformers(tagged: Path, tmp_path: Path) -> None:
@@ -170,7 +190,7 @@ def test_weights_change_the_training_and_not_the_evaluation(folder: Path) -> Non
     heavy = train(folder, "heavy", f"{files} --max_steps 4 --metric recall:work --class_weights work=50")
     runs = FinishedRun(plain), FinishedRun(heavy)
     assert runs[0].task == runs[1].task  # the weights are the training's
-    assert [next(iter(run.scores)) for run in runs] == ["recall:work"] * 2
+    assert [run.task.objective.primary_metric for run in runs] == ["recall:work"] * 2
     shares = [[one.probabilities["work"] for one in load(run)([text for text, _ in rows(8)])] for run in (plain, heavy)]
     assert np.mean(shares[1]) > np.mean(shares[0])
     assert metrics_of(plain)["metrics"].keys() == {"recall:work", "accuracy", "macro_f1"}

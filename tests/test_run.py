@@ -285,7 +285,7 @@ def test_own_files(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main([*common, "--label_column", "mood", "--output_dir", str(tmp_path / "classes")]) == 0
     metrics = json.loads((tmp_path / "classes" / "metrics.json").read_text())
     assert metrics["labels"] == ["down", "flat", "up"]
-    assert set(metrics["metrics"]) == {"accuracy"}
+    assert set(metrics["metrics"]) == {"accuracy", "macro_f1"}
     assert main([*common, "--label_column", "stars", "--regression", "--output_dir", str(tmp_path / "scores")]) == 0
     assert set(json.loads((tmp_path / "scores" / "metrics.json").read_text())["metrics"]) == {"pearson", "spearman"}
     for run in ("classes", "scores"):

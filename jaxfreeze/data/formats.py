@@ -4,6 +4,7 @@ import glob
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from jaxfreeze.data.conll import conll_records
 from jaxfreeze.data.json_rows import json_records
 from jaxfreeze.data.parquet_rows import PARQUET, parquet_records
 from jaxfreeze.data.tables import (
@@ -30,6 +31,7 @@ FILE_KINDS: dict[str, Callable[[Path, Layouts, bool], Iterator[Record]]] = {
     ".jsonl": lambda path, layouts, _: json_records(path, layouts),
     ".json": lambda path, layouts, _: json_records(path, layouts),
     PARQUET: lambda path, layouts, _: parquet_records(path, layouts),
+    ".conll": lambda path, layouts, _: conll_records(path, layouts),
 }
 """How each is read: its path, the wanted columns, and whether whoever reads on counts the rows (see `sheet_rows`)."""
 

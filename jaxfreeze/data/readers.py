@@ -13,7 +13,7 @@ from jaxfreeze.data.demo import demo_split
 from jaxfreeze.data.formats import kind_of, readable_files_of, table_records
 from jaxfreeze.data.hub_rows import load
 from jaxfreeze.data.parquet_rows import PARQUET, declared_classes
-from jaxfreeze.data.split import Split
+from jaxfreeze.data.split import Split, Text
 from jaxfreeze.data.tables import (
     BadRowError,
     RaggedRowError,
@@ -25,6 +25,7 @@ from jaxfreeze.data.tables import (
     tsv_rows,
 )
 from jaxfreeze.data.tasks import Task
+from jaxfreeze.data.words import check_labels, checked_words
 from jaxfreeze.errors import InputError, one_of_names, shorten
 from jaxfreeze.objectives import Classification, LabelReader, MissingLabelError, Regression
 from jaxfreeze.objectives.kinds import kind_of as kind_of_labels
@@ -67,17 +68,25 @@ def _collect(
     labels: LabelReader | None,
     empty_texts: bool = False,
     skip: tuple[type[InputError], ...] = (),
+    words: bool = False,
 ) -> Split:
     """Read every record; `columns` are the text columns, the cells after them go to `labels` if it is given.
 
-    skip: the errors whose rows are left out and counted.
+    skip: the errors whose rows are left out and counted. words: texts are words, with a label each.
     """
-    texts: list[list[str]] = [[] for _ in columns]
+    texts: list[list[Text]] = [[] for _ in columns]
     skipped, first = 0, ""
     for record in rows:
         try:
             cells = record.sound()
-            row = [checked_text(cells.pop(column), column, empty_texts) for column in columns]
+            row = [
+                checked_words(cells.pop(column), column)
+                if words
+                else checked_text(cells.pop(column), column, empty_texts)
+                for column in columns
+            ]
+            if words:
+                check_labels(row[0], *cells.values(), *cells)
             if labels is not None:
                 label, *more = cells.values()
                 labels.read((label, *more) if more else label)
@@ -182,10 +191,15 @@ def read_records(
     if task.of_kind is not None:
         task = task.of_kind(_kind_of(first, columns, named=bool(known or task.objective.labels)))
     task = dataclasses.replace(task, text_columns=columns.text, label_column=columns.label)
+    if task.objective.by_token and len(columns.text) > 1:
+        raise InputError(
+            f"--text_columns {' '.join(columns.text)}: labels of words belong to one text; give one column"
+        )
     reader = task.objective.reader((*columns.label, "")[0], known)
     found = itertools.chain(first, found)
     try:
-        texts = _collect(split, path, found, columns.text, reader, skip=BAD_ROWS if on_bad_row == "skip" else ())
+        skip, words = BAD_ROWS if on_bad_row == "skip" else (), task.objective.by_token
+        texts = _collect(split, path, found, columns.text, reader, skip=skip, words=words)
     except BAD_ROWS as reason:
         raise InputError(f"{reason}; --on_bad_row skip leaves out such rows") from None
     if texts.skipped > len(texts.texts[0]):

@@ -72,12 +72,16 @@ class Split:
 
     def as_words(self) -> "Split":
         """The same with one column of texts as words: a text is split at blanks, and two are read as one."""
+        if self.texts and all(isinstance(text, tuple) for text in self.texts[0]):
+            return self
         rows = zip(*self.texts, strict=True)
         column = tuple(tuple(word for text in row for word in _words(text)) for row in rows)
         return dataclasses.replace(self, texts=(column,))
 
     def as_texts(self) -> "Split":
         """The same with every text in one piece, a blank between its words."""
+        if not self.in_words:
+            return self
         texts = tuple(tuple(" ".join(text) if isinstance(text, tuple) else text for text in column)
                       for column in self.texts)  # fmt: skip
         return dataclasses.replace(self, texts=texts)

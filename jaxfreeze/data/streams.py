@@ -4,9 +4,10 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from jaxfreeze.data.conll import COLUMNS as CONLL_COLUMNS
 from jaxfreeze.data.formats import FILE_KINDS, SEPARATORS, kind_of
 from jaxfreeze.data.readers import COLA_HEADER
-from jaxfreeze.data.split import CHUNK, Split
+from jaxfreeze.data.split import CHUNK, Split, Text
 from jaxfreeze.data.tables import (
     STANDARD_INPUT,
     BadRowError,
@@ -21,10 +22,12 @@ from jaxfreeze.data.tables import (
 )
 from jaxfreeze.data.tables import records as records_of
 from jaxfreeze.data.tasks import Task
+from jaxfreeze.data.words import checked_words
 from jaxfreeze.errors import InputError, one_of_names
 
 LINES = "lines"
-FORMATS = ("tsv", "csv", "jsonl", "parquet", LINES)
+CONLL = "conll"
+FORMATS = ("tsv", "csv", "jsonl", "parquet", CONLL, LINES)
 
 
 def format_of(path: Path, asked: str | None, task: Task) -> str:
@@ -52,23 +55,34 @@ def read_chunks(path: Path, format_: str, tasks: Sequence[Task], size: int = CHU
 
     A table has the text columns of one of the tasks, by their names in GLUE's files or on the hub; the first task that
     fits counts. A TSV is unquoted if the first task is one of GLUE's, as its files are, and columns have numbers if its
-    own had no names. Plain lines are one text each, or two with a tab between, as the first task has. Raises InputError
-    for what is not well formed, with file and line, and for no row at all.
+    own had no names. Plain lines are one text each, or two with a tab between, as the first task has. Where a task
+    labels words, a cell may be a list of them; then all texts of its split are words. Raises InputError for what is not
+    well formed, with file and line, and for no row at all.
     """
     check_file(path)
     if path == STANDARD_INPUT and format_ == "parquet":
         raise InputError("--format parquet: not from standard input; give --input a file")
     rows, begun = _records(path, format_, tasks), False
     empty_texts = any(task.name == "qqp" for task in tasks)  # its published files hold some
+    words = format_ == CONLL or any(task.objective.by_token for task in tasks)
     while chunk := list(itertools.islice(rows, size)):
         begun = True
-        texts: list[list[str]] = []
+        texts: list[list[Text]] = []
         for record in chunk:
             try:
-                texts.append([checked_text(cell, column, empty_texts) for column, cell in record.sound().items()])
+                cells = record.sound().items()
+                texts.append(
+                    [
+                        checked_words(cell, column)
+                        if words and isinstance(cell, list)
+                        else checked_text(cell, column, empty_texts)
+                        for column, cell in cells
+                    ]
+                )
             except BadRowError as reason:
                 raise InputError(f"{record.place}: {reason}") from None
-        yield Split("test", tuple(zip(*texts, strict=True)), None)
+        split = Split("test", tuple(zip(*texts, strict=True)), None)
+        yield split.as_words() if any(isinstance(text, tuple) for row in texts for text in row) else split
     if not begun:
         raise no_rows(path)
 
@@ -76,6 +90,8 @@ def read_chunks(path: Path, format_: str, tasks: Sequence[Task], size: int = CHU
 def _records(path: Path, format_: str, tasks: Sequence[Task]) -> Iterator[Record]:
     if format_ == LINES:
         return _lines(path, len(tasks[0].text_columns))
+    if format_ == CONLL:
+        return FILE_KINDS[".conll"](path, [CONLL_COLUMNS[:1]], True)
     layouts: Layouts = [columns for task in tasks for columns in (task.tsv_columns, task.text_columns) if columns]
     if format_ == "tsv" and tasks[0].tsv_columns:
         rows = tsv_rows(path)

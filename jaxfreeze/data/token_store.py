@@ -15,7 +15,9 @@ import numpy as np
 
 from jaxfreeze import cache_folder, console
 from jaxfreeze.cache_folder import cache_root
+from jaxfreeze.data.batch import Batch
 from jaxfreeze.data.split import CHUNK, Split
+from jaxfreeze.data.words import first_pieces, labels_of, prepare_tokenizer, unread
 from jaxfreeze.errors import InputError, shorten
 from jaxfreeze.fetched import check_fetched
 
@@ -61,8 +63,9 @@ class TokenStore:
     token_type: np.ndarray  # int8 [T]
     position: np.ndarray  # int16 [T] position id, counted from the encoder's first one
     start: np.ndarray  # int64 [E + 1] where each example's tokens begin
-    label: np.ndarray  # int32 [E] class, or float32 [E] score; -1 or NaN where the split has none
+    label: np.ndarray  # [E, ...] as the objective has them; of words int32 [T], at the first piece of each, else -1
     digest: str = ""  # of what it was made of
+    word: np.ndarray | None = None  # int32 [T] the number in its example of the word whose first piece it is, else -1
 
     @property
     def num_examples(self) -> int:
@@ -79,6 +82,31 @@ class TokenStore:
         """Tokens of each example: int64 [E]."""
         return np.diff(self.start)
 
+    @functools.cached_property
+    def counts(self) -> np.ndarray:
+        """How many of the N labels belong to each example: int64 [E]; one, or its words that were read."""
+        if self.word is None:
+            return np.ones(self.num_examples, np.int64)
+        before = np.concatenate([[0], np.cumsum(self.word >= 0)])
+        return np.diff(before[self.start])
+
+    @functools.cached_property
+    def _place(self) -> np.ndarray:
+        """Which of the N labels each token has, of words: int64 [T]; -1 where it has none."""
+        assert self.word is not None
+        return np.where(self.word >= 0, np.cumsum(self.word >= 0) - 1, -1)
+
+    def places(self, batch: Batch) -> np.ndarray:
+        """Which of the N labels each output of a batch is about: [R, G], or [R, W] of words; -1: none."""
+        if self.word is None:
+            return batch.example
+        return np.where(batch.index >= 0, self._place[batch.index], -1)
+
+    @property
+    def flat_label(self) -> np.ndarray:
+        """The labels, example after example: [N, ...]."""
+        return np.asarray(self.label if self.word is None else self.label[self.word >= 0])
+
 
 @dataclasses.dataclass(frozen=True)
 class TextEncoder:
@@ -90,6 +118,13 @@ class TextEncoder:
     type_vocab_size: int
     first_position: int
     model_type: str
+    words: bool = False
+    """Whether labels belong to words, which texts are then made of."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of its token stores."""
+        return (*COLUMNS, "word") if self.words else COLUMNS
 
     @functools.cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
@@ -123,6 +158,14 @@ class TextEncoder:
             )
         for line in self._warnings(tokenizer):
             console.say(f"--model {self.folder}: {line}")
+        if self.words:
+            try:
+                prepare_tokenizer(tokenizer)
+            except ValueError as error:
+                raise InputError(
+                    f"--model {self.folder}: labels of words need a tokenizer that numbers them, and {error}; put the "
+                    "model's tokenizer.json into the folder"
+                ) from None
         return tokenizer
 
     def _check_packages(self) -> None:
@@ -167,17 +210,21 @@ class TextEncoder:
     def digest(self, split: Split) -> str:
         """SHA-256 (hex) over the tokenizer's files, the settings and the split's texts and labels."""
         settings = f"{FORMAT} {self.max_length} {self.vocab_size} {self.type_vocab_size} {self.first_position}"
+        settings += " words" if self.words else ""
         return hashlib.sha256(f"{settings} {self.tokenizer_digest} {split.digest}".encode()).hexdigest()
 
     def encode(self, split: Split) -> TokenStore:
         """Tokenise a split as the tokenizer builds its pairs, the longer text cut to fit max_length."""
-        columns = [list(column) for column in split.texts]
+        split = split.as_words() if self.words else split.as_texts()
+        columns = [[list(text) if self.words else text for text in column] for column in split.texts]
         ids: list[np.ndarray] = []
         types: list[np.ndarray] = []
         lengths: list[np.ndarray] = []
+        words: list[np.ndarray] = []
         for begin in range(0, len(columns[0]), CHUNK):
             encoded = self.tokenizer(
                 *(column[begin : begin + CHUNK] for column in columns),
+                is_split_into_words=self.words,
                 truncation=True,
                 max_length=self.max_length,
                 return_token_type_ids=True,
@@ -186,6 +233,7 @@ class TextEncoder:
             ids += [np.fromiter((i for example in encoded["input_ids"] for i in example), np.int32)]
             types += [np.fromiter((i for example in encoded["token_type_ids"] for i in example), np.int8)]
             lengths += [np.array([len(example) for example in encoded["input_ids"]], np.int64)]
+            words += [first_pieces(encoded.word_ids(number)) for number in range(len(lengths[-1]) if self.words else 0)]
         start = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
         if start[-1] > MOST_TOKENS:
             raise InputError(
@@ -195,8 +243,12 @@ class TextEncoder:
         token_id = np.concatenate(ids)
         token_type = np.minimum(np.concatenate(types), self.type_vocab_size - 1)  # an encoder may have one type
         position = np.arange(len(token_id)) - np.repeat(start[:-1], np.diff(start)) + self.first_position
-        labels = np.full(len(start) - 1, -1, np.int32) if split.labels is None else split.labels
-        return TokenStore(token_id, token_type, position.astype(np.int16), start, labels)
+        word = np.concatenate(words) if self.words else None
+        if word is not None:
+            labels = labels_of(split, word, start)
+        else:
+            labels = np.full(len(start) - 1, -1, np.int32) if split.labels is None else split.labels
+        return TokenStore(token_id, token_type, position.astype(np.int16), start, labels, word=word)
 
 
 def _is_installed(module: str) -> bool:
@@ -217,14 +269,18 @@ def tokenize(split: Split, encoder: TextEncoder) -> TokenStore:
         note = {"split": split.name, "tokenizer": encoder.folder.name}
         try:
             with cache_folder.new_entry(folder, note) as temporary:
-                for name in COLUMNS:
+                for name in encoder.columns:
                     np.save(temporary / f"{name}.npy", getattr(store, name))
         except OSError as error:
             raise InputError(
                 f"{cache_root()}: the tokens cannot be kept there ({error.strerror}); "
                 "make room, or set JAXFREEZE_CACHE to another folder"
             ) from error
-    return TokenStore(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}, digest=digest)
+    columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in encoder.columns}
+    if encoder.words:
+        for line in unread(split, columns["word"], columns["start"], encoder.max_length):
+            console.say(line)
+    return TokenStore(**columns, digest=digest)
 
 
 def check_known(split: Split, store: TokenStore, encoder: TextEncoder) -> None:
@@ -232,18 +288,18 @@ def check_known(split: Split, store: TokenStore, encoder: TextEncoder) -> None:
 
     Special tokens are not counted. The vocabulary is then another model's, or other text than this, in any language.
     """
-    tokenizer, unknown_id = encoder.tokenizer, encoder.tokenizer.unk_token_id
+    tokenizer, unknown_id, texts = encoder.tokenizer, encoder.tokenizer.unk_token_id, split.as_texts().texts
     if unknown_id in (None, tokenizer.cls_token_id, tokenizer.sep_token_id):  # GPT-2 has one special token for all
         unknown_id = -1
     special = set(tokenizer.all_special_ids) - {unknown_id}
     total = store.num_tokens - sum(int(np.count_nonzero(store.token_id == token)) for token in special)
     places = np.flatnonzero(store.token_id == unknown_id)
     cut = store.lengths.max() == encoder.max_length
-    nothing = not total and not cut and any(map(str.strip, itertools.chain(*split.texts)))
+    nothing = not total and not cut and any(str(text).strip() for text in itertools.chain(*texts))
     if not nothing and 2 * len(places) <= total:
         return
     example = int(np.searchsorted(store.start, places[0], side="right")) - 1 if total else 0
-    text = shorten(" ".join(column[example] for column in split.texts))
+    text = shorten(" ".join(str(column[example]) for column in texts))
     unknown = f"{len(places):,} of the {total:,} tokens" if total else "any token"
     raise InputError(
         f"--model {encoder.folder}: the tokenizer does not know {unknown} of {split.name} (see '{text}'); check that "

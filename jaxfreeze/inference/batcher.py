@@ -8,14 +8,15 @@ import traceback
 from concurrent.futures import Future
 from typing import NamedTuple
 
-import numpy as np
-
-from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
-from jaxfreeze.inference.texts import split_of
+from jaxfreeze.inference.ensemble import Ensemble
+from jaxfreeze.inference.outputs import Outputs, joined
+from jaxfreeze.inference.shared_trunk import SharedTrunk
+from jaxfreeze.inference.texts import Row, split_of
 
 TEXTS_PER_PASS = 64  # enough to keep the devices busy; more would delay requests that arrive meanwhile
 
-Row = tuple[str, ...]
+Answer = dict[str, Outputs]
+"""By the runs' names."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -23,8 +24,8 @@ class _Waiting:
     """A request in the queue; a large one is answered in several passes."""
 
     rows: list[Row]
-    answer: "Future[Logits]"
-    found: list[Logits] = dataclasses.field(default_factory=list)
+    answer: "Future[Answer]"
+    found: list[Answer] = dataclasses.field(default_factory=list)
     begun: int = 0  # rows taken by a pass so far
     answered: int = 0  # rows whose logits are known
 
@@ -39,7 +40,7 @@ class _Share(NamedTuple):
 class Batcher:
     """Answers requests in the order of their arrival, several at a time, until it is closed."""
 
-    def __init__(self, trunk: SharedTrunk) -> None:
+    def __init__(self, trunk: SharedTrunk | Ensemble) -> None:
         self.trunk = trunk
         self.requests = self.texts = self.passes = 0
         """Requests and texts answered, and passes made for them."""
@@ -54,7 +55,7 @@ class Batcher:
         """Number of requests with rows that no pass has taken yet."""
         return len(self._queue)
 
-    def submit(self, rows: list[Row]) -> "Future[Logits]":
+    def submit(self, rows: list[Row]) -> "Future[Answer]":
         """Queue a request: examples of one or two texts each, as `checked_rows` returns them.
 
         Cancelling the future removes the request from the queue. The future raises what its pass raised.
@@ -118,12 +119,12 @@ class Batcher:
 
     def _pass(self, shares: list[_Share]) -> None:
         texts = [row for share in shares for row in share.rows]
-        logits = self.trunk.logits(split_of(texts))
+        outputs = self.trunk.outputs(split_of(texts))
         self.passes += 1
         self.texts += len(texts)
         begin = 0
         for request, rows in shares:
-            request.found.append({name: found[begin : begin + len(rows)] for name, found in logits.items()})
+            request.found.append({name: found.part(begin, begin + len(rows)) for name, found in outputs.items()})
             begin += len(rows)
             request.answered += len(rows)
             if request.answered == len(request.rows):
@@ -133,4 +134,4 @@ class Batcher:
         self.requests += 1
         if request.answer.set_running_or_notify_cancel():
             names = request.found[0]
-            request.answer.set_result({name: np.concatenate([one[name] for one in request.found]) for name in names})
+            request.answer.set_result({name: joined([one[name] for one in request.found]) for name in names})

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from jaxfreeze import console, freezing
 from jaxfreeze.atomic import check_new, new_folder
 from jaxfreeze.data.token_store import TOKENIZER_FILES
+from jaxfreeze.data.words import write_prepared
 from jaxfreeze.errors import InputError, listed
 from jaxfreeze.inference import model_card
 from jaxfreeze.inference.finished_run import FinishedRun
@@ -28,7 +29,7 @@ CONFIG, TOKENIZER_CONFIG, CARD, ABOUT = "config.json", "tokenizer_config.json", 
 FORMAT = 1  # of jaxfreeze.json
 PLACES = ("base", "top")  # where a tensor of the whole model comes from
 NOT_KEPT = (  # of the source's config.json: wrong here, or other outputs than `pipeline` takes
-    *("num_labels", "torch_dtype", "quantization_config", "auto_map", "custom_pipelines"),
+    *("num_labels", "problem_type", "torch_dtype", "quantization_config", "auto_map", "custom_pipelines"),
     *("return_dict", "use_return_dict", "torchscript", "attn_implementation", "_attn_implementation"),
 )
 
@@ -48,9 +49,9 @@ def export(
 ) -> None:
     """Write a finished run as a folder that transformers loads; the folder is written atomically.
 
-    best: not the last step but the one that --keep_best kept. top_only: of the tensors the trained ones alone, which
-    `apply_top` puts on the base. with_stablehlo: the compiled function's portable form too. Raises InputError for a
-    folder that holds no finished run, another base than the run's, or an output folder with something in it.
+    best: as FinishedRun has it. top_only: of the tensors the trained ones alone, which `apply_top` puts on the base.
+    with_stablehlo: the compiled function's portable form too. Raises InputError for a folder that holds no finished
+    run, another base than the run's, or an output folder with something in it.
     """
     if top_only and with_stablehlo:
         raise InputError("--top_only: not with --format stablehlo, whose file holds the whole model; leave one out")
@@ -70,6 +71,8 @@ def export(
         _write_json(folder / CONFIG, _config(run))
         _copy(run.model.folder, folder, TOKENIZER_FILES)
         _write_json(folder / TOKENIZER_CONFIG, _tokenizer_config(run))
+        if run.encoder.words:
+            write_prepared(run.encoder.tokenizer, folder)
         (folder / CARD).write_text(model_card.text(run, top_only, with_stablehlo), encoding="utf-8")
     kept, whole = (sum(leaf.nbytes for leaf in tensors.values()) / 1e6 for tensors in (parts.top, parts.base))
     console.say(
@@ -110,7 +113,7 @@ def apply_top(top: str | Path, base: str | Path, output: str | Path) -> Path:
 
 def _parts(run: FinishedRun) -> Parts:
     model, model_type = run.model, run.model.encoder.model_type
-    names = {path: weights.hugging_face_name(path, model_type) for path in run.params}
+    names = {path: weights.hugging_face_name(path, model_type, model.column.by_token) for path in run.params}
     in_base = {path for path in model.frozen if path not in (*model.fresh, *model.reordered)}
     top: Tensors = {}
     for path, leaf in run.params.items():
@@ -175,7 +178,7 @@ def _config(run: FinishedRun) -> dict[str, Any]:
     source, model_type = read_json(run.model.folder / CONFIG), run.model.encoder.model_type
     return {name: value for name, value in source.items() if name not in NOT_KEPT} | {
         "model_type": model_type,
-        "architectures": [family_of(model_type).architecture],
+        "architectures": [family_of(model_type, run.model.column.by_token).architecture],
         **run.task.objective.hugging_face_config(),
         "dtype": "float32",
     }

@@ -15,7 +15,6 @@ from jaxfreeze.data.tasks import Task, get_task, measured, own_task
 from jaxfreeze.errors import InputError
 from jaxfreeze.identity import Origin, inputs_of
 from jaxfreeze.model.hub import model_folder
-from jaxfreeze.objectives import Prediction
 from jaxfreeze.objectives.answers import has_probabilities
 from jaxfreeze.run_folder import RunFolder
 from jaxfreeze.training import checkpoint, evaluation
@@ -28,7 +27,10 @@ class FinishedRun:
     """A finished run, loaded from its folder; its pretrained weights are checked to be those it was trained on."""
 
     def __init__(self, path: Path, best: bool = False) -> None:
-        """best: not the last step but the one that --keep_best kept. Raises InputError for any other folder."""
+        """best: of a run of an earlier jaxfreeze, whose last step is its result, the step that --keep_best kept.
+
+        Raises InputError for any other folder.
+        """
         if not path.is_dir():
             raise InputError(f"--run {path}: there is no such folder")
         self.folder = RunFolder(path)
@@ -45,12 +47,15 @@ class FinishedRun:
         self.task = self._task()
         self.origin = self.folder.origin()
         self.model = load_model(self.config, self.task.objective, self.mesh, self._known_digest())
-        self.encoder = text_encoder(self.config, self.model.folder, self.model.encoder)
+        self.encoder = text_encoder(self.config, self.model.folder, self.model.encoder, self.task.objective)
         self._check_origin()
         self.digests = self._check_base()
-        saved = checkpoint.read(self.folder.checkpoints, self.metrics["steps"], self.model.pretrained)
+        step = self.metrics.get("best_step", self.metrics["steps"])
+        saved = checkpoint.read(self.folder.checkpoints, step, self.model.pretrained)
         self.scores: dict[str, float] = self.metrics["metrics"]
-        if best:
+        self.has_recorded_scores = "best_step" in self.metrics or not best
+        """Whether the scores in metrics.json are those of this step."""
+        if not self.has_recorded_scores:
             saved = self._best(saved.about)
             self.scores = {self.task.objective.primary_metric: saved.about["best_score"]}
         self.step = saved.step
@@ -70,15 +75,6 @@ class FinishedRun:
                 "it again, or leave --calibrated out"
             )
         self.temperature = float(self.metrics["temperature"])
-
-    def predictions(self, logits: np.ndarray) -> list[Prediction]:
-        """One for each example of logits [E, C]; the temperature changes probabilities and nothing else."""
-        objective = self.task.objective
-        found = objective.predictions(logits)
-        if self.temperature == 1.0:
-            return found
-        scaled = objective.predictions((logits / self.temperature).astype(np.float32))
-        return [one._replace(probabilities=other.probabilities) for one, other in zip(found, scaled, strict=True)]
 
     def _best(self, about: dict[str, Any]) -> checkpoint.Checkpoint:
         step = about["best_step"]
@@ -147,6 +143,6 @@ class FinishedRun:
         return self.origin.differences(Origin(now, inputs_of(rows_files_of(self.config))), list(rows))
 
     def logits(self, split: Split) -> tuple[Dataset, np.ndarray]:
-        """The tokenised split and its logits: float32 [E, C]."""
+        """The tokenised split and its logits: float32 [N, C]."""
         dataset = make_dataset(split, self.encoder, self.mesh)
         return dataset, evaluation.predict(self.model.column, self.params, dataset, self.mesh)

@@ -17,7 +17,7 @@ In transformers:
 ```python
 from transformers import pipeline
 
-classifier = pipeline("{pipeline}", "path/to/this/folder", truncation=True)
+classifier = pipeline("{pipeline}", "path/to/this/folder", {settings})
 classifier({example})
 ```
 
@@ -54,7 +54,8 @@ def text(run: FinishedRun, top_only: bool, with_stablehlo: bool) -> str:
         "Training": _training(run),
         "What was frozen": _frozen(run),
         **({TOP_SECTION: TOP.format(base=run.config.model)} if top_only else {}),
-        USE_SECTION: USE.format(pipeline=objective.pipeline, example=example) + (STABLEHLO if with_stablehlo else ""),
+        USE_SECTION: USE.format(pipeline=objective.pipeline, settings=objective.pipeline_settings, example=example)
+        + (STABLEHLO if with_stablehlo else ""),
     }
     body = "".join(f"\n## {title}\n\n{content}" for title, content in sections.items())
     return f"---\n{metadata(run.config, run.task).to_yaml()}\n---\n\n{_introduction(run)}{body}"

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from jaxfreeze.data.split import Split
 from jaxfreeze.data.streams import format_of, read_chunks
 from jaxfreeze.data.tables import STANDARD_INPUT
 from jaxfreeze.errors import InputError
+from jaxfreeze.inference.ensemble import Ensemble, open_runs
 from jaxfreeze.inference.finished_run import FinishedRun
-from jaxfreeze.inference.shared_trunk import Logits, SharedTrunk
+from jaxfreeze.inference.outputs import Outputs
+from jaxfreeze.inference.shared_trunk import SharedTrunk
 from jaxfreeze.training import evaluation
 
 SAY_EVERY = 10  # seconds
@@ -24,6 +26,8 @@ STANDARD_OUTPUT = STANDARD_INPUT
 REQUIRED = {"prediction", "logits"}
 FIELDS = REQUIRED | {"probabilities"}
 """Of a prediction in a line of the output."""
+OF_WORDS = {"words", "prediction", "probabilities", "entities"}
+"""Of a prediction for words."""
 
 
 def evaluate(path: Path, best: bool = False, input_file: Path | None = None) -> dict[str, float]:
@@ -45,7 +49,7 @@ def evaluate(path: Path, best: bool = False, input_file: Path | None = None) -> 
     if differences:
         console.say(f"scored on {differences} than those of metrics.json, which says: {console.metrics_line(recorded)}")
         return metrics
-    if best:
+    if not run.has_recorded_scores:
         return metrics
     if metrics == recorded:
         console.say("the same score as in metrics.json")
@@ -78,21 +82,24 @@ def predict(
     output_file: Path,
     format_: str | None = None,
     best: bool = False,
+    ensemble: bool = False,
     calibrated: bool = False,
 ) -> int:
     """Write a JSON line for every row of a table or of plain lines, in its order -> their number.
 
-    With one run a line is {"index", "prediction", "probabilities", "logits"}; with several it is {"index"} and for each
-    run, by the name of its task, an object of the other three. A prediction is a class name, a list of them
-    (multi-label), or a number without probabilities (regression). Either file may be `-`. Memory does not grow with the
-    rows. The output file is written atomically, once all rows are done; standard output gets each chunk as it is done.
+    With one run, or with several as an ensemble, a line is {"index", "prediction", "probabilities", "logits"}; with
+    several it is {"index"} and for each run, by the name of its task, an object of the other three. A prediction is a
+    class name, a list of them (multi-label), or a number without probabilities (regression). Of a run that labels
+    words, the object is {"words", "prediction", "probabilities", "entities"}: a class and its probability for each
+    word, null for one that was not read. Either file may be `-`. Memory does not grow with the rows. The output file is
+    written atomically, once all rows are done; standard output gets each chunk as it is done.
     """
     if output_file == STANDARD_OUTPUT and not (sys.stdout and sys.stdout.writable()):
         raise InputError("--output -: standard output is closed; give a file")
     if output_file != STANDARD_OUTPUT:
         check_output(output_file, input_file)
     with console.on_stderr():
-        return _predict(SharedTrunk(paths, best, calibrated), input_file, format_, output_file)
+        return _predict(open_runs(paths, best, ensemble, calibrated), input_file, format_, output_file)
 
 
 def check_output(output: Path, input_file: Path) -> None:
@@ -125,18 +132,18 @@ def _is_prediction(line: Any, index: int) -> bool:
         return False
     runs = [line] if "prediction" in line else list(line.values())
     return bool(runs) and all(
-        isinstance(run, dict) and {"prediction", "logits"} <= run.keys() <= FIELDS for run in runs
+        isinstance(run, dict) and (REQUIRED <= run.keys() <= FIELDS or run.keys() == OF_WORDS) for run in runs
     )
 
 
-def _predict(trunk: SharedTrunk, input_file: Path, format_: str | None, output_file: Path) -> int:
+def _predict(trunk: SharedTrunk | Ensemble, input_file: Path, format_: str | None, output_file: Path) -> int:
     tasks = list(trunk.tasks.values())
     chunks = read_chunks(input_file, format_of(input_file, format_, tasks[0]), tasks)
     count, began, said = 0, time.monotonic(), time.monotonic()
     to_stdout = output_file == STANDARD_OUTPUT
     with nullcontext(sys.stdout) if to_stdout else new_file(output_file, "--output") as output:
-        for logits in trunk.stream(chunks):
-            for fields in _rows(trunk, logits):
+        for outputs in trunk.stream(chunks):
+            for fields in _rows(trunk, outputs):
                 output.write(json.dumps({"index": count, **fields}) + "\n")
                 count += 1
             output.flush()
@@ -148,9 +155,9 @@ def _predict(trunk: SharedTrunk, input_file: Path, format_: str | None, output_f
     return count
 
 
-def _rows(trunk: SharedTrunk, logits: Logits) -> Iterator[dict[str, Any]]:
+def _rows(trunk: SharedTrunk | Ensemble, outputs: Mapping[str, Outputs]) -> Iterator[dict[str, Any]]:
     """The fields of each example's line."""
-    by_run = trunk.predictions(logits)
+    by_run = trunk.predictions(outputs)
     for row in zip(*by_run.values(), strict=True):
         fields = {name: one.as_json() for name, one in zip(by_run, row, strict=True)}
         yield next(iter(fields.values())) if len(fields) == 1 else fields

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from jaxfreeze.data.json_rows import json_object
 from jaxfreeze.errors import InputError, one_of, one_of_names, shorten
-from jaxfreeze.inference.texts import checked_rows
+from jaxfreeze.inference.texts import Row, checked_rows
 
 MOST_BYTES = 1_000_000  # of a body
 MOST_TEXTS = 1024  # of a request; a pair counts as one
@@ -24,17 +24,17 @@ class TooLargeError(InputError):
 class Request(NamedTuple):
     """A checked request."""
 
-    rows: list[tuple[str, ...]]
+    rows: list[Row]
     """Each example as its one or two texts; all alike."""
     tasks: list[str]
     """Which runs are asked, by name, each once."""
 
 
-def read_request(body: bytes, names: Collection[str]) -> Request:
+def read_request(body: bytes, names: Collection[str], in_words: bool = False) -> Request:
     """The request that a body of JSON makes: {"texts": a text or a list of texts or pairs, "tasks": name or names}.
 
-    names: of the runs that can be asked; without "tasks", or with null, all of them are. Raises InputError for what is
-    wrong, as TooLargeError where only the size is.
+    names: of the runs that can be asked; without "tasks", or with null, all of them are. in_words: a list among the
+    texts is one of words, not a pair. Raises InputError for what is wrong, as TooLargeError where only the size is.
     """
     fields = _read_json(body)
     if not isinstance(fields, dict):
@@ -44,7 +44,7 @@ def read_request(body: bytes, names: Collection[str]) -> Request:
         raise InputError(f"field '{_shown(unknown)}': expected {one_of_names(FIELDS, shorten(unknown))}")
     if "texts" not in fields:
         raise InputError('texts: expected this field, found none, as in {"texts": ["A man plays a guitar."]}')
-    return Request(_rows(fields["texts"]), _tasks(fields.get("tasks"), names))
+    return Request(_rows(fields["texts"], in_words), _tasks(fields.get("tasks"), names))
 
 
 def _read_json(body: bytes) -> Any:
@@ -60,15 +60,16 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _rows(texts: Any) -> list[tuple[str, ...]]:
+def _rows(texts: Any, in_words: bool) -> list[Row]:
     if not isinstance(texts, (str, list)):
-        raise InputError(f"texts: expected a text, or a list of texts or of pairs, found {_found(texts)}")
+        kinds = "lists of words" if in_words else "pairs"
+        raise InputError(f"texts: expected a text, or a list of texts or of {kinds}, found {_found(texts)}")
     if not texts:
         raise InputError(f"texts: expected at least one text, found an empty {'text' if texts == '' else 'list'}")
     if isinstance(texts, list) and len(texts) > MOST_TEXTS:
         raise TooLargeError(f"texts: expected at most {MOST_TEXTS:,} in a request, found {len(texts):,}; send several")
-    rows = checked_rows([texts] if isinstance(texts, str) else texts)
-    longest = max(len(text) for row in rows for text in row)
+    rows = checked_rows([texts] if isinstance(texts, str) else texts, in_words)
+    longest = max(sum(map(len, text)) for row in rows for text in row)
     if longest > MOST_CHARACTERS:
         raise TooLargeError(f"texts: expected at most {MOST_CHARACTERS:,} characters in a text, found {longest:,}")
     return rows

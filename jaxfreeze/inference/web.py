@@ -19,10 +19,9 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jaxfreeze.errors import InputError, one_of_names, shorten
-from jaxfreeze.inference.batcher import Batcher
-from jaxfreeze.inference.finished_run import FinishedRun
+from jaxfreeze.inference.batcher import Answer, Batcher
 from jaxfreeze.inference.request import MOST_BYTES, TooLargeError, read_request
-from jaxfreeze.inference.shared_trunk import Logits
+from jaxfreeze.inference.texts import Row
 
 MOST_UNDER_WAY = 256  # requests that are read or wait for their answer; what is beyond is refused at once
 READ_SECONDS = 10  # for the head of a request, and for its body
@@ -35,7 +34,6 @@ class Service:
 
     def __init__(self, batcher: Batcher) -> None:
         self.batcher = batcher
-        self.runs = batcher.trunk.runs
         self._tasks = batcher.trunk.tasks
         self._page = resources.files("jaxfreeze.inference").joinpath("page.html").read_text(encoding="utf-8")
         self._began = time.monotonic()
@@ -65,7 +63,7 @@ class Service:
 
     async def tasks(self, _: Request) -> Response:
         """GET /tasks: what can be asked."""
-        return JSONResponse({"tasks": [_about(name, run) for name, run in self.runs.items()]})
+        return JSONResponse({"tasks": self.batcher.trunk.about()})
 
     async def health(self, _: Request) -> Response:
         """GET /health: that it is alive, and how busy."""
@@ -79,9 +77,10 @@ class Service:
         if not JSON_TYPE.fullmatch(kind):
             raise HTTPException(415, f"content-type: expected application/json in UTF-8, found {shorten(kind)}")
         with self._place():
-            asked = read_request(await _body(request), self._tasks)
-            logits = await self._answer(request, asked.rows)
-        found = {name: self.runs[name].predictions(logits[name]) for name in asked.tasks}
+            asked = read_request(await _body(request), self._tasks, self.batcher.trunk.reads_words)
+            answer = await self._answer(request, asked.rows)
+        every = self.batcher.trunk.predictions(answer)
+        found = {name: every[name] for name in asked.tasks}
         return JSONResponse({"predictions": {name: [one.as_json() for one in all_] for name, all_ in found.items()}})
 
     @contextlib.contextmanager
@@ -96,8 +95,8 @@ class Service:
         finally:
             self._under_way -= 1
 
-    async def _answer(self, request: Request, rows: list[tuple[str, ...]]) -> Logits:
-        """The logits of every run. A client that has gone, or waited too long, is taken from the queue."""
+    async def _answer(self, request: Request, rows: list[Row]) -> Answer:
+        """The outputs of every run. A client that has gone, or waited too long, is taken from the queue."""
         answer = asyncio.wrap_future(self.batcher.submit(rows))
         gone = asyncio.ensure_future(request.receive())  # nothing comes after the body but the end of the connection
         try:
@@ -202,18 +201,6 @@ async def _body(request: Request) -> bytes:
         line = f"expected the whole body within {READ_SECONDS} s, found {len(body):,} bytes"
         raise HTTPException(504, line, {"Connection": "close"}) from None
     return bytes(body)
-
-
-def _about(name: str, run: FinishedRun) -> dict[str, Any]:
-    """What /tasks says of a run."""
-    return {
-        "name": name,
-        "labels": run.task.objective.about(),
-        "text_columns": list(run.task.text_columns),
-        "score": run.scores,
-        "model": run.config.model,
-        "trainable_layers": run.metrics["trainable_layers"],
-    }
 
 
 def _error(status: int, line: str, headers: Any = None) -> Response:

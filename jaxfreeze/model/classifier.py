@@ -14,43 +14,49 @@ from jaxfreeze.data.batch import Batch, Tokens
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.families import family_of
 
-State: TypeAlias = Array  # the state at a cut: Tokens at cut 0, else hidden [R, W, D], or [R, G, D] at cut L + 1
+State: TypeAlias = Array  # the state at a cut: Tokens at cut 0, else hidden [R, W, D], or pooled [R, G, D] at cut L + 1
 
 
 class SequenceClassifier(nnx.Module):
     """Embeddings, L layers and a head; `cut` counts the blocks (embeddings first, then layers) that are below the cut.
 
     cut 0: nothing is below, the embeddings are trained too. cut L - k + 1: the last k layers are above it.
-    cut L + 1: only the head is above it.
+    cut L + 1: only the head is above it. by_token: the head answers for every token, not for every example.
     """
 
-    def __init__(self, config: EncoderConfig, num_outputs: int, dtype: str, rngs: nnx.Rngs) -> None:
-        family = family_of(config.model_type)
+    def __init__(
+        self, config: EncoderConfig, num_outputs: int, dtype: str, rngs: nnx.Rngs, by_token: bool = False
+    ) -> None:
+        family = family_of(config.model_type, by_token)
         self.embeddings = family.embeddings(config, dtype, rngs)
         self.layers = nnx.List(
             [family.layer(config, number, self.embeddings, dtype, rngs) for number in range(config.num_hidden_layers)]
         )
         self.head = family.head(config, num_outputs, dtype, rngs)
+        self.by_token = by_token
 
     def trunk(self, tokens: Tokens, batch: Batch, cut: int, seeds: jax.Array | None = None) -> State:
         """What lies below the cut: gathered tokens [R, W] -> the state at the cut.
 
         The state is the tokens themselves at cut 0, hidden [R, W, D] up to cut L, and at cut L + 1, where the head
-        alone is left, [R, G, D], what it reads of each example. seeds: uint32 [L + 2, 3, 2], None for no dropout.
+        alone is left, [R, G, D], what it reads of each example; by token [R, W, D]. seeds: uint32 [L + 2, 3, 2], None
+        for no dropout.
         """
         return self.blocks(tokens, batch, 0, cut, seeds)
 
     def top(
         self, state: State, batch: Batch, cut: int, seeds: jax.Array | None = None, remat: bool = False
     ) -> jax.Array:
-        """What lies above the cut: the state at the cut -> logits [R, G, C], float32, one per packed example.
+        """What lies above the cut: the state at the cut -> logits, float32, [R, G, C] of packed examples, or [R, W, C].
 
         remat: for the gradients, compute what is within a layer a second time rather than keep it.
         """
         last = len(self.layers) + 1
-        pooled = self.blocks(state, batch, cut, last, seeds, remat)  # [R, G, D]
-        token = jnp.take_along_axis(batch.index, batch.first, axis=1)  # [R, G]
-        return self.head(pooled, token, None if seeds is None else seeds[last])
+        read = self.blocks(state, batch, cut, last, seeds, remat)  # [R, G, D], or [R, W, D] by token
+        token = jnp.asarray(batch.index)  # [R, W]
+        if not self.by_token:
+            token = jnp.take_along_axis(token, batch.first, axis=1)  # [R, G]
+        return self.head(read, token, None if seeds is None else seeds[last])
 
     def blocks(
         self, state: State, batch: Batch, start: int, stop: int, seeds: jax.Array | None, remat: bool = False
@@ -61,12 +67,13 @@ class SequenceClassifier(nnx.Module):
             if block == 0:
                 state = self.embeddings(state, batch, block_seeds)
             else:
-                layer = functools.partial(self.layers[block - 1], pool=block == len(self.layers))
+                pool = block == len(self.layers) and not self.by_token
+                layer = functools.partial(self.layers[block - 1], pool=pool)
                 state = (jax.checkpoint(layer) if remat else layer)(state, batch, block_seeds)
         return state
 
     def __call__(self, tokens: Tokens, batch: Batch, seeds: jax.Array | None = None) -> jax.Array:
-        """The whole column: gathered tokens [R, W] -> logits [R, G, C]."""
+        """The whole column: gathered tokens [R, W] -> logits [R, G, C], or [R, W, C] by token."""
         return self.top(tokens, batch, 0, seeds)
 
 
@@ -84,6 +91,8 @@ class Column:
     """Of activations and products."""
     cut: int = 0
     """Blocks below the cut."""
+    by_token: bool = False
+    """Whether the head answers for every token, not for every example."""
 
     @property
     def num_layers(self) -> int:
@@ -92,20 +101,20 @@ class Column:
 
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Every parameter by its path, in the order of the tree: its shape, and float32."""
-        return dict(_structure(self.encoder, self.num_outputs, self.dtype)[1])
+        return dict(_structure(self.encoder, self.num_outputs, self.dtype, self.by_token)[1])
 
     def bind(self, params: Mapping[str, Array]) -> SequenceClassifier:
         """The classifier with these values."""
-        graph, _ = _structure(self.encoder, self.num_outputs, self.dtype)
+        graph, _ = _structure(self.encoder, self.num_outputs, self.dtype, self.by_token)
         flat: Any = {_keys(path): leaf for path, leaf in params.items()}
         return nnx.merge(graph, nnx.from_flat_state(flat))
 
 
 @functools.cache
 def _structure(
-    encoder: EncoderConfig, num_outputs: int, dtype: str
+    encoder: EncoderConfig, num_outputs: int, dtype: str, by_token: bool
 ) -> tuple[nnx.GraphDef, Mapping[str, jax.ShapeDtypeStruct]]:
-    model = nnx.eval_shape(lambda: SequenceClassifier(encoder, num_outputs, dtype, nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: SequenceClassifier(encoder, num_outputs, dtype, nnx.Rngs(0), by_token))
     graph, state = nnx.split(model)
     return graph, {".".join(map(str, path)): variable.get_value() for path, variable in nnx.to_flat_state(state)}
 

@@ -5,12 +5,15 @@ that holds them; `families/__init__.py` registers it. The column that is fine-tu
 
     tokens -> embeddings -> [R, W, D] -> layer 0 .. layer L - 1 -> pooled [R, G, D] -> head -> logits [R, G, C]
 
+Where every token has a label, nothing is pooled, and the head is that of `for_tokens`: [R, W, D] -> logits [R, W, C].
+
 Their parameters have the paths embeddings.*, layers.<number>.* and head.*, by which policies, checkpoints and
 freeze.json name them. What an encoder has after its last layer belongs to that layer; what its layers share, to the
 embeddings.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
@@ -23,6 +26,7 @@ from jaxfreeze.errors import InputError, one_of
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.files import Place
 from jaxfreeze.model.layers import ACTIVATIONS
+from jaxfreeze.model.token_head import TokenHead
 
 MOST_LAYERS = 1000  # ten times the deepest there is; a number that was damaged is larger
 SIZES = (
@@ -54,8 +58,11 @@ class LayerModule(Protocol):
 class HeadModule(Protocol):
     """The last block."""
 
-    def __call__(self, pooled: jax.Array, token: jax.Array, seeds: jax.Array | None) -> jax.Array:
-        """Pooled [R, G, D] -> logits, float32 [R, G, C]; token [R, G]: number of each example's first, for dropout."""
+    def __call__(self, pooled: jax.Array, token: jax.Array, seeds: jax.Array | None, /) -> jax.Array:
+        """Pooled [R, G, D] -> logits, float32 [R, G, C]; token [R, G]: number of each example's first, for dropout.
+
+        Of tokens: [R, W, D] -> [R, W, C]; token [R, W]: their numbers.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +97,30 @@ class Family:
     """(config, every name in the weights and its place) -> the config with what the weights alone tell."""
     carried: tuple[str, ...] = ()
     """Names of tensors among those skipped that belong in a classifier's file: an export has them from its source."""
+    token_head: Callable[[Any, int, str, nnx.Rngs], HeadModule] = TokenHead
+    """The head of its classifier of tokens; its last module is `classifier`."""
+    token_names: tuple[tuple[str, str], ...] = (("classifier", "head.classifier"),)
+    """The modules of that head in the file of transformers' classifier of tokens <-> here."""
+
+    @functools.cached_property
+    def for_tokens(self) -> "Family":
+        """The family with its classifier of tokens, whose file may hold the part of the other head in the base."""
+        other = [theirs for theirs, ours in self.names if ours.startswith("head.")]
+        base = f"{self.base}."
+        unused = [re.escape(name.removeprefix(base)) for name in other if name.startswith(base)]
+        skipped = [self.skipped.pattern, *(rf"({re.escape(base)})?{name}\..*" for name in unused)]
+        return dataclasses.replace(
+            self,
+            architecture=self.architecture.replace("ForSequence", "ForToken"),
+            head=self.token_head,
+            names=(*(pair for pair in self.names if pair[0] not in other), *self.token_names),
+            output="head.classifier",
+            skipped=re.compile("|".join(skipped)),
+        )
 
     def has_class(self, name: str) -> bool:
         """Whether transformers' class of that name, in config.json's `architectures`, is one of this family."""
-        own = self.architecture.removesuffix("ForSequenceClassification")
+        own = self.architecture.partition("For")[0]
         return re.fullmatch(rf"(TF|Flax)?{own}(For[A-Z]\w*|(LMHead|PreTrained)?Model)", name) is not None
 
 

@@ -20,13 +20,13 @@ class Match(NamedTuple):
     """What a person is told of it; empty where the head is the task's as it is."""
 
 
-def match(raw: Mapping[str, Any], outputs: Sequence[str], width: int) -> Match:
+def match(raw: Mapping[str, Any], outputs: Sequence[str], width: int, by_token: bool = False) -> Match:
     """The rows of a head for the task's outputs.
 
     raw: the content of config.json. outputs: the names of the task's outputs, in id order. width: the rows of the head.
-    A single output needs no name: there is no order to mistake.
+    by_token: whether the task is about tokens. A single output needs no name: there is no order to mistake.
     """
-    other = other_task(raw)
+    other = other_task(raw, by_token)
     if other:
         return Match([], f"head drawn at random: the file's is that of {other}")
     if len(outputs) == 1:
@@ -43,11 +43,12 @@ def match(raw: Mapping[str, Any], outputs: Sequence[str], width: int) -> Match:
     return Match(rows, f"head kept, its rows put into the order of the task's classes: {theirs} -> {ours}")
 
 
-def other_task(raw: Mapping[str, Any]) -> str | None:
-    """The class in `architectures` whose head is for something else than classes of texts, if there is one."""
+def other_task(raw: Mapping[str, Any], by_token: bool = False) -> str | None:
+    """The class in `architectures` whose head is for something else than classes of texts, or of tokens, if any."""
     for name in architectures(raw):
         task = re.search(r"For[A-Z]\w*$", name)
-        if task and (not name.endswith("Classification") or name.endswith("TokenClassification")):
+        of_tokens = name.endswith("TokenClassification")
+        if task and (not name.endswith("Classification") or of_tokens != by_token):
             return name
     return None
 

@@ -32,32 +32,34 @@ class Pretrained(NamedTuple):
     notes: tuple[str, ...]  # lines for a person: what was drawn, reordered or left aside, and why
 
 
-def hugging_face_name(path: str, model_type: str) -> tuple[str, bool]:
+def hugging_face_name(path: str, model_type: str, by_token: bool = False) -> tuple[str, bool]:
     """Parameter path -> (name in the file of a classifier, whether the array lies transposed there)."""
     module, leaf = path.rsplit(".", 1)
-    for theirs, ours in family_of(model_type).names:
+    for theirs, ours in family_of(model_type, by_token).names:
         found = re.fullmatch(re.escape(ours).replace(r"\*", r"(\d+)"), module)
         if found:
             return f"{theirs.replace('*', ''.join(found.groups()))}.{LEAVES[leaf]}", leaf == "kernel"
     raise KeyError(path)
 
 
-def load(folder: Path, config: EncoderConfig, outputs: Sequence[str], seed: int) -> Pretrained:
+def load(folder: Path, config: EncoderConfig, outputs: Sequence[str], seed: int, by_token: bool = False) -> Pretrained:
     """Read every parameter of a classifier from a folder's weights, in any of the forms that files.SOURCES lists.
 
     outputs: the names of the head's C outputs, in id order. The file may hold the bare encoder (no prefix), a model for
     another task, whose head is left aside, or a classifier. Head parameters may be missing, and those that give the
     outputs may be for other classes than these, by the names in config.json: those are drawn as `draw` does.
-    Raises InputError that lists the missing, surplus and misshapen names of the encoder.
+    by_token: whether the classifier is one of tokens. Raises InputError that lists the missing, surplus and misshapen
+    names of the encoder.
     """
-    family, shapes = family_of(config.model_type), Column(config, len(outputs)).shapes()
-    names = {path: hugging_face_name(path, config.model_type) for path in shapes}
+    family = family_of(config.model_type, by_token)
+    shapes = Column(config, len(outputs), by_token=by_token).shapes()
+    names = {path: hugging_face_name(path, config.model_type, by_token) for path in shapes}
     found = _places(folder, family)
-    others = _check_names(folder, config, {path: name for path, (name, _) in names.items()}, found)
+    others = _check_names(folder, config, family, {path: name for path, (name, _) in names.items()}, found)
     output = [path for path in shapes if path.startswith(f"{family.output}.")]
     params = _read(folder, shapes, names, dict(found), output)
     absent = [path for path in shapes if path not in params]
-    head = _match(params, output, read_json(folder / "config.json"), outputs)
+    head = _match(params, output, read_json(folder / "config.json"), outputs, by_token)
     filed = {path: params.pop(path) for path in output if path in params}
     if head.rows:
         params |= {path: np.ascontiguousarray(leaf[..., head.rows]) for path, leaf in filed.items()}
@@ -120,13 +122,13 @@ def _canonical(name: str, family: Family) -> str:
 
 
 def _check_names(
-    folder: Path, config: EncoderConfig, names: Mapping[str, str], found: list[tuple[str, Place]]
+    folder: Path, config: EncoderConfig, family: Family, names: Mapping[str, str], found: list[tuple[str, Place]]
 ) -> list[str]:
     """The names outside the encoder that the classifier has no use for: heads of other tasks.
 
     Raises InputError for surplus names in the encoder, two names of one parameter among them, and for missing ones.
     """
-    family, present, wanted = family_of(config.model_type), dict(found), set(names.values())
+    present, wanted = dict(found), set(names.values())
     used = {place for name, place in present.items() if name in wanted}
     surplus: list[str] = []
     others: list[str] = []
@@ -171,11 +173,13 @@ def _read(
     return params
 
 
-def _match(params: Tensors, output: Collection[str], raw: Mapping[str, Any], outputs: Sequence[str]) -> Match:
+def _match(
+    params: Tensors, output: Collection[str], raw: Mapping[str, Any], outputs: Sequence[str], by_token: bool
+) -> Match:
     """What becomes of the file's head."""
     widths = [params[path].shape[-1] for path in output if path in params]
     if not widths:
         return Match([], "")
     if len(widths) < len(output) or len(set(widths)) > 1:
         return Match([], "head drawn at random: the file's is not whole")
-    return match(raw, outputs, widths[0])
+    return match(raw, outputs, widths[0], by_token)

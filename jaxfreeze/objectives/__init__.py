@@ -5,6 +5,7 @@ from jaxfreeze.objectives.label_cells import MissingLabelError
 from jaxfreeze.objectives.multi_label import MultiLabel
 from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction, Strata
 from jaxfreeze.objectives.regression import Regression
+from jaxfreeze.objectives.tokens import Tokens
 
 __all__ = [
     "OBJECTIVES",
@@ -16,8 +17,9 @@ __all__ = [
     "Prediction",
     "Regression",
     "Strata",
+    "Tokens",
 ]
 
-KINDS = (Classification, MultiLabel, Regression)
+KINDS = (Classification, MultiLabel, Regression, Tokens)
 OBJECTIVES: dict[str, type[Objective]] = {objective.kind: objective for objective in KINDS}
 """Every kind of label, by name."""

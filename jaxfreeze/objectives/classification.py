@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from jaxfreeze.errors import InputError
-from jaxfreeze.objectives import losses
 from jaxfreeze.objectives.class_weights import weights_of
 from jaxfreeze.objectives.label_cells import ClassIds
+from jaxfreeze.objectives.losses import class_weight, cross_entropy
 from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction
 
 
@@ -55,10 +55,10 @@ class Classification(Objective):
         return self.codes or self.labels
 
     def loss(self, logits: jax.Array, label: jax.Array) -> jax.Array:
-        return losses.cross_entropy(logits, label, self.class_weights, self.smoothing)
+        return cross_entropy(logits, label, self.class_weights, self.smoothing)
 
     def weight(self, label: jax.Array) -> jax.Array:
-        return losses.class_weight(label, self.class_weights)
+        return class_weight(label, self.class_weights)
 
     def trained_with(self, class_weights: Sequence[str], smoothing: float, label: np.ndarray) -> "Classification":
         counts = np.bincount(label, minlength=len(self.labels))

@@ -10,9 +10,9 @@ import numpy as np
 from jaxfreeze import metrics
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.errors import InputError, shorten
-from jaxfreeze.objectives import losses
 from jaxfreeze.objectives.class_weights import BALANCED, weights_of
 from jaxfreeze.objectives.label_cells import WHOLE, ClassIds, MissingLabelError, class_name, is_missing
+from jaxfreeze.objectives.losses import binary_cross_entropy
 from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction
 
 THRESHOLDS = np.arange(1, 100) / 100
@@ -70,7 +70,7 @@ class MultiLabel(Objective):
         return self.labels
 
     def loss(self, logits: jax.Array, label: jax.Array) -> jax.Array:
-        return losses.binary_cross_entropy(logits, label, self.class_weights, self.smoothing)
+        return binary_cross_entropy(logits, label, self.class_weights, self.smoothing)
 
     def trained_with(self, class_weights: Sequence[str], smoothing: float, label: np.ndarray) -> "MultiLabel":
         counts = label.sum(axis=0, dtype=np.int64)  # [C]
@@ -115,6 +115,16 @@ class MultiLabel(Objective):
             names = [self.labels[number] for number in np.flatnonzero(decided)]
             found.append(Prediction(names, dict(zip(self.labels, shares, strict=True)), row))
         return found
+
+    def average(self, logits: Sequence[np.ndarray]) -> np.ndarray:
+        if len(logits) == 1:
+            return logits[0]
+        from scipy.special import log_expit, logsumexp
+
+        yes, no = (
+            logsumexp([log_expit(sign * some.astype(np.float64)) for some in logits], axis=0) for sign in (1, -1)
+        )
+        return (yes - no).astype(np.float32)
 
     def reader(self, column: str, declared: Sequence[str] = ()) -> LabelReader:
         return _SetReader(self, column, declared)

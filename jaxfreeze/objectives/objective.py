@@ -72,6 +72,8 @@ class Objective(abc.ABC):
     """Whether the head answers for every token and a label belongs to a token, not to an example."""
     pipeline: ClassVar[str] = "text-classification"
     """The pipeline of transformers for an exported run."""
+    pipeline_settings: ClassVar[str] = "truncation=True"
+    """What makes that pipeline answer as the run does."""
     pipeline_options: ClassVar[str] = ""
     """What its call takes beside the texts, to answer as the run does."""
     fitting_metrics: ClassVar[tuple[str, ...]] = ()
@@ -210,6 +212,18 @@ class Objective(abc.ABC):
     @abc.abstractmethod
     def predictions(self, logits: np.ndarray, counts: np.ndarray | None = None) -> list[Prediction]:
         """One for each example of logits [N, C]; counts: int64 [E], how many of the N belong to each (None: one)."""
+
+    def average(self, logits: Sequence[np.ndarray]) -> np.ndarray:
+        """The logits whose probabilities are the mean of those of several: [N, C] each -> float32 [N, C].
+
+        Here of probabilities that add up to 1; a kind whose probabilities do not, or that has none, has its own.
+        """
+        if len(logits) == 1:
+            return logits[0]
+        from scipy.special import log_softmax, logsumexp  # here, because training does without
+
+        logs = [log_softmax(some.astype(np.float64), axis=-1) for some in logits]
+        return (logsumexp(logs, axis=0) - np.log(len(logs))).astype(np.float32)
 
     def glue_answers(self, logits: np.ndarray) -> list[str]:
         """The predicted labels of logits [E, C], as the files of GLUE's leaderboard spell them."""

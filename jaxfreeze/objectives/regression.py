@@ -52,6 +52,9 @@ class Regression(Objective):
     def predictions(self, logits: np.ndarray, counts: np.ndarray | None = None) -> list[Prediction]:
         return [Prediction(float(row[0]), {}, row) for row in logits]
 
+    def average(self, logits: Sequence[np.ndarray]) -> np.ndarray:
+        return np.stack(logits).mean(axis=0, dtype=np.float64).astype(np.float32)
+
     def glue_answers(self, logits: np.ndarray) -> list[str]:
         scores = logits[:, 0] if self.bounds is None else np.clip(logits[:, 0], *self.bounds)
         return [f"{score:.3f}" for score in scores]

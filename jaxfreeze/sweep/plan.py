@@ -69,5 +69,6 @@ def _epochs(config: TrainConfig, examples: int) -> float:
 
 def _tokens(config: TrainConfig, encoder: EncoderConfig) -> tuple[int, int]:
     """(tokens, examples) of the training rows."""
-    store = tokenize(read_rows(config).train, text_encoder(config, model_folder(config.model), encoder))
+    rows = read_rows(config)
+    store = tokenize(rows.train, text_encoder(config, model_folder(config.model), encoder, rows.task.objective))
     return store.num_tokens, store.num_examples

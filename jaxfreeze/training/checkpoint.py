@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 
 from jaxfreeze import console, devices, freezing, processes, removal
 from jaxfreeze.errors import InputError
-from jaxfreeze.run_folder import STEP_FILES, UNFINISHED_STEP
+from jaxfreeze.run_folder import STATE_FILES, STEP_FILES, UNFINISHED_STEP
 
 MEND = "train again with --overwrite"
 ITEMS = ("trained", "state", "description")
@@ -34,7 +34,7 @@ class Checkpoint(NamedTuple):
 
     step: int
     trained: dict[str, np.ndarray]  # float32
-    state: dict[str, np.ndarray]  # the optimizer's leaves by path; none in the last checkpoint of a finished run
+    state: dict[str, np.ndarray]  # the optimizer's leaves by path; none after the last step of a run
     about: dict[str, Any]  # JSON: whatever else steers the rest of the run
 
 
@@ -122,6 +122,10 @@ class CheckpointWriter:
         """Remove all but these steps."""
         self.discard([step for step in self.steps if step not in steps])
 
+    def drop_state(self, step: int) -> None:
+        """Remove the optimizer's state of a step: what is left can be used, and not be gone on from."""
+        removal.remove_folder(self.folder / str(step), STATE_FILES)  # which stays, since it is not empty
+
     def discard(self, steps: Collection[int]) -> None:
         """Remove these steps; one that is half removed has no step's name any more."""
         for folder in (self.folder / str(step) for step in steps):
@@ -165,10 +169,11 @@ def _remove_unfinished(path: Path) -> None:
 
 
 def read(folder: Path, step: int, trained: freezing.Params, state: freezing.Params | None = None) -> Checkpoint:
-    """The checkpoint of a step on the host, checked leaf by leaf against `trained` and `state`; no state if none given.
+    """The checkpoint of a step on the host, checked leaf by leaf against `trained` and `state`.
 
-    Raises InputError if its leaves are not those of the templates (path, shape, dtype), or if anything in it has other
-    bytes than were saved.
+    Its state is empty if no template for it is given, or if it was saved after the last step of a run. Raises
+    InputError if its leaves are not those of the templates (path, shape, dtype), or if anything in it has other bytes
+    than were saved.
     """
     path = folder / str(step)
     if not path.is_dir():
@@ -176,6 +181,8 @@ def read(folder: Path, step: int, trained: freezing.Params, state: freezing.Para
     templates = {"trained": trained, "state": state or {}}
     with _manager(folder) as manager:
         description = _opened(path, _read(manager, step, description=ocp.args.JsonRestore()))
+        if not description["leaves"]["state"]:
+            templates["state"] = {}
         for name, template in templates.items():
             saved = description["leaves"][name]
             found = {leaf: (about["shape"], about["dtype"]) for leaf, about in saved.items()}

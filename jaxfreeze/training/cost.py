@@ -73,10 +73,12 @@ def abstract_data(column: Column, objective: Objective, shape: Shape, cached: bo
     """The data of as many tokens and examples as one batch holds, without values."""
     num_tokens, num_examples = shape.slots, shape.rows * shape.segments
     columns = (jax.ShapeDtypeStruct((num_tokens,), dtype) for dtype in (jnp.int32, jnp.int8, jnp.int16))
-    data = Data(Tokens(*columns), jax.ShapeDtypeStruct((num_examples, *objective.label_shape), objective.label_dtype))
+    num_labels = num_tokens if objective.by_token else num_examples
+    data = Data(Tokens(*columns), jax.ShapeDtypeStruct((num_labels, *objective.label_shape), objective.label_dtype))
     if not cached or column.cut == 0:
         return data
-    leaf, rows = ("pooled", num_examples) if column.cut > column.num_layers else ("hidden", num_tokens)
+    pooled = column.cut > column.num_layers and not column.by_token
+    leaf, rows = ("pooled", num_examples) if pooled else ("hidden", num_tokens)
     return data.with_states(leaf, jax.ShapeDtypeStruct((rows, column.encoder.hidden_size), column.dtype))
 
 

@@ -24,24 +24,25 @@ class Scored(NamedTuple):
     @property
     def label(self) -> np.ndarray:
         """The true labels: [N, *label_shape]."""
-        return np.asarray(self.dataset.store.label)
+        return self.dataset.store.flat_label
 
     @property
     def counts(self) -> np.ndarray:
         """How many of the N labels belong to each example: int64 [E]."""
-        return np.ones(self.dataset.store.num_examples, np.int64)
+        return self.dataset.store.counts
 
 
 def predict(column: Column, params: freezing.Params, dataset: Dataset, mesh: Mesh) -> np.ndarray:
-    """Logits of every example: float32 [E, C]."""
+    """Logits of every example, or of every word that was read, example after example: float32 [N, C]."""
     finished: list[tuple[Batch, jax.Array]] = []
     for batch in evaluation_batches(dataset.store, devices.pass_batch_size(), mesh.size):
         device_batch = devices.put(dataset.complete(batch, mesh), devices.by_row(mesh))
         finished.append((batch, compiled_predict_step(column, params, dataset.data, device_batch)))
-    result = np.full((dataset.store.num_examples, finished[0][1].shape[-1]), np.nan, np.float32)
+    store = dataset.store
+    result = np.full((int(store.counts.sum()), finished[0][1].shape[-1]), np.nan, np.float32)
     for batch, logits in finished:
-        real = batch.example >= 0
-        result[batch.example[real]] = devices.fetch(logits)[real]
+        place = store.places(batch)
+        result[place[place >= 0]] = devices.fetch(logits)[place >= 0]
     return result
 
 

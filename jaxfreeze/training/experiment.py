@@ -101,6 +101,14 @@ class Experiment:
         return len(self.configs) > 1
 
     @property
+    def eval_every(self) -> int | None:
+        """Steps between two evaluations: an epoch's where the best step counts and no other number is given."""
+        config = self.config
+        if config.eval_every is None and config.best_counts:
+            return steps_per_epoch(self.train_set.store.num_examples, config.batch_size)
+        return config.eval_every
+
+    @property
     def dispatch_size(self) -> int:
         """K: steps in one dispatch, at most."""
         size = min(STEPS_PER_DISPATCH, self.config.log_every, self.total_steps)
@@ -130,7 +138,7 @@ def prepare(configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
             inputs |= identity.inputs_of(model_files_of(model_folder(config.model)))
             model = load_model(config, task.objective, mesh)
         with watch.part("tokenize"):
-            encoder = text_encoder(config, model.folder, model.encoder)
+            encoder = text_encoder(config, model.folder, model.encoder, task.objective)
             splits = (train, *validations, *tests)
             train_set, *scored = (make_dataset(split, encoder, mesh) for split in splits)
             found = identity_of(task, model, encoder, splits)
@@ -272,7 +280,7 @@ def dispatches(experiment: Experiment, done: int) -> Iterator[tuple[list[Batch],
     """Every batch after the first `done` steps, in dispatches on the devices; logs and evaluations end a dispatch."""
     config, total = experiment.config, experiment.total_steps
     batches = experiment.plan.batches(done)
-    periods = [p for p in (config.log_every, config.eval_every, config.checkpoint_every, total) if p]
+    periods = [p for p in (config.log_every, experiment.eval_every, config.checkpoint_every, total) if p]
     while done < total:
         count = min(experiment.dispatch_size, *(period - done % period for period in periods))
         some = [experiment.train_set.complete(batch, experiment.mesh) for batch in itertools.islice(batches, count)]

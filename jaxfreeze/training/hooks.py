@@ -11,8 +11,8 @@ from jaxfreeze.training.experiment import Experiment, TrainState, evaluate
 from jaxfreeze.training.optimizer import schedule
 from jaxfreeze.training.stopwatch import Stopwatch
 
-Hook = Callable[[TrainState], None]
-"""Is called after every dispatch; may raise to end the run."""
+Hook = Callable[[TrainState], bool | None]
+"""Is called after every dispatch; true ends the run after this state, once all hooks were given it."""
 
 
 class NonFiniteLossError(Exception):
@@ -30,7 +30,7 @@ class Reader(Protocol):
 
 
 class LogHook:
-    """Tells a reader how the run goes, every `--log_every` steps and at the end.
+    """Tells a reader how the run goes, every `--log_every` steps and after the last one.
 
     Raises NonFiniteLossError if a loss is not finite; of runs side by side, it notes the runs in `diverged` instead.
     """
@@ -41,9 +41,18 @@ class LogHook:
         self._examples, self._since = state.progress.examples, time.perf_counter()
 
     def __call__(self, state: TrainState) -> None:
+        steps = state.progress.steps
+        if not steps % self._experiment.config.log_every or steps == self._experiment.total_steps:
+            self._log(state)
+
+    def finish(self, state: TrainState) -> None:
+        """Tell of the steps since the last line, if the run ended before its time."""
+        steps = state.progress.steps
+        if steps % self._experiment.config.log_every and steps < self._experiment.total_steps:
+            self._log(state)
+
+    def _log(self, state: TrainState) -> None:
         experiment, steps = self._experiment, state.progress.steps
-        if steps % experiment.config.log_every and steps < experiment.total_steps:
-            return
         unlogged = jax.device_get(state.unlogged)
         losses, norms = (np.concatenate(column, axis=-1) for column in zip(*unlogged, strict=True))
         self._check(losses, norms, steps)
@@ -73,22 +82,23 @@ class LogHook:
 
 
 class EvaluationHook:
-    """Scores the validation rows every `--eval_every` steps, but for the last one, and passes the metrics on."""
+    """Scores the validation rows now and then, but not after the last step, and passes the metrics on."""
 
     def __init__(
         self,
         experiment: Experiment,
         watch: Stopwatch,
         reader: Reader,
-        then: Callable[[Mapping[str, float]], None],
+        then: Callable[[int, Mapping[str, float]], None],
     ) -> None:
+        """then: is given the step and its metrics."""
         self._experiment, self._watch, self._reader, self._then = experiment, watch, reader, then
 
     def __call__(self, state: TrainState) -> None:
-        period, steps = self._experiment.config.eval_every, state.progress.steps
+        period, steps = self._experiment.eval_every, state.progress.steps
         if not period or steps % period or steps == self._experiment.total_steps:
             return
         with self._watch.part("eval"):
             metrics = evaluate(self._experiment, state.trained)
         self._reader.evaluation(steps, metrics)
-        self._then(metrics)
+        self._then(steps, metrics)

@@ -26,7 +26,7 @@ from jaxfreeze.training.summary import conclude, introduce, result_of
 
 
 def fit(experiment: Experiment, state: TrainState, hooks: Sequence[Hook]) -> TrainState:
-    """Every step that is left. After each dispatch the hooks are given the state, in their order."""
+    """Every step that is left, or until a hook ends it. After each dispatch the hooks get the state, in their order."""
     steps = experiments.compile_steps(experiment, state)  # found, if it was compiled before
     frozen, data = experiment.model.frozen, experiment.train_set.data
     for batches, dispatch in prefetch(experiments.dispatches(experiment, state.progress.steps)):
@@ -38,8 +38,9 @@ def fit(experiment: Experiment, state: TrainState, hooks: Sequence[Hook]) -> Tra
         unlogged = (*state.unlogged, new) if done % experiment.config.log_every else (new,)
         progress = state.progress.after(batches, len(experiment.configs))
         state = TrainState(trained, optimizer_state, progress, unlogged)
-        for hook in hooks:
-            hook(state)
+        ends = [hook(state) for hook in hooks]
+        if any(ends):
+            break
     return state
 
 
@@ -93,37 +94,76 @@ def _finetune(
     introduce(experiment)
 
     writer = CheckpointWriter(folder.checkpoints, config.keep_last)
-    state, best_score = resume(experiment, experiments.begin(experiment), writer, watch)
-    if state.progress.steps:
-        console.say(f"going on after step {state.progress.steps:,} of {experiment.total_steps:,}")
-    experiment = experiments.get_ready(experiment, state, watch)
+    begun = resume(experiment, experiments.begin(experiment), writer, watch)
+    if begun.state.progress.steps:
+        console.say(f"going on after step {begun.state.progress.steps:,} of {experiment.total_steps:,}")
+    experiment = experiments.get_ready(experiment, begun.state, watch)
 
-    with writer, RunLog(folder, experiment.total_steps, state.progress.steps) as log:
-        saving = SavingHook(experiment, writer, received, watch, best_score)
-        # The order counts: a checkpoint holds what was logged, and how the evaluation went.
-        hooks: list[Hook] = [
-            LogHook(experiment, state, log),
-            EvaluationHook(experiment, watch, log, saving.evaluated),
-            saving,
-        ]
-        with received.saving(), watch.part("train"):
-            state = fit(experiment, state, hooks)
-        with watch.part("load"):
-            after = freezing.digests(experiment.model.frozen)
-            params = experiment.model.params(state.trained)
-            audit = freezing.audit(experiment.model.labels, params, experiment.frozen_digests, after)
-            write_json(folder.freeze, audit)
-            freezing.check_unmoved(experiment.frozen_digests, after)
-            saving.finish(state)
+    with writer, RunLog(folder, experiment.total_steps, begun.state.progress.steps) as log:
+        saving = SavingHook(experiment, writer, received, watch, begun.best)
+        state = begun.state
+        if not begun.finished:
+            with received.saving(), watch.part("train"):
+                state = _train(experiment, state, log, saving, watch)
+            with watch.part("load"):
+                _audit(experiment, state, folder)
+                saving.finish(state)
         with watch.part("eval"):
-            answers = Answers()
-            metrics = experiments.evaluate(experiment, state.trained, answers.validation)
-            test_metrics = experiments.score_tests(experiment, state.trained, metrics, answers.tests)
-            calibration = keep_answers(folder, experiments.settled_task(experiment, metrics), answers)
-        log.evaluation(experiment.total_steps, metrics)
+            scores = _score(experiment, state, log, saving, folder)
 
-    result = result_of(experiment, state.progress, watch, metrics, test_metrics) | calibration
+    metrics, test_metrics = scores.pop("metrics"), scores.pop("test_metrics")
+    result = result_of(experiment, state.progress, watch, metrics, test_metrics) | scores
     write_json(folder.metrics, result)
-    writer.keep({experiment.total_steps, writer.best})
+    writer.keep({state.progress.steps, result["best_step"]})
+    if result["best_step"] != state.progress.steps:
+        writer.drop_state(result["best_step"])
     conclude(experiment, result, folder)
     return result
+
+
+def _train(experiment: Experiment, state: TrainState, log: RunLog, saving: SavingHook, watch: Stopwatch) -> TrainState:
+    logging = LogHook(experiment, state, log)
+    # The order counts: a checkpoint holds what was logged, and how the evaluation went.
+    hooks: list[Hook] = [logging, EvaluationHook(experiment, watch, log, saving.evaluated), saving]
+    state = fit(experiment, state, hooks)
+    logging.finish(state)
+    return state
+
+
+def _audit(experiment: Experiment, state: TrainState, folder: RunFolder) -> None:
+    """Write freeze.json. Raises FrozenParametersMovedError if a frozen leaf moved."""
+    after = freezing.digests(experiment.model.frozen)
+    params = experiment.model.params(state.trained)
+    write_json(folder.freeze, freezing.audit(experiment.model.labels, params, experiment.frozen_digests, after))
+    freezing.check_unmoved(experiment.frozen_digests, after)
+
+
+def _score(
+    experiment: Experiment, state: TrainState, log: RunLog, saving: SavingHook, folder: RunFolder
+) -> dict[str, Any]:
+    """Score the last step, and the one that counts, whose predictions are kept -> what metrics.json says of both.
+
+    Raises InputError if the best step cannot be read back.
+    """
+    steps = state.progress.steps
+    answers = Answers()
+    last_metrics = experiments.evaluate(experiment, state.trained, answers.validation)
+    stopped_early = steps < experiment.total_steps
+    if not stopped_early:  # else it was evaluated and logged when it was decided
+        log.evaluation(steps, last_metrics)
+    saving.evaluated(steps, last_metrics)
+    trained = saving.read_best(state)
+    metrics = last_metrics
+    if trained is not state.trained:
+        answers = Answers()
+        metrics = experiments.evaluate(experiment, trained, answers.validation)
+    test_metrics = experiments.score_tests(experiment, trained, metrics, answers.tests)
+    chosen = experiment.task.objective.kept()
+    return {
+        "metrics": metrics,
+        "test_metrics": test_metrics,
+        **keep_answers(folder, experiments.settled_task(experiment, metrics), answers),
+        "best_step": saving.best.step or steps,
+        "last_metrics": {name: value for name, value in last_metrics.items() if name not in chosen},
+        "stopped_early": stopped_early,
+    }

@@ -69,10 +69,10 @@ def load_model(config: TrainConfig, objective: Objective, mesh: Mesh, digest: st
     encoder = read_config(folder)
     if config.max_length > encoder.max_tokens:
         raise InputError(f"--max_length {config.max_length}: {config.model} holds at most {encoder.max_tokens} tokens")
-    uncut = Column(encoder, objective.num_outputs, config.dtype, 0)
+    uncut = Column(encoder, objective.num_outputs, config.dtype, 0, objective.by_token)
     labels = make_labels(config, list(uncut.shapes()), encoder.num_hidden_layers)
     column = dataclasses.replace(uncut, cut=freezing.cut_of(labels, encoder.num_hidden_layers))
-    pretrained = weights.load(folder, encoder, objective.output_names, config.seed)
+    pretrained = weights.load(folder, encoder, objective.output_names, config.seed, objective.by_token)
     trained, frozen = freezing.split(pretrained.params, labels)
     frozen = {path: leaf.astype(config.dtype) for path, leaf in frozen.items()}
     if not digest:
@@ -86,7 +86,7 @@ def model_files_of(folder: Path) -> list[Path]:
     return [folder / "config.json", *(folder / name for name in TOKENIZER_FILES), *weights_files(folder)]
 
 
-def text_encoder(config: TrainConfig, folder: Path, encoder: EncoderConfig) -> TextEncoder:
-    """How the texts of a model in this folder become tokens."""
+def text_encoder(config: TrainConfig, folder: Path, encoder: EncoderConfig, objective: Objective) -> TextEncoder:
+    """How the texts of a task become tokens of a model in this folder."""
     sizes = (encoder.vocab_size, encoder.type_vocab_size, encoder.first_position)
-    return TextEncoder(folder, config.max_length, *sizes, encoder.model_type)
+    return TextEncoder(folder, config.max_length, *sizes, encoder.model_type, objective.by_token)

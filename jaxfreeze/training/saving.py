@@ -3,7 +3,7 @@
 import shlex
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from jaxfreeze.errors import InputError
 from jaxfreeze.identity import Origin
 from jaxfreeze.run_folder import RunFolder
 from jaxfreeze.training import checkpoint
+from jaxfreeze.training.best import Best
 from jaxfreeze.training.checkpoint import CheckpointWriter
 from jaxfreeze.training.experiment import Experiment, Progress, TrainState, versions
 from jaxfreeze.training.signals import Signals
@@ -24,7 +25,10 @@ SAVE_SECONDS = 300.0  # between two checkpoints, unless --checkpoint_every says 
 
 
 class SavingHook:
-    """Writes a checkpoint when one is due or an evaluation is the best so far; saves and stops when a signal came."""
+    """Writes a checkpoint when one is due or an evaluation is the best so far; saves and stops when a signal came.
+
+    Ends the run, with nothing saved, once `--patience` evaluations in a row brought no better score.
+    """
 
     def __init__(
         self,
@@ -32,38 +36,45 @@ class SavingHook:
         writer: CheckpointWriter,
         signals: Signals,
         watch: Stopwatch,
-        best_score: float | None,
+        best: Best,
     ) -> None:
-        """best_score: of the evaluations so far."""
+        """best: of the evaluations so far."""
         self._experiment, self._writer, self._signals, self._watch = experiment, writer, signals, watch
-        self._best_score = best_score
-        self._is_best = False
+        self.best = best
+        """The best evaluation; of a run whose last step counts, none."""
         self._saved = time.perf_counter()
 
-    def evaluated(self, metrics: Mapping[str, float]) -> None:
-        """The metrics of the state that comes next."""
-        score = metrics[self._experiment.task.objective.primary_metric]
-        if self._best_score is None or score > self._best_score:
-            self._best_score, self._is_best = score, self._experiment.config.keep_best
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """The metrics after a step, whose state comes next."""
+        if self._experiment.config.best_counts:
+            metric = self._experiment.task.objective.primary_metric
+            self.best = self.best.after(step, metrics[metric], metric)
 
-    def __call__(self, state: TrainState) -> None:
+    def __call__(self, state: TrainState) -> bool:
         config, steps, total = self._experiment.config, state.progress.steps, self._experiment.total_steps
-        if steps == total:
-            return  # `finish` saves the last one
+        waited = config.patience is not None and self.best.without_better >= config.patience
+        if waited or steps == total:
+            return waited  # `finish` saves the last one
         late, stop = self._agreed(steps)
         due = steps % config.checkpoint_every == 0 if config.checkpoint_every else late
-        if not (due or stop or self._is_best):
-            return
+        is_best = self.best.step == steps
+        if not (due or stop or is_best):
+            return False
         frozen = freezing.digests(self._experiment.model.frozen)
         freezing.check_unmoved(self._experiment.frozen_digests, frozen)  # else going on would hide it
-        begun = self._save(state, self._is_best)
-        self._is_best = False
+        begun = self._save(state, is_best)
+        if is_best and not processes.all_true(begun and self._writer.wait()):
+            raise InputError(
+                f"{self._writer.folder}: step {steps}, the best so far, could not be saved; make room and run the same "
+                "command again"
+            )
         if stop:
             whole = processes.all_true(begun and self._writer.wait())
             command = shlex.join(["python", "run.py", "--config", str(RunFolder(config.run_folder).config)])
             where = f"saved after step {steps} of {total}" if whole else "NOT saved"
             every = ", in every process" if jax.process_count() > 1 else ""
             raise self._signals.stopped(stop, f"stopped, {where}; to go on{every}: {command}")
+        return False
 
     def _agreed(self, steps: int) -> tuple[bool, int | None]:
         """Whether the first process's clock says that a checkpoint is due, and the signal that any process received.
@@ -92,8 +103,7 @@ class SavingHook:
             "progress": list(state.progress),
             **_unlogged_as_json(state, self._experiment.config.log_every),
             "seconds": self._watch.seconds(),
-            "best_score": self._best_score,
-            "best_step": state.progress.steps if best else self._writer.best,
+            **self.best.as_json(),
             "versions": versions(),
             "devices": devices.describe(self._experiment.mesh),
         }
@@ -108,14 +118,33 @@ class SavingHook:
                 f"{self._writer.folder}: the last step could not be saved; make room and run the same command again"
             )
 
+    def read_best(self, last: TrainState) -> freezing.Params:
+        """The trained leaves of the step that counts, which is the last one, or the best one in its checkpoint.
 
-def resume(
-    experiment: Experiment,
-    start: TrainState,
-    writer: CheckpointWriter,
-    watch: Stopwatch,
-) -> tuple[TrainState, float | None]:
-    """The state of the last good checkpoint, and the best score up to it; `start` and None if there is no checkpoint.
+        The first process reads the checkpoint. Raises InputError if it is damaged or gone.
+        """
+        step = self.best.step
+        if step is None or step == last.progress.steps:
+            return last.trained
+        found = None
+        with processes.shared_errors():
+            if processes.is_first():
+                found = checkpoint.read(self._writer.folder, step, self._experiment.model.pretrained).trained
+        return _to_all(found, last.trained)
+
+
+class Begun(NamedTuple):
+    """What a run begins from."""
+
+    state: TrainState
+    best: Best = Best()
+    """Of the evaluations up to this state."""
+    finished: bool = False
+    """Whether no step is left."""
+
+
+def resume(experiment: Experiment, start: TrainState, writer: CheckpointWriter, watch: Stopwatch) -> Begun:
+    """The state of the last good checkpoint, or `start` if there is none.
 
     The first process reads it. The stopwatch and the writer go on from what the checkpoint says. Raises InputError if
     it was another run's: other pretrained weights, other rows.
@@ -125,16 +154,11 @@ def resume(
     with processes.shared_errors():
         if processes.is_first():
             found = _last_good(experiment, writer, template)
-    about = processes.all_gather(None if found is None else found.about)[0]
+    about, finished = processes.all_gather((None, False) if found is None else (found.about, not found.state))[0]
     if about is None:
-        return start, None
-    progress = Progress(*about["progress"])
-    wanted = {"trained": start.trained, "state": template if progress.steps < experiment.total_steps else {}}
-    if found is None:  # in another process than the first
-        here = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), wanted)
-    else:
-        here = {"trained": found.trained, "state": found.state}
-    leaves = jax.tree.map(_put_like, processes.broadcast(here), wanted)
+        return Begun(start)
+    wanted = {"trained": start.trained, "state": {} if finished else template}
+    leaves = _to_all(None if found is None else {"trained": found.trained, "state": found.state}, wanted)
     optimizer_state = start.optimizer_state
     if leaves["state"]:
         structure = jax.tree.structure(start.optimizer_state)
@@ -142,17 +166,17 @@ def resume(
     watch.add(about["seconds"])
     writer.best = about["best_step"]
     unlogged: Any = [np.array(about[name], np.float32) for name in Metrics._fields]
+    progress = Progress(*about["progress"])
     state = TrainState(leaves["trained"], optimizer_state, progress, (Metrics(*unlogged),) if len(unlogged[0]) else ())
-    return state, about["best_score"]
+    return Begun(state, Best.from_json(about), finished)
 
 
 def _last_good(
-    experiment: Experiment, writer: CheckpointWriter, template: Mapping[str, Any]
+    experiment: Experiment, writer: CheckpointWriter, template: freezing.Params
 ) -> checkpoint.Checkpoint | None:
     for step in reversed(writer.steps):
         try:
-            state = dict(template) if step < experiment.total_steps else None
-            found = checkpoint.read(writer.folder, step, experiment.model.pretrained, state)
+            found = checkpoint.read(writer.folder, step, experiment.model.pretrained, template)
         except InputError as error:
             console.say(f"{str(error).removesuffix(f'; {checkpoint.MEND}')}; skipped")
             continue
@@ -178,6 +202,15 @@ def by_path(state: optax.OptState) -> dict[str, Any]:
     """The leaves of the optimizer's state by their paths."""
     leaves = jax.tree.leaves_with_path(state)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _to_all(found: Any, wanted: Any) -> Any:
+    """The host arrays that the first process found, in every process, where the arrays of the tree `wanted` lie.
+
+    found: None in the other processes.
+    """
+    here = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), wanted) if found is None else found
+    return jax.tree.map(_put_like, processes.broadcast(here), wanted)
 
 
 def _put_like(leaf: Any, like: jax.Array) -> Any:

@@ -61,7 +61,7 @@ class Data(NamedTuple):
 class Metrics(NamedTuple):
     """What a step reports."""
 
-    loss: jax.Array  # float32, mean over the batch's examples
+    loss: jax.Array  # float32, mean over the batch's labels
     grad_norm: jax.Array  # float32, global norm over the trained leaves before clipping
 
 
@@ -93,6 +93,7 @@ def loss_and_gradients(
     """Mean loss of one packed batch, leaves [M, R, ...], and its gradients: of the trained leaves and nothing else."""
     objective = program.objective
     total_weight = jnp.sum(label_and_weight(objective, data, batch)[1])
+    total_weight = jnp.where(total_weight > 0, total_weight, 1.0)  # no word of a short batch may have been read
 
     def loss_of(trained: freezing.Params, part: Batch) -> jax.Array:
         model = program.column.bind(freezing.combine(trained, frozen))
@@ -166,7 +167,7 @@ SIDE_BY_SIDE: Any = (0, 0, None, None, Dispatch(0, None, None), 0, None)  # type
 
 
 def predict_step(column: Column, params: freezing.Params, data: Data, batch: Batch) -> jax.Array:
-    """Logits of one packed batch, without dropout: float32 [R, G, C]."""
+    """Logits of one packed batch, without dropout: float32 [R, G, C], or [R, W, C] by token."""
     model = column.bind(params)
     return model.top(state_at_cut(column, model, data, batch), batch, column.cut)
 

@@ -73,12 +73,24 @@ def result_of(
     }
 
 
+def which_step(experiment: Experiment, result: dict[str, Any]) -> str:
+    """Why a step that is not the last one counts, and why the run ended there."""
+    metric, best, patience = result["primary_metric"], result["best_step"], experiment.config.patience
+    counts = f"step {best:,} counts, with the best {metric}, {result['metrics'][metric]:.4f}"
+    if not result["stopped_early"]:
+        return f"{counts} (after the last step {result['last_metrics'][metric]:.4f})"
+    evaluations = f"{patience} evaluation{'s' if patience != 1 else ''} in a row brought no better {metric}"
+    return f"stopped after step {result['steps']:,} of {experiment.total_steps:,}: {evaluations}; {counts}"
+
+
 def conclude(experiment: Experiment, result: dict[str, Any], folder: RunFolder) -> None:
     """Say what came out."""
     seconds, column = result["seconds"], experiment.model.column
     shapes = {path: leaf.shape for path, leaf in column.shapes().items()}
     frozen = "frozen, bits unchanged"
     console.console.print(parameter_table(shapes, experiment.model.labels, column.num_layers, frozen))
+    if result["best_step"] != result["steps"]:
+        console.say(which_step(experiment, result))
     console.say(f"{experiment.config.task} validation: {console.metrics_line(result['metrics'])}")
     if result["test_metrics"]:
         console.say(f"{experiment.config.task} test: {console.metrics_line(result['test_metrics'])}")

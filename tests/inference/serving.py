@@ -13,6 +13,7 @@ import pytest
 
 from jaxfreeze.data.split import Split
 from jaxfreeze.inference.batcher import Batcher
+from jaxfreeze.inference.outputs import Outputs
 from jaxfreeze.inference.shared_trunk import SharedTrunk
 from jaxfreeze.inference.texts import checked_rows
 
@@ -79,10 +80,10 @@ class Gate:
     def __init__(self, batcher: Batcher, monkeypatch: pytest.MonkeyPatch) -> None:
         self.entered, self.open = threading.Event(), threading.Event()
         self.passes: list[list[tuple[str, ...]]] = []
-        self._honest = batcher.trunk.logits
-        monkeypatch.setattr(batcher.trunk, "logits", self._logits)
+        self._honest = batcher.trunk.outputs
+        monkeypatch.setattr(batcher.trunk, "outputs", self._outputs)
 
-    def _logits(self, split: Split) -> dict[str, np.ndarray]:
+    def _outputs(self, split: Split) -> dict[str, Outputs]:
         self.entered.set()
         assert self.open.wait(30)
         rows = list(zip(*split.texts, strict=True))

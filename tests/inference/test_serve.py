@@ -221,7 +221,6 @@ WRONG_FLAGS = [
     ("--run {run} --host no..where", "--host no..where --port 8000: cannot listen there"),
     ("--run {run}/none --port 0", "/none: there is no such folder"),
     ("--run {run} --run {run} --port 0", "two runs are called 'rte'"),
-    ("--run {run} --best --port 0", "kept no best checkpoint"),
     ("--run {run} --port {port}", "--host 127.0.0.1 --port {port}: cannot listen there (Address already in use)"),
 ]
 

@@ -70,12 +70,12 @@ def test_answers_come_in_order(runs: list[Path]) -> None:
     answers = list(SharedTrunk(runs[:2]).stream(splits))
     alone = SharedTrunk(runs[1:2])
     for split, answer in zip(splits, answers, strict=True):
-        np.testing.assert_allclose(answer["mrpc"], alone.logits(split)["mrpc"], atol=1e-5, rtol=0)
+        np.testing.assert_allclose(answer["mrpc"].logits, alone.logits(split)["mrpc"], atol=1e-5, rtol=0)
 
 
 def test_what_the_pretrained_model_gave_is_in_memory_once(runs: list[Path]) -> None:
     trunk = SharedTrunk(runs)
-    rte, mrpc, stsb, _ = trunk.params
+    rte, mrpc, stsb, _ = trunk.groups[0].params
     for path in ("embeddings.word.embedding", "layers.0.attention.query.kernel", "layers.0.feed_forward.output.bias"):
         assert rte[path] is mrpc[path] is stsb[path]
         for run in trunk.runs.values():  # nor do the opened runs hold another
@@ -103,13 +103,14 @@ def test_eight_tasks_cost_little_more_than_one(tmp_path: Path) -> None:
     """By the compiler's own account, k = 1 of 6: at most 1.5 times the FLOPs of one. Each has arrays of its own."""
     model = make_folder(tmp_path / "model", "bert", num_hidden_layers=6)
     trunk = SharedTrunk([train(tmp_path, model, "rte", trainable_layers=1, max_steps=1)])
-    store = trunk.encoder.encode(pairs(200))
+    (group,) = trunk.groups
+    store = group.encoder.encode(pairs(200))
     batch = next(iter(request_batches(store, trunk.most_rows, trunk.mesh.size)))
     tokens = Tokens(*(c[batch.index].astype(np.int32) for c in (store.token_id, store.token_type, store.position)))
 
     def flops(count: int) -> float:
         step = jax.jit(shared_step, static_argnums=0, compiler_options=devices.compiler_options())
-        lowered = step.lower(trunk.columns * count, trunk.params * count, tokens, batch)
+        lowered = step.lower(group.columns * count, group.params * count, tokens, batch)
         return lowered.compile().cost_analysis()["flops"]
 
     assert flops(3) < 1.2 * flops(1)

@@ -13,7 +13,7 @@ from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.errors import InputError
 from jaxfreeze.freezing import FrozenParametersMovedError
-from jaxfreeze.training import checkpoint, hooks, loop, saving
+from jaxfreeze.training import checkpoint, loop, saving
 from jaxfreeze.training import experiment as experiments
 from jaxfreeze.training.experiment import TrainState
 from tests.folders import make_folder, tiny_rte
@@ -257,29 +257,6 @@ def test_other_versions_are_told(stopped: Path, bert: Path, data: Path, monkeypa
     monkeypatch.setattr(saving, "versions", lambda: {"jax": "0.0.1"})
     go_on(bert, data, stopped)
     assert "the last digits may differ from those of a run without a stop: " in capsys.readouterr().out
-
-
-def test_the_best_is_kept(
-    bert: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path, capsys
-) -> None:
-    scores = iter([0.5, 0.7, 0.7, 0.6, 0.65, 0.1])
-    for module in (hooks, experiments):
-        monkeypatch.setattr(module, "evaluate", lambda *_: {"accuracy": next(scores)})
-    with monkeypatch.context() as patch:
-        stop_after(7, patch)
-        with pytest.raises(Killed):
-            loop.finetune(config(bert, data, tmp_path / "run", eval_every=2, keep_best=True, checkpoint_every=7))
-    assert checkpoint.steps_in(tmp_path / "run" / "checkpoints") == [4, 7]
-    result = loop.finetune(config(bert, data, tmp_path / "run", eval_every=2, keep_best=True, checkpoint_every=7))
-    assert result["steps"] == STEPS
-    assert checkpoint.steps_in(tmp_path / "run" / "checkpoints") == [4, STEPS]
-    monkeypatch.undo()
-    monkeypatch.setenv("JAXFREEZE_CACHE", str(own_cache))
-    assert main(["evaluate", "--run", str(tmp_path / "run"), "--best"]) == 0
-    assert "the best of its evaluations was after step 4" in capsys.readouterr().out
-    loop.finetune(config(bert, data, tmp_path / "last"))
-    assert main(["evaluate", "--run", str(tmp_path / "last"), "--best"]) == 2
-    assert f"--best: {tmp_path / 'last'} kept no best checkpoint" in capsys.readouterr().err
 
 
 def test_a_frozen_leaf_that_moves_is_found_before_it_is_saved(

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from jaxfreeze import devices, freezing
-from jaxfreeze.data.batch import Batch, Tokens
+from jaxfreeze.data import batch as packed_batch
+from jaxfreeze.data.batch import Batch
 from jaxfreeze.data.dispatch import stack
 from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.hub import read_config
-from jaxfreeze.objectives import Classification, Regression
+from jaxfreeze.objectives import Classification, Regression, Tokens
 from jaxfreeze.training.optimizer import OptimizerConfig, initial_optimizer_state, make_optimizer, schedule
 from jaxfreeze.training.step import Data, Program, compile_train_steps, train_steps
 from tests import reference
@@ -42,29 +43,31 @@ class Setting:
         dropout: float = 0.0,
         num_devices: int = 1,
         num_labels: int = 3,
+        by_token: bool = False,
     ) -> None:
-        encoder = read_config(reference.write_folder(folder, family, num_labels, dropout))
+        encoder = read_config(reference.write_folder(folder, family, num_labels, dropout, by_token=by_token))
         self.mesh = devices.data_mesh(num_devices)
-        column, how = Column(encoder, num_labels, dtype), POLICIES[policy]
+        column, how = Column(encoder, num_labels, dtype, by_token=by_token), POLICIES[policy]
         self.labels = (
             freezing.label_patterns(list(column.shapes()), how["patterns"])
             if "patterns" in how
             else freezing.label_layers(list(column.shapes()), how["trainable_layers"], column.num_layers)
         )
         trained, frozen = freezing.split(
-            weights.load(folder, encoder, reference.output_names(num_labels), seed=0).params, self.labels
+            weights.load(folder, encoder, reference.output_names(num_labels), 0, by_token).params, self.labels
         )
         frozen = {path: leaf.astype(dtype) for path, leaf in frozen.items()}
         self.plant(frozen)
         self.pretrained = trained
         self.frozen = devices.replicate(frozen, self.mesh)
         column = dataclasses.replace(column, cut=freezing.cut_of(self.labels, column.num_layers))
-        objective = Regression() if num_labels == 1 else Classification(tuple(map(str, range(num_labels))))
+        names = tuple(map(str, range(num_labels)))
+        objective = Tokens(names) if by_token else Regression() if num_labels == 1 else Classification(names)
         self.program = Program(column, objective, tuple(sorted(self.labels.items())), SETTINGS, ())
-        self.store = reference.random_store(family, num_examples=16, num_labels=num_labels)
-        self.data = devices.replicate(
-            Data(Tokens(self.store.token_id, self.store.token_type, self.store.position), self.store.label), self.mesh
-        )
+        make = reference.tagged_store if by_token else reference.random_store
+        self.store = make(family, num_examples=16, num_labels=num_labels)
+        tokens = packed_batch.Tokens(self.store.token_id, self.store.token_type, self.store.position)
+        self.data = devices.replicate(Data(tokens, self.store.label), self.mesh)
         self.restart()
 
     def restart(self) -> None:
@@ -112,10 +115,15 @@ class Setting:
     ],
 )  # fmt: skip
 def test_fifty_steps_are_pytorchs(family: str, policy: str, tmp_path: Path) -> None:
-    torch, ours = reference.pytorch(), Setting(family, policy, tmp_path)
-    theirs = reference.load(tmp_path)
+    assert_fifty_steps_are_pytorchs(Setting(family, policy, tmp_path), tmp_path)
+
+
+def assert_fifty_steps_are_pytorchs(ours: Setting, folder: Path) -> None:
+    torch, column = reference.pytorch(), ours.program.column
+    theirs = reference.load(folder, column.by_token)
     named = dict(theirs.named_parameters())
-    where = {path: weights.hugging_face_name(path, family) for path in ours.labels}
+    family = column.encoder.model_type
+    where = {path: weights.hugging_face_name(path, family, column.by_token) for path in ours.labels}
     for path, (name, _) in where.items():
         named[name].requires_grad_(ours.labels[path] == freezing.TRAINED)
     groups = [
@@ -132,7 +140,7 @@ def test_fifty_steps_are_pytorchs(family: str, policy: str, tmp_path: Path) -> N
     for step in range(50):
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * rates[step]
-        loss = theirs(**inputs, labels=torch.tensor(ours.store.label).long()).loss
+        loss = theirs(**inputs, labels=reference.padded_labels(ours.store)).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_([p for p in theirs.parameters() if p.requires_grad], 0.5)

@@ -25,9 +25,12 @@ REFUSED = {
 """Why an encoder that one might expect here is none of them, by its `model_type`."""
 
 
-def family_of(model_type: str) -> Family:
-    """The family of that name. Raises InputError that lists them all for any other, with the reason if there is one."""
+def family_of(model_type: str, by_token: bool = False) -> Family:
+    """The family of that name, with its classifier of examples or of tokens.
+
+    Raises InputError that lists them all for any other name, with the reason if there is one.
+    """
     if model_type not in FAMILIES:
         reason = f" ({REFUSED[model_type]})" if model_type in REFUSED else ""
         raise InputError(f"model_type is {model_type!r}{reason}; expected {one_of(FAMILIES, model_type)}")
-    return FAMILIES[model_type]
+    return FAMILIES[model_type].for_tokens if by_token else FAMILIES[model_type]

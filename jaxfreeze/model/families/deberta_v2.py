@@ -22,6 +22,7 @@ from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.families.shared import OLD_NAMES
 from jaxfreeze.model.family import Family, build_config
 from jaxfreeze.model.layers import ACTIVATIONS, Embed, FeedForward, Linear, embed, layer_norm, linear
+from jaxfreeze.model.token_head import TokenHead
 
 TERMS = ("c2p", "p2c")  # content to position: of query and distance; position to content: of distance and key
 EARLY = {"layer_norm_eps": 1e-7, "pad_token_id": 0, "type_vocab_size": 0}  # what config.json files leave out
@@ -318,6 +319,11 @@ class Head(nnx.Module):
         return self.classifier(dropout(pooled, token, above, self.dropout_rate)).astype(jnp.float32)
 
 
+def token_head(config: DebertaConfig, num_outputs: int, dtype: str, rngs: nnx.Rngs) -> TokenHead:
+    """The head for tokens; its dropout rate is that of hidden states, whatever cls_dropout says."""
+    return TokenHead(config, num_outputs, dtype, rngs, config.hidden_dropout_prob)
+
+
 DEBERTA_V2 = Family(
     model_type="deberta-v2",
     architecture="DebertaV2ForSequenceClassification",
@@ -325,6 +331,7 @@ DEBERTA_V2 = Family(
     embeddings=Embeddings,
     layer=Layer,
     head=Head,
+    token_head=token_head,
     names=(
         ("deberta.embeddings.word_embeddings", "embeddings.word"),
         ("deberta.embeddings.position_embeddings", "embeddings.position"),

@@ -13,6 +13,7 @@ from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.families.shared import OLD_NAMES, UntypedEmbeddings
 from jaxfreeze.model.family import Family, build_config
 from jaxfreeze.model.layers import EncoderLayer, linear
+from jaxfreeze.model.token_head import TokenHead
 
 CONFIG_NAMES = {
     "hidden_size": "dim",
@@ -57,6 +58,11 @@ class Head(nnx.Module):
         return self.classifier(pooled).astype(jnp.float32)
 
 
+def token_head(config: EncoderConfig, num_outputs: int, dtype: str, rngs: nnx.Rngs) -> TokenHead:
+    """The head for tokens; its dropout rate is that of hidden states, whatever seq_classif_dropout says."""
+    return TokenHead(config, num_outputs, dtype, rngs, config.hidden_dropout_prob)
+
+
 DISTILBERT = Family(
     model_type="distilbert",
     architecture="DistilBertForSequenceClassification",
@@ -64,6 +70,7 @@ DISTILBERT = Family(
     embeddings=UntypedEmbeddings,
     layer=layer,
     head=Head,
+    token_head=token_head,
     names=(
         ("distilbert.embeddings.word_embeddings", "embeddings.word"),
         ("distilbert.embeddings.position_embeddings", "embeddings.position"),

@@ -246,6 +246,8 @@ MODERNBERT = Family(
     embeddings=Embeddings,
     layer=layer,
     head=Head,
+    token_head=Head,
+    token_names=(("head.dense", "head.dense"), ("head.norm", "head.layer_norm"), ("classifier", "head.classifier")),
     names=(
         ("model.embeddings.tok_embeddings", "embeddings.word"),
         ("model.embeddings.norm", "embeddings.layer_norm"),
