@@ -135,6 +135,7 @@ def test_the_report_has_the_numbers_of_the_run(seeds: list[Path], tmp_path: Path
     words = [word for run in seeds for word in ("--run", str(run))]
     assert main(["evaluate", *words, "--report", str(out)]) == 0
     assert {file.name for file in out.iterdir()} == {"report.html", "report.json"}
+    assert "<script" not in (out / "report.html").read_text()
     found = json.loads((out / "report.json").read_text())
     assert (found["made_by"], found["kind"]) == ("jaxfreeze", "failures")
     for run, scores in zip(seeds, found["scores"], strict=True):
