@@ -28,7 +28,8 @@ class Ensemble:
         for run in others:
             _check_alike(first, run)
         self.trunk = trunk
-        self.tasks: dict[str, Task] = {first.config.task: first.task}
+        objective = first.task.objective.in_ensemble([run.task.objective for run in others])
+        self.tasks: dict[str, Task] = {first.config.task: dataclasses.replace(first.task, objective=objective)}
         names = first.task.objective.output_names
         self._orders = {  # of each run's outputs, so that they are those of the first one
             name: [run.task.objective.output_names.index(output) for output in names]

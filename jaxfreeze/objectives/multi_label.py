@@ -120,6 +120,11 @@ class MultiLabel(Objective):
             found.append(Prediction(names, dict(zip(self.labels, shares, strict=True)), row))
         return found
 
+    def in_ensemble(self, others: Sequence[Objective]) -> "MultiLabel":
+        """With the mean of their thresholds, which the runs may have chosen."""
+        found = [one.threshold for one in (self, *others) if isinstance(one, MultiLabel) and one.threshold is not None]
+        return dataclasses.replace(self, threshold=float(np.mean(found)))
+
     def average(self, logits: Sequence[np.ndarray]) -> np.ndarray:
         if len(logits) == 1:
             return logits[0]

@@ -213,6 +213,10 @@ class Objective(abc.ABC):
     def predictions(self, logits: np.ndarray, counts: np.ndarray | None = None) -> list[Prediction]:
         """One for each example of logits [N, C]; counts: int64 [E], how many of the N belong to each (None: one)."""
 
+    def in_ensemble(self, others: Sequence["Objective"]) -> "Objective":
+        """This objective for runs that answer as one; others: those of the other runs, of its kind and classes."""
+        return self
+
     def average(self, logits: Sequence[np.ndarray]) -> np.ndarray:
         """The logits whose probabilities are the mean of those of several: [N, C] each -> float32 [N, C].
 

@@ -14,7 +14,9 @@ from jaxfreeze.errors import InputError
 from jaxfreeze.inference.batcher import Batcher
 from jaxfreeze.inference.ensemble import Ensemble, open_runs
 from jaxfreeze.inference.shared_trunk import SharedTrunk
-from jaxfreeze.objectives import Classification, Regression
+from jaxfreeze.objectives import Classification, MultiLabel, Regression
+from tests import tagged
+from tests.folders import make_folder
 from tests.inference.runs import train
 
 PAIRS = [("tools made", "the bowl"), ("money", "from town"), ("clothes", "made")]
@@ -101,6 +103,31 @@ def test_classes_are_matched_by_name(seeds: list[Path]) -> None:
             list(found.probabilities.values()), np.mean([first, second[::-1]], axis=0), atol=1e-6
         )
         assert list(found.probabilities) == ["entailment", "not_entailment"]
+
+
+def test_thresholds_that_runs_chose(seeds: list[Path]) -> None:
+    """Their mean, whichever run comes first."""
+    for thresholds in ((0.2, 0.6), (0.6, 0.2)):
+        trunk = SharedTrunk(seeds[:2])
+        for run, threshold in zip(trunk.runs.values(), thresholds, strict=True):
+            objective = MultiLabel(run.task.objective.labels, threshold=threshold)
+            run.task = dataclasses.replace(run.task, objective=objective)
+        (task,) = Ensemble(trunk).tasks.values()
+        assert isinstance(task.objective, MultiLabel)
+        assert task.objective.threshold == pytest.approx(0.4)
+
+
+def test_labels_of_words(tmp_path: Path) -> None:
+    model, data = make_folder(tmp_path / "model", "bert"), tagged.write_rows(tmp_path)
+    runs = [tagged.train(model, data, tmp_path / f"seed{seed}", seed=seed) for seed in (1, 2)]
+    texts = [["tools", "town", "owner"], ["crates"]]
+    answers, alone = load(runs, ensemble=True)(texts), [load(run)(texts) for run in runs]
+    for number, answer in enumerate(answers):
+        mean = np.mean([softmax(run[number].logits, axis=-1) for run in alone], axis=0)
+        np.testing.assert_allclose(softmax(answer.logits, axis=-1), mean, atol=1e-6)
+        np.testing.assert_allclose(answer.probabilities, mean.max(axis=-1), atol=1e-6)
+        assert answer.prediction == [tagged.TAGS[place] for place in mean.argmax(axis=-1)]
+        assert answer.words == tuple(texts[number])
 
 
 def words(paths: list[Path], *more: str) -> list[str]:

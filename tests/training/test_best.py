@@ -8,10 +8,11 @@ from typing import Any
 
 import jax
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
-from jaxfreeze import freezing
+from jaxfreeze import finetune, freezing
 from jaxfreeze.cli import main
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.finished_run import FinishedRun
@@ -160,6 +161,26 @@ def test_the_score_is_that_of_the_best_step(bert: Path, tmp_path: Path, capsys) 
     capsys.readouterr()
     assert main(["evaluate", "--run", str(out)]) == 0
     assert "the same score as in metrics.json" in capsys.readouterr().out
+
+
+def test_test_rows_and_kept_predictions_are_those_of_the_best_step(bert: Path, tmp_path: Path) -> None:
+    """Validation and test rows are the same file, with the classes swapped."""
+    texts = [(f"{('tools', 'clothes')[n % 2]} made {n}", ("work", "home")[n % 2]) for n in range(32)]
+    for name, rows in (("train", texts), ("dev", [(t, {"work": "home", "home": "work"}[c]) for t, c in texts])):
+        (tmp_path / f"{name}.csv").write_text("text,label\n" + "".join(f"{t},{c}\n" for t, c in rows))
+    files = {"validation_file": tmp_path / "dev.csv", "test_file": tmp_path / "dev.csv"}
+    sizes = {"max_steps": 24, "batch_size": 8, "max_length": 32, "learning_rate": 1e-2, "patience": 3, "eval_every": 2}
+    run = finetune(
+        "files", train_file=tmp_path / "train.csv", **files, **sizes, model=bert, trainable_layers=1,
+        metric="log_loss", output_dir=tmp_path / "run",
+    )  # fmt: skip
+    result = run.record
+    assert result["best_step"] < result["steps"] < 24
+    assert result["metrics"]["log_loss"] < result["last_metrics"]["log_loss"] - 0.02
+    assert result["test_metrics"] == {name: result["metrics"][name] for name in result["test_metrics"]}
+    for split in ("validation", "test"):
+        table = pq.read_table(tmp_path / "run" / f"predictions-{split}.parquet").to_pylist()
+        assert np.mean([row["loss"] for row in table]) == pytest.approx(result["metrics"]["log_loss"], abs=1e-5)
 
 
 def test_the_last_step_may_be_the_best(bert: Path, data: Path, tmp_path: Path, monkeypatch) -> None:
