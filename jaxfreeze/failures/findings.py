@@ -172,9 +172,9 @@ def _worst_row(rows: Rows, logits: np.ndarray, number: int, loss: float) -> Wors
     objective = rows.objective
     own = slice(rows.first[number], rows.first[number] + rows.counts[number])
     label, prediction = (answers.names(objective, some) for some in (rows.label[own], objective.decide(logits[own])))
-    if objective.by_token:
-        words = [word for text in rows.texts[number] for word in text]
-        wrong = [place for place, (true, other) in enumerate(zip(label, prediction, strict=True)) if true != other]
+    if rows.read is not None:  # the words that are wrong
+        words = [rows.texts[number][0][place] for place in rows.read[own].tolist()]
+        wrong = [place for place in range(len(words)) if label[place] != prediction[place]]
         told = [", ".join(f"{words[place]} {tags[place]}" for place in wrong) for tags in (label, prediction)]
         return WorstRow(rows.places[number], rows.text(number), shown(told[0]), shown(told[1]), [], loss)
     top: list[tuple[str, float]] = []

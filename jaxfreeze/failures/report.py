@@ -77,6 +77,7 @@ def _answers(path: Path, best: bool, input_file: Path | None) -> RunAnswers:
     run = FinishedRun(path, best)
     splits, differences = _read(run, input_file)
     scored = [evaluation.Scored(*run.logits(split)) for split in splits.values()]
+    read = [one.read for one in scored if one.read is not None]
     metrics: dict[str, float] = {}
     for one in scored:
         metrics |= evaluation.score(run.task, one.dataset, one.logits)
@@ -88,6 +89,7 @@ def _answers(path: Path, best: bool, input_file: Path | None) -> RunAnswers:
         np.concatenate([one.dataset.store.lengths for one in scored]),
         np.concatenate([one.label for one in scored]),
         np.concatenate([one.counts for one in scored]),
+        np.concatenate(read) if read else None,
     )
     return RunAnswers(
         _about(path, run),

@@ -24,6 +24,7 @@ class Rows:
     lengths: np.ndarray  # int64 [E] tokens
     label: np.ndarray  # [N, *label_shape]
     counts: np.ndarray  # int64 [E] labels of each example
+    read: np.ndarray | None = None  # int32 [N] the number in its example of the word that a label is of
 
     @property
     def first(self) -> np.ndarray:

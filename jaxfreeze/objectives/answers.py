@@ -76,14 +76,6 @@ def names(objective: Objective, label: np.ndarray) -> list[Any]:
     return [[objective.labels[number] for number in np.flatnonzero(row)] for row in indicators(objective, label)]
 
 
-def by_example(values: list[Any], counts: np.ndarray, objective: Objective) -> list[Any]:
-    """N values as E: a list for each example where a label belongs to a token, otherwise as they are."""
-    if not objective.by_token:
-        return values
-    ends = np.cumsum(counts).tolist()
-    return [values[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
-
-
 def mean_by_example(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """N numbers as E: the mean of each example's, 0 where it has none: float64 [E]."""
     example = np.repeat(np.arange(len(counts)), counts)

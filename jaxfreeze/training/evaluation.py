@@ -31,6 +31,12 @@ class Scored(NamedTuple):
         """How many of the N labels belong to each example: int64 [E]."""
         return self.dataset.store.counts
 
+    @property
+    def read(self) -> np.ndarray | None:
+        """The number in its example of the word that each label is of: int32 [N]; None where it is of an example."""
+        word = self.dataset.store.word
+        return None if word is None else word[word >= 0]
+
 
 def predict(column: Column, params: freezing.Params, dataset: Dataset, mesh: Mesh) -> np.ndarray:
     """Logits of every example, or of every word that was read, example after example: float32 [N, C]."""

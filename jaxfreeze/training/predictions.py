@@ -48,10 +48,10 @@ def keep_predictions(folder: RunFolder, task: Task, scored: Sequence[Scored]) ->
 def table_of(task: Task, scored: Scored) -> "pa.Table":
     """A row for each example, in the order of the split.
 
-    index, the text columns, label and prediction (a name, a list of names, or a number; of labelled words a list of
-    them, without the words that were cut), probability of the prediction and probabilities of the classes (a list of C,
-    in the order of the classes in the schema's metadata) where there are any, error (prediction - label) where labels
-    are numbers, loss (a mean over labelled words), tokens (after cutting).
+    index, the text columns, label and prediction (a name, a list of names, or a number; of labelled words a list with
+    one for each word, null for one that was not read), probability of the prediction and probabilities of the classes
+    (a list of C, in the order of the classes in the schema's metadata) where there are any, error (prediction - label)
+    where labels are numbers, loss (a mean over labelled words), tokens (after cutting).
     """
     import pyarrow as pa
 
@@ -76,6 +76,15 @@ def text_names(columns: Sequence[str]) -> list[str]:
     return found
 
 
+def _by_word(values: Sequence[Any], scored: Scored, read: np.ndarray) -> list[list[Any]]:
+    """N values as a list for each example with a place for each of its words."""
+    found: list[list[Any]] = [[None] * len(words) for words in scored.dataset.texts[0]]
+    example = np.repeat(np.arange(len(found)), scored.counts)
+    for value, row, place in zip(values, example.tolist(), read.tolist(), strict=True):
+        found[row][place] = value
+    return found
+
+
 def _answers(objective: Objective, scored: Scored) -> Mapping[str, "pa.Array"]:
     import pyarrow as pa
 
@@ -85,7 +94,7 @@ def _answers(objective: Objective, scored: Scored) -> Mapping[str, "pa.Array"]:
         kind = pa.list_(kind) if nested else kind
 
     def array(values: Sequence[Any], of: Any) -> "pa.Array":
-        return pa.array(answers.by_example(list(values), scored.counts, objective), of)
+        return pa.array(values if scored.read is None else _by_word(values, scored, scored.read), of)
 
     decided = objective.decide(logits)
     columns = {

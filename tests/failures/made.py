@@ -82,8 +82,9 @@ def sets(rows: int = 300) -> RunAnswers:
 
 def tags() -> RunAnswers:
     """A run on three sentences, of 2, 4 and 1 words; it has the first word of the second one wrong."""
-    texts = [(("good", "day"),), (("in", "New", "York", "."),), (("Rome",),)]
+    texts: list = [(("good", "day"),), (("in", "New", "York", "."),), (("Rome",),)]
     label = np.array([0, 0, 0, 1, 2, 0, 1], np.int32)
     logits = 4 * np.eye(3, dtype=np.float32)[label]
     logits[2] = (0, 5, 0)
-    return answers_of(rows_of(Tags(), label, texts, np.array([2, 4, 1])), logits)
+    rows = rows_of(Tags(), label, texts, np.array([2, 4, 1]))
+    return answers_of(dataclasses.replace(rows, read=np.array([0, 1, 0, 1, 2, 3, 0])), logits)
