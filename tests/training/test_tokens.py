@@ -5,15 +5,22 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 
+from jaxfreeze import devices
 from jaxfreeze.config import TrainConfig
+from jaxfreeze.data.batch import Shape
 from jaxfreeze.data.split import Split
 from jaxfreeze.inference.finished_run import FinishedRun
+from jaxfreeze.model.classifier import Column
+from jaxfreeze.model.hub import read_config
+from jaxfreeze.objectives import Tokens
 from jaxfreeze.run_folder import RunFolder
-from jaxfreeze.training import loop
+from jaxfreeze.training import cost, loop
 from tests import reference, tagged
+from tests.conftest import MESH
 from tests.folders import make_folder
 from tests.training.test_resume import Killed, assert_same, stop_after
 from tests.training.test_step import Setting, assert_fifty_steps_are_pytorchs
@@ -156,7 +163,7 @@ def test_a_batch_without_a_word_that_was_read(folders: Folders, tmp_path: Path) 
     assert sorted(losses)[1] > 0.0
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "json"])
+@pytest.mark.parametrize("kind", ["jsonl", "json", "parquet"])
 def test_other_formats_are_the_same_run(kind: str, folders: Folders, data: Path, tmp_path: Path) -> None:
     for name, count, seed in (("train", 40, 0), ("dev", 11, 1)):
         some = tagged.sentences(count, seed)
@@ -164,12 +171,59 @@ def test_other_formats_are_the_same_run(kind: str, folders: Folders, data: Path,
         if kind == "json":
             rows = [json.loads(line) for line in file.read_text().splitlines()]
             file.with_suffix(".json").write_text(json.dumps(rows))
+        if kind == "parquet":  # class ids, whose names the file declares
+            names = datasets.ClassLabel(names=list(tagged.TAGS))
+            columns = datasets.Features(
+                {"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(names)}
+            )
+            rows = {
+                "tokens": [words for words, _ in some],
+                "ner_tags": [list(map(names.str2int, tags)) for _, tags in some],
+            }
+            datasets.Dataset.from_dict(rows, columns).to_parquet(file.with_suffix(".parquet"))
     files = {"train_file": str(tmp_path / f"train.{kind}"), "validation_file": str(tmp_path / f"dev.{kind}")}
     columns = {"text_columns": ("tokens",), "label_column": ("ner_tags",)}
     ours = tagged.train(folders("bert"), data, tmp_path / "ours", **files, **columns)
     conll = tagged.train(folders("bert"), data, tmp_path / "conll")
     rows = [rows_of(out) for out in (ours, conll)]
     assert rows[0] == rows[1]
+
+
+def test_a_conll_file_says_all_by_itself(folders: Folders, data: Path, tmp_path: Path) -> None:
+    """Which kind of label it has, what its columns are called; and a tenth of its sentences is held out."""
+    config = TrainConfig(
+        "files", train_file=str(data / "train.conll"), model=str(folders("bert")), output_dir=str(tmp_path / "run"),
+        max_steps=1, trainable_layers=1, max_length=tagged.MAX_LENGTH,
+    )  # fmt: skip
+    loop.finetune(config)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (metrics["objective"], metrics["text_columns"], metrics["label_column"]) == ("tokens", ["words"], ["labels"])
+    run = FinishedRun(tmp_path / "run")
+    assert run.task.objective.labels == tagged.TAGS
+    assert set(rows_of(tmp_path / "run")) == {"train", "validation"}
+
+
+def test_eight_devices_score_as_one(
+    folders: Folders, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tagged.config(folders("bert"), data, tmp_path / "run", max_steps=4)
+    one = train([config])
+    with monkeypatch.context() as patch:
+        patch.setattr(devices, "data_mesh", MESH)
+        eight = train([config])
+        assert eight.experiment.mesh.size == 8
+        assert eight.score() == pytest.approx(one.score(), abs=1e-6)
+    np.testing.assert_allclose(eight.losses, one.losses, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("cut", [0, 2, 3])
+def test_what_is_priced_is_a_label_and_a_state_for_every_token(cut: int, folders: Folders) -> None:
+    encoder, shape = read_config(folders("bert")), Shape(2, 32, 4)
+    column = Column(encoder, len(tagged.TAGS), cut=cut, by_token=True)
+    data = cost.abstract_data(column, Tokens(tagged.TAGS), shape, cached=True)
+    assert data.label.shape == (shape.slots,)
+    assert data.pooled is None
+    assert (data.hidden is None) if cut == 0 else (data.hidden.shape == (shape.slots, encoder.hidden_size))
 
 
 def test_bad_sentences_are_left_out(folders: Folders, data: Path, tmp_path: Path, capsys) -> None:
