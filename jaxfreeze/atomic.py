@@ -126,14 +126,26 @@ def new_folder(path: Path, flag: str) -> Iterator[Path]:
 def temporary_folder(parent: Path) -> Iterator[Path]:
     """A private folder in `parent`, locked by this process; at the end of the block it is deleted unless renamed."""
     parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=parent, prefix=f"{WRITING}-"))
-    lock = os.open(folder, os.O_RDONLY)
+    folder, lock = _locked_folder(parent)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks: then it is never taken for abandoned either
-            fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked_folder(parent: Path) -> tuple[Path, int]:
+    """A new private folder, and a descriptor that holds its lock; another process may remove it before it is locked."""
+    while True:
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=f"{WRITING}-"))
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        with contextlib.suppress(OSError):  # a file system without locks: then it is never taken for abandoned either
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder, lock
         os.close(lock)
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +75,28 @@ def test_a_place_that_cannot_be_written(
         write(tmp_path / "file" / "out", "--output"),
     ):
         pytest.fail("entered")
+
+
+@pytest.mark.parametrize("call", ["open", "flock"])
+def test_a_folder_taken_for_abandoned_before_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Another process looks for abandoned folders right after one was made."""
+    module = {"open": atomic.os, "flock": atomic.fcntl}[call]
+    honest, left = getattr(module, call), [None, None]
+
+    def late(*arguments: Any, **more: Any) -> Any:
+        if left:
+            left.pop()
+            for folder in tmp_path.iterdir():
+                folder.rmdir()
+        return honest(*arguments, **more)
+
+    monkeypatch.setattr(module, call, late)
+    with atomic.temporary_folder(tmp_path) as folder:
+        assert (left, list(tmp_path.iterdir())) == ([], [folder])
+        (folder / "file").touch()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_only_what_no_process_holds_is_abandoned(tmp_path: Path) -> None:

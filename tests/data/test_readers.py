@@ -120,8 +120,9 @@ WRONG_OWN = [  # file, content, what the error says after the path
     ("a.csv", "text,label\na,1\nb,1\n", ": expected two classes or more in column 'label', found only '1'"),
     ("a.csv", "text,label\n" + "".join(f"a,{i}\n" for i in range(1001)),
      ":1002: more than 1000 different labels; is this an id column, or are they scores (then use --regression)?"),
-    ("a.xlsx", "a", ": the ending '.xlsx' is not one of .csv, .tsv, .jsonl, .json, .parquet"),
-    ("a.jsn", "a", ": the ending '.jsn' is not one of .csv, .tsv, .jsonl, .json, .parquet; did you mean '.json'?"),
+    ("a.xlsx", "a", ": the ending '.xlsx' is not one of .csv, .tsv, .jsonl, .json, .parquet, .conll"),
+    ("a.jsn", "a",
+     ": the ending '.jsn' is not one of .csv, .tsv, .jsonl, .json, .parquet, .conll; did you mean '.json'?"),
 ]
 REAL = [  # task, split, examples, share of each class in per cent
     ("cola", "train", 8551, [30, 70]), ("cola", "validation", 1043, [31, 69]), ("cola", "test", 1063, None),

@@ -56,7 +56,7 @@ def test_side_by_side_is_one_by_one(family: str, folders: dict[str, Path], data:
         losses.append(alone.losses)
         norms.append([line["grad_norm"] for line in alone.figures])
         assert together.score(number) == alone.score()
-        result = result_of(together.experiment, together.state.progress, together.watch, {}, number)
+        result = result_of(together.experiment, together.state.progress, together.watch, {}, {}, number)
         assert (result["seed"], result["steps"]) == (one.seed, 7)
         assert result["examples"] == alone.state.progress.examples
     np.testing.assert_allclose(together.losses, np.mean(losses, axis=0), atol=1e-5, rtol=0)
