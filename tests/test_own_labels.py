@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 import transformers
 
-from jaxfreeze import load
+from jaxfreeze import devices, load
 from jaxfreeze.cli import main
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.readers import read_file
@@ -23,8 +23,10 @@ from jaxfreeze.objectives import MultiLabel
 from jaxfreeze.objectives.kinds import asked_kind
 from jaxfreeze.training import evaluation
 from jaxfreeze.training.dataset import Dataset
+from tests.conftest import MESH
 from tests.folders import make_folder
 from tests.reference import pytorch, random_store
+from tests.training import trained
 
 WORDS = ("tools", "clothes", "money")
 TOPICS = ("house", "shop", "work")
@@ -85,6 +87,29 @@ def tagged(folder: Path) -> Path:
     return train(
         folder, "tagged", f"{files} --threshold tuned --max_steps 120 --learning_rate 2e-2 --trainable_layers all"
     )
+
+
+@pytest.mark.parametrize(("family", "k", "weights"), [("bert", 0, ()), ("roberta", 1, ("balanced",))])
+def test_any_number_of_labels_from_the_cache_in_parts_and_on_eight_devices(
+    family: str, k: int, weights: tuple[str, ...], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same training as without a cache, in one piece, on one device."""
+    plain = TrainConfig(
+        "files", train_file=f"{folder}/train.jsonl", validation_file=f"{folder}/dev.jsonl", text_columns=("text",),
+        label_column=("topics",), class_weights=weights, model=str(make_folder(tmp_path / family, family)),
+        trainable_layers=k, batch_size=16, max_length=LENGTH, learning_rate=1e-3, cache="off",
+        max_steps=6, log_every=1,
+    )  # fmt: skip
+    one = trained.train([plain])
+    cached = trained.train([dataclasses.replace(plain, cache="device")])
+    parts = trained.train([dataclasses.replace(plain, accumulate=3)])
+    monkeypatch.setattr(devices, "data_mesh", MESH)
+    eight = trained.train([dataclasses.replace(plain, cache="device")])
+    assert eight.experiment.mesh.size == 8
+    for other in (cached, parts, eight):
+        np.testing.assert_allclose(other.losses, one.losses, atol=1e-5, rtol=0)
+        assert other.score() == pytest.approx(one.score(), abs=1e-6)
+    assert len(set(one.losses)) == 6
 
 
 FORMS = {
