@@ -9,19 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from jaxfreeze import run_commands
-from jaxfreeze.config import (
-    AXES,
-    BEST_FLAGS,
-    FOLDER_FLAGS,
-    PER_RUN,
-    ClusterConfig,
-    File,
-    Folder,
-    SearchConfig,
-    SweepConfig,
-    TrainConfig,
-    read_settings,
-)
+from jaxfreeze.command_config import AXES, PER_RUN, ClusterConfig, SearchConfig, SweepConfig
+from jaxfreeze.config import BEST_FLAGS, FOLDER_FLAGS, File, Folder, TrainConfig, read_settings
 from jaxfreeze.errors import InputError, Stopped, one_of_names
 from jaxfreeze.flags import Command, asks_for_help, help_text, read
 from jaxfreeze.output import guarded

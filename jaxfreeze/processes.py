@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxfreeze.config import ClusterConfig
+from jaxfreeze.command_config import ClusterConfig
 from jaxfreeze.errors import InputError
 
 Result = TypeVar("Result")

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from jaxfreeze import cli
-from jaxfreeze.config import ClusterConfig, SearchConfig, TrainConfig
+from jaxfreeze.command_config import ClusterConfig, SearchConfig
+from jaxfreeze.config import TrainConfig
 from jaxfreeze.training import loop
 
 ROOT = Path(cli.__file__).parent.parent

@@ -25,8 +25,9 @@ FLOORS = (  # from the top; a module may import from its own floor's folder and 
     {"run_folder"},
     {
         *("atomic", "removal", "identity", "cache_folder", "console", "metrics", "output"),
-        *("devices", "processes", "config"),
+        *("devices", "processes", "command_config"),
     },
+    {"config"},
     {"settings"},
     {"strict_yaml"},
     {"errors", "arrays", "fetched"},

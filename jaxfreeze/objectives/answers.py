@@ -23,10 +23,7 @@ def is_one_of_many(objective: Objective) -> bool:
 
 def probabilities(objective: Objective, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Of every class: logits [N, C] -> float64 [N, C]. The logits are divided by the temperature first."""
-    from scipy.special import expit, softmax  # here, because training does without
-
-    scaled = logits.astype(np.float64) / temperature
-    return softmax(scaled, axis=-1) if is_one_of_many(objective) else expit(scaled)
+    return objective.probabilities(logits.astype(np.float64) / temperature)
 
 
 def losses(objective: Objective, logits: np.ndarray, label: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -35,7 +32,7 @@ def losses(objective: Objective, logits: np.ndarray, label: np.ndarray, temperat
     The negative log-likelihood of one class, its mean over the classes where there may be several; of a number, the
     squared error.
     """
-    from scipy.special import logsumexp
+    from scipy.special import logsumexp  # here, because training does without
 
     scaled = logits.astype(np.float64) / temperature
     if not has_probabilities(objective):

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from jaxfreeze.config import AXES, OWN_TASKS, PER_RUN, SweepConfig, TrainConfig, check_settings
+from jaxfreeze.command_config import AXES, PER_RUN, SweepConfig
+from jaxfreeze.config import OWN_TASKS, TrainConfig, check_settings
 from jaxfreeze.data.tasks import TASKS
 from jaxfreeze.errors import InputError, one_of, one_of_names
 from jaxfreeze.freezing import Layers, order

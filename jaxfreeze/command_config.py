@@ -1,0 +1,107 @@
+"""What commands are told beside the settings of one run: a search, the processes of a cluster, a sweep."""
+
+import dataclasses
+import re
+from typing import Annotated, Literal
+
+from jaxfreeze.config import BEST_FLAGS, FOLDER_FLAGS, MAX_SEED, File, Folder
+from jaxfreeze.errors import InputError
+from jaxfreeze.settings import Takes, check_limits
+
+AXES = ("models", "tasks", "trainable_layers", "learning_rates", "seeds")
+"""The axes of a sweep."""
+PER_RUN = ("model", "task", "learning_rate", "seed", "trainable", "eval_every", *FOLDER_FLAGS, *BEST_FLAGS)
+"""Settings of one run that a sweep does not take; an axis stands for each of the first four."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """The search for the smallest number of layers that is enough: the full model first, then k = 0, 1, 2 ..."""
+
+    find_layers: Annotated[float, Takes("SHARE", 1e-9, 1 - 1e-9, "a share between 0 and 1, such as 0.9")] | None = None
+    """Find the smallest k that keeps this share of the full model's score; 0.90 means 90%."""
+    confidence: Annotated[float, Takes("SHARE", 1e-9, 1 - 1e-9, "a share between 0 and 1, such as 0.9")] = 0.9
+    """Share of the resamples over seeds in which it must be kept."""
+    seeds: Annotated[tuple[int, ...], Takes(expected="whole numbers, each once")] = (1, 2, 3)
+    """Seeds of the runs with each k."""
+    budget: Annotated[
+        int | float,
+        Takes(
+            "X", 1 + 1e-9, expected="a number above 1, the cost of the search as a multiple of that of its full runs"
+        ),
+    ] = 2
+    """Stop before the search costs more than this many times its full runs."""
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+        if len(set(self.seeds)) < len(self.seeds) or not all(0 <= seed <= MAX_SEED for seed in self.seeds):
+            raise InputError(f"--seeds {' '.join(map(str, self.seeds))}: expected whole numbers, each once")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterConfig:
+    """How the processes of one run find each other; TPU pods and SLURM steps need none of it."""
+
+    coordinator: Annotated[str, Takes("HOST:PORT")] | None = None
+    """Address of the first process."""
+    num_processes: Annotated[int, Takes(low=1, expected="a whole number of at least 1")] | None = None
+    """How many processes there are."""
+    process_id: Annotated[int, Takes(expected="a whole number, 0 in the first process")] | None = None
+    """The number of this process, from 0."""
+
+    def __post_init__(self) -> None:
+        values = dataclasses.asdict(self)
+        missing = [name for name, value in values.items() if value is None]
+        if len(missing) == len(values):
+            return
+        if missing:
+            raise InputError(f"--{missing[0]}: expected one value; several processes take --{', --'.join(values)}")
+        if not re.fullmatch(r"[^:\s]+:\d{1,5}", str(self.coordinator)):
+            raise InputError(
+                f"--coordinator {self.coordinator}: expected HOST:PORT of the first process, such as 10.0.0.2:8476"
+            )
+        check_limits(self)
+        if self.process_id not in range(self.num_processes or 0):
+            count = self.num_processes or 0
+            raise InputError(
+                f"--process_id {self.process_id}: expected 0 to {count - 1}, each in one of the {count} processes"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepConfig:
+    """Train every combination of models, tasks, numbers of layers, learning rates and seeds.
+
+    The axes and any training flag stand in the YAML file or on the command line, which wins. A sweep that was stopped
+    continues where it was.
+    """
+
+    output_dir: Folder
+    """Folder for results.jsonl."""
+    config: File | None = None
+    """YAML file of the axes and of training flags; flags win over it."""
+    dry_run: bool = False
+    """Print the plan and what it costs; train nothing."""
+    line_search: bool = False
+    """Run the file's section line_search instead."""
+    part: Annotated[str, Takes("I/N")] | None = None
+    """Make only the I-th of N parts; `report` merges them."""
+    engine: Annotated[Literal["local", "ray"], Takes(expected="one of local, ray")] = "local"
+    """Where the runs are made: here, or on the Ray cluster at $RAY_ADDRESS, a group of runs on each free place."""
+    models: tuple[Annotated[str, Takes("MODEL", expected="a hub name or a folder", path=True)], ...] = ()
+    """Axis: hub names, local folders, or `demo`."""
+    tasks: tuple[Annotated[str, Takes("TASK")], ...] = ()
+    """Axis: tasks, as --task of `train` takes them."""
+    trainable_layers: tuple[
+        Annotated[int | Literal["all"], Takes("K", low=0, expected="numbers of layers, or all")], ...
+    ] = ()
+    """Axis: how many of the last encoder layers train; all: the embeddings too."""
+    learning_rates: tuple[Annotated[float, Takes("RATE", 1e-12, 1e6, "learning rates such as 5.0e-5")], ...] = ()
+    """Axis: peak learning rates; a YAML file may also map tasks to theirs."""
+    seeds: tuple[Annotated[int, Takes("N", 0, MAX_SEED, f"whole numbers from 0 to {MAX_SEED}")], ...] = ()
+    """Axis: seeds."""
+
+    def __post_init__(self) -> None:
+        parts = re.fullmatch(r"(\d{1,6})/(\d{1,6})", self.part or "1/1")
+        if not parts or not 1 <= int(parts[1]) <= int(parts[2]):
+            raise InputError(f"--part {self.part}: expected I/N with I from 1 to N, such as 3/16")
