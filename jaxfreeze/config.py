@@ -45,68 +45,62 @@ class TrainConfig:
         "task": "rows",
         "label_column": "labels",
         "model": "model and what trains",
-        "cache": "trunk cache",
         "output_dir": "run folder",
-        "epochs": "training",
-        "log_every": "log and evaluation",
+        "epochs": "training, log and evaluation",
     }
     """What stands above a field, and those up to the next one here, in --help."""
 
     task: Annotated[str, Takes("TASK")]
-    """cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli (GLUE), demo (generated sentences), files (your own), or hub
-    (any data set of the Hugging Face hub)."""
+    """cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli (GLUE), demo (generated), files (your own), or hub (any of its
+    data sets)."""
     data_dir: Folder | None = None
-    """Folder in the classic GLUE layout (DIR/RTE/train.tsv ...); without it GLUE comes from the Hugging Face hub."""
+    """GLUE's folder in its classic layout (default: from the hub)."""
     train_file: File | None = None
-    """For --task files: training rows, .csv, .tsv, .jsonl, .parquet or .conll, also .gz; a pattern such as 'part-*.csv'
-    stands for several files, `-` for standard input (.jsonl)."""
+    """Training rows, for --task files: .csv, .tsv, .jsonl, .parquet, .conll, .gz of these, a pattern, or `-`."""
     validation_file: File | None = None
-    """For --task files: validation rows, in the same form; without it, --validation_share of the training rows."""
+    """Validation rows, for --task files; without it --validation_share."""
     test_file: File | None = None
-    """For --task files: labelled rows that are scored once, at the end, and choose nothing."""
+    """Labelled rows, for --task files, scored once at the end."""
     validation_share: Annotated[float, Takes("SHARE", 1e-6, 0.9)] | None = None
-    """Take this share of the training rows for validation, with every class's share kept and identical texts on one
-    side (default: 0.1 if no validation rows are given); GLUE's own dev rows then are the test rows."""
+    """Share of the training rows held out for validation (default: 0.1 if there are no other validation rows)."""
     split_seed: Annotated[int, Takes(low=0, high=MAX_SEED)] = 0
-    """Seed of that choice of rows; the same rows for every --seed and every number of layers."""
+    """Seed of the rows held out; --seed does not change them."""
     dataset: Name | None = None
-    """For --task hub: the data set's name, such as imdb."""
+    """Name of the data set, for --task hub, such as imdb."""
     dataset_config: Name | None = None
-    """For --task hub: which of its configurations."""
+    """Its configuration, if there are several."""
     train_split: Name = "train"
-    """For --task hub: the split with the training rows."""
+    """Its split with training rows."""
     validation_split: Name | None = None
-    """For --task hub: the split with the validation rows (default: validation, if there is one)."""
+    """Its split with validation rows (default: validation, if there)."""
     test_split: Name | None = None
-    """For --task hub: a labelled split that is scored once, at the end (default: none)."""
+    """A labelled split of it, scored once at the end."""
     text_columns: Annotated[tuple[str, ...], Takes("NAME [NAME]")] = ()
-    """For own rows: one text column's name, or two for pairs of texts (default: the only one there can be)."""
+    """One text column, or two for pairs (default: the only one there is)."""
     no_header: bool = False
-    """For own tables: the first line is a row already; columns are called by their numbers, from 1."""
+    """Own tables begin with a row; columns are called 1, 2, ..."""
     on_bad_row: Literal["error", "skip"] = "error"
-    """For own rows: skip leaves out and counts rows without text or label, or with fields too many or too few."""
+    """Whether own rows without text or label are an error or left out."""
     label_column: Annotated[tuple[str, ...], Takes("NAME [NAME ...]")] = ()
-    """For own rows: the name of the label column; several columns of 0 and 1 for --objective multi_label."""
+    """The label column of own rows; several of 0 and 1 for multi_label."""
     label_names: tuple[Name, ...] = ()
-    """For own rows: class names, by id (default: the file's, sorted)."""
+    """Class names of own rows, by id (default: the file's, sorted)."""
     label_separator: Annotated[str, Takes("TEXT")] | None = None
-    """For --objective multi_label: what stands between the labels of a row, as in `joy,love`."""
+    """What parts the labels in a cell, for multi_label, as in `joy,love`."""
     objective: Literal["classification", "multi_label", "regression", "tokens"] | None = None
-    """For own rows: one class a row, any number of classes a row, a number, or a class for every word (default: what
-    the labels say, where only one fits)."""
+    """Kind of label of own rows (default: what the cells say)."""
     regression: bool = False
-    """For own rows: the same as --objective regression."""
+    """The same as --objective regression."""
     class_weights: Annotated[tuple[str, ...], Takes("balanced|NAME=W [NAME=W ...]")] = ()
-    """Weight of each class in the loss: balanced (as rare as it is), or numbers for classes by name (others: 1)."""
+    """Weights in the loss: balanced, or numbers for classes by name."""
     label_smoothing: Annotated[float, Takes("SHARE", 0, 0.999)] = 0.0
     """Share of each label that is spread over all classes."""
     metric: Name | None = None
-    """The metric that decides (best step, sweeps), such as macro_f1, f1:NAME, roc_auc or mae (default: the task's)."""
+    """What decides: macro_f1, f1:NAME, mae ... (default: the task's)."""
     threshold: Annotated[
         Literal["tuned"] | float, Takes("X|tuned", 1e-6, 1 - 1e-6, "a number between 0 and 1, or tuned")
     ] = 0.5
-    """For --objective multi_label: a class is predicted where its probability is above this; tuned: above the number
-    that is best on the validation rows by the metric that decides."""
+    """Probability above which multi_label predicts a class, or tuned."""
 
     model: Annotated[str, Takes("MODEL", path=True)] = "bert-base-uncased"
     """A BERT or RoBERTa: hub name, local folder, or `demo` (the packaged 6-layer MiniLM)."""
@@ -134,9 +128,9 @@ class TrainConfig:
     keep_last: Count = 2
     """How many of the last checkpoints an unfinished run keeps; a finished run keeps its last step."""
     keep_best: bool = False
-    """Make the step with the best validation score the result: it is scored at the end, exported and served."""
+    """The step with the best validation score is the result."""
     patience: Count | None = None
-    """Stop once so many evaluations in a row brought no better score; the best one counts, as with --keep_best."""
+    """Stop after N evaluations without a better score; keeps the best."""
 
     epochs: Count = 3
     """Passes over the training rows."""
