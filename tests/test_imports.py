@@ -16,6 +16,7 @@ FLOORS = (  # from the top; a module may import from its own floor's folder and 
     {"api"},
     {"failures"},
     {"report"},
+    {"search"},
     {"sweep"},
     {"inference"},
     {"training"},
