@@ -44,13 +44,13 @@ from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.freezing import Layers
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.objectives import Classification
-from jaxfreeze.training.optimizer import OptimizerConfig, initial_optimizer_state
+from jaxfreeze.training.optimizer import OptimizerConfig, Schedule, initial_optimizer_state
 from jaxfreeze.training.step import Data, Program, compile_train_steps
 
 OBJECTIVE = Classification(("entailment", "neutral", "contradiction"))
 CONTESTANTS = ("cached", "uncached", "pytorch", "pytorch_graphs")
 LEARNING_RATE = 5e-5
-SETTINGS = OptimizerConfig(weight_decay=0.01, warmup_ratio=0.1, max_grad_norm=1.0, total_steps=10_000)
+SETTINGS = OptimizerConfig(weight_decay=0.01, max_grad_norm=1.0)
 PEAK_TFLOPS = {
     "H100": 989, "H200": 989, "A100": 312,
     "TPU v4": 275, "TPU v5 lite": 197, "TPU v5": 459, "TPU v6 lite": 918, "TPU7x": 2307,
@@ -108,7 +108,7 @@ class Ours:
         self.trained, self.frozen = (devices.replicate(leaves, mesh) for leaves in (trained, frozen))
         init = functools.partial(initial_optimizer_state, SETTINGS, self.program.labels)
         self.state = jax.jit(init, out_shardings=devices.replicated(mesh))(
-            np.float32(LEARNING_RATE), self.trained, self.frozen
+            Schedule.of(LEARNING_RATE, 0.1, 10_000), self.trained, self.frozen
         )
         tokens = Tokens(store.token_id, store.token_type, store.position)
         self.data = devices.replicate(Data(tokens, store.label), mesh)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from jaxfreeze.data.batch import Batch, Shape
-from jaxfreeze.data.packing import pack
-from jaxfreeze.data.shapes import PLAN_SAMPLE, choose_shapes, with_room
+from jaxfreeze.data.packing import first_tokens_shape, lay_first_tokens, pack
+from jaxfreeze.data.shapes import PLAN_SAMPLE, choose_shapes, surely_holding, with_room
 from jaxfreeze.data.token_store import TokenStore
 
 PLAN_DRAW = 8 * PLAN_SAMPLE  # examples in the batches that the chosen shapes must hold
@@ -52,6 +52,8 @@ class BatchPlan:
     epochs: int
     shapes: tuple[Shape, ...]
     parts: int  # M
+    first_tokens: bool = False  # whether only the head is left, which reads each example's first token
+    row_multiple: int = 1
 
     @classmethod
     def make(
@@ -63,16 +65,26 @@ class BatchPlan:
         row_multiple: int = 1,
         limit: int = 4,
         parts: int = 1,
+        first_tokens: bool = False,
+        any_seed: bool = False,
     ) -> "BatchPlan":
         """Choose at most `limit` shapes that hold every batch of the run, or every part of one.
 
         row_multiple: devices that share the rows. parts: M, the parts of a batch that are computed in turn.
 
         The shapes are chosen from batches that do not depend on the seed, so runs that differ only in their seed share
-        one compiled program. If a seed produces a larger batch, the last shape is enlarged.
+        one compiled program. If a seed produces a larger batch, the last shape is enlarged; any_seed: one more shape
+        holds any batch, and the shapes depend on neither seeds nor epochs.
         """
+        size = -(-batch_size // parts)
+        if first_tokens:
+            shapes: tuple[Shape, ...] = (first_tokens_shape(size, row_multiple),)
+            return cls(store, batch_size, seeds, epochs, shapes, parts, first_tokens, row_multiple)
         shapes = _foreseen_shapes(store.lengths.astype(np.int32).tobytes(), batch_size, row_multiple, limit, parts)
-        shapes = with_room(shapes, _lengths_of(store.lengths, batch_size, seeds, epochs, parts), row_multiple)
+        if any_seed:
+            shapes = (*shapes, surely_holding(store.lengths, size, row_multiple))
+        else:
+            shapes = with_room(shapes, _lengths_of(store.lengths, batch_size, seeds, epochs, parts), row_multiple)
         return cls(store, batch_size, seeds, epochs, shapes, parts)
 
     @property
@@ -88,8 +100,13 @@ class BatchPlan:
             orders = [shuffled_batches(*sizes, seed, epoch) for seed in self.seeds]
             order = orders[0] if len(orders) == 1 else np.stack(orders, axis=1)  # [steps, B] or [steps, S, B]
             for examples in order[first:]:
-                yield pack(self.store, _in_parts(examples, self.parts), self.shapes)
+                yield self._lay(_in_parts(examples, self.parts))
             first = 0
+
+    def _lay(self, examples: np.ndarray) -> Batch:
+        if self.first_tokens:
+            return lay_first_tokens(self.store, examples, self.row_multiple)
+        return pack(self.store, examples, self.shapes)
 
 
 @functools.lru_cache(maxsize=8)  # for the runs of a sweep
@@ -137,6 +154,12 @@ def _evaluation_plan(store: TokenStore, batch_size: int, row_multiple: int) -> t
     """The examples of each batch [steps, B], and the shapes that hold them."""
     batches = dealt_batches(store.lengths, batch_size)
     return batches, choose_shapes(_lengths(store.lengths, batches), row_multiple, limit=2)
+
+
+def first_token_batches(store: TokenStore, row_multiple: int = 1) -> Iterator[Batch]:
+    """Every example once, for the head alone: CHUNK first tokens at a time, all in one shape."""
+    for examples in _rows_of(np.arange(store.num_examples), min(CHUNK, store.num_examples)):
+        yield lay_first_tokens(store, examples, row_multiple)
 
 
 def _lengths(lengths: np.ndarray, examples: np.ndarray) -> np.ndarray:

@@ -68,6 +68,27 @@ def pack(store: TokenStore, examples: np.ndarray, shapes: tuple[Shape, ...]) -> 
     raise ValueError(f"no shape of {shapes} holds examples of lengths {lengths}")
 
 
+def lay_first_tokens(store: TokenStore, examples: np.ndarray, row_multiple: int = 1) -> Batch:
+    """A batch of the first tokens of examples [..., B] (-1: none), for a model of which only the head is left.
+
+    Each of `row_multiple` devices has one row with its share of the examples, a slot for each: every batch of B
+    examples has the shape `first_tokens_shape`.
+    """
+    shape = first_tokens_shape(examples.shape[-1], row_multiple)
+    example = np.full((*examples.shape[:-1], shape.rows * shape.segments), -1, np.int32)
+    example[..., : examples.shape[-1]] = examples
+    example = example.reshape(*examples.shape[:-1], shape.rows, shape.segments)
+    index = np.where(example >= 0, np.asarray(store.start)[example], -1).astype(np.int32)
+    place = np.broadcast_to(np.arange(shape.segments, dtype=np.int32), example.shape)
+    return Batch(index, np.where(example >= 0, place, -1), place, example)
+
+
+def first_tokens_shape(batch_size: int, row_multiple: int = 1) -> Shape:
+    """The shape of `lay_first_tokens`."""
+    each = -(-batch_size // row_multiple)
+    return Shape(row_multiple, each, each)
+
+
 def fill(store: TokenStore, rows: Sequence[Sequence[int]], shape: Shape) -> Batch:
     """Lay the examples of each row into it, in order, without gaps between them."""
     index = np.full((shape.rows, shape.width), -1, np.int32)

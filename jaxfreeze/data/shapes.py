@@ -50,6 +50,12 @@ def with_room(shapes: tuple[Shape, ...], lengths: np.ndarray, row_multiple: int 
     return (*others, min(fitting, key=lambda shape: (shape.cost, shape)))
 
 
+def surely_holding(lengths: np.ndarray, batch_size: int, row_multiple: int = 1) -> Shape:
+    """A shape that holds any batch of examples of lengths [E]: a row for each."""
+    width = _up(int(lengths.max()), 8)
+    return Shape(_up(batch_size, row_multiple), width, min(batch_size, width // int(lengths.min())))
+
+
 def _widths(longest: int) -> set[int]:
     """Widths worth trying for examples of which the longest has so many tokens."""
     longest = _up(longest, 8)

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from jaxfreeze.command_config import AXES, PER_RUN, SweepConfig
 from jaxfreeze.config import OWN_TASKS, TrainConfig, check_settings
@@ -32,6 +32,8 @@ class Group(NamedTuple):
     task: str
     trainable_layers: Layers
     runs: tuple[TrainConfig, ...]
+    tests: Literal["scored", "kept", "untouched"] = "scored"
+    """What becomes of the test rows: they are scored, or scored with their logits kept, or left alone."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from jaxfreeze.config import TrainConfig, as_json
 from jaxfreeze.errors import InputError
 from jaxfreeze.identity import Origin
 from jaxfreeze.run_folder import NOT_COMPARED
-from jaxfreeze.sweep import results
+from jaxfreeze.sweep import outcome_file, results
 from jaxfreeze.sweep.results import RunResult
 from jaxfreeze.training import experiment as experiments
 from jaxfreeze.training.stopwatch import Stopwatch
@@ -46,7 +46,7 @@ class ResultsFile:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--output_dir {folder}: expected a folder, found a file; give another name")
         files = list(folder.glob(results.RESULTS_FILES)) if folder.is_dir() else []
-        others = [file for file in folder.iterdir() if not fnmatch(file.name, LOCKS)] if folder.is_dir() else []
+        others = [file for file in folder.iterdir() if not _may_precede(file)] if folder.is_dir() else []
         if others and not files:
             raise InputError(f"--output_dir {folder}: the folder is not empty and holds no sweep; give another name")
         check_writable(folder, "--output_dir")
@@ -109,20 +109,26 @@ class ResultsFile:
                 "another --output_dir"
             )
 
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Add a line and wait until it is on disk; an incomplete last line, of a killed process, is removed first.
+    def append(self, *records: Mapping[str, Any]) -> None:
+        """Add lines and wait until they are on disk; an incomplete last line, of a killed process, is removed first.
 
-        Raises InputError if it was made of something else than the results that are there.
+        Raises InputError if one was made of something else than the results that are there.
         """
-        origin = Origin.from_json(record["origin"])
-        self._check(self._origins.setdefault(_made_of(record["config"]), origin), origin, str(self.path))
+        for record in records:
+            origin = Origin.from_json(record["origin"])
+            self._check(self._origins.setdefault(_made_of(record["config"]), origin), origin, str(self.path))
         with write_errors(str(self.path), "; the lines before stay"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+") as file:
                 file.truncate(_end_of_lines(file))  # what is cut off was checked to be ours
-                file.write((json.dumps(record) + "\n").encode())
+                file.write("".join(json.dumps(record) + "\n" for record in records).encode())
                 file.flush()
                 os.fsync(file.fileno())
+
+
+def _may_precede(path: Path) -> bool:
+    """Whether a path in a sweep's folder may be there before the first line is: a lock, or a first outcome."""
+    return fnmatch(path.name, LOCKS) or outcome_file.is_ours(path)
 
 
 def _end_of_lines(file: BinaryIO) -> int:

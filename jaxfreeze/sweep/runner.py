@@ -1,9 +1,10 @@
 """Makes the runs of a sweep: in groups that share a trunk, side by side where that is faster."""
 
+import dataclasses
 import datetime
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -13,32 +14,39 @@ from jaxfreeze.config import TrainConfig, as_json
 from jaxfreeze.data.sources import from_standard_input
 from jaxfreeze.errors import InputError
 from jaxfreeze.model.hub import model_folder, read_config
+from jaxfreeze.sweep import outcome_file
 from jaxfreeze.sweep.grid import Grid, Group, check_depths
 from jaxfreeze.sweep.progress import SweepProgress
 from jaxfreeze.sweep.results import RESULTS_FILE
 from jaxfreeze.sweep.results_file import ResultsFile
 from jaxfreeze.training.experiment import (
     Experiment,
+    TrainState,
     alike,
     begin,
     compile_steps,
-    evaluate,
     get_ready,
     prepare,
-    score_tests,
+    score_runs,
 )
-from jaxfreeze.training.hooks import LogHook
+from jaxfreeze.training.hooks import LogHook, NonFiniteLossError
 from jaxfreeze.training.loop import fit
-from jaxfreeze.training.stopwatch import Stopwatch
+from jaxfreeze.training.stopwatch import PARTS, Stopwatch
 from jaxfreeze.training.summary import result_of
 
 MEMORY_SHARE = 0.5  # of the free device memory: what runs side by side may take
 BYTES_OF_A_PARAMETER = 16  # of a trained one: itself, its gradient, and Adam's two moments, float32
+HEADS = 16  # trained side by side on a CPU: more of them run no faster, and their states leave its caches
 ACTIVATIONS = 40  # values of width D that one trained layer keeps for each token until its gradient is computed
 
 
 class DivergedError(Exception):
     """The loss of some runs of a sweep was not finite; the others are finished."""
+
+    def __init__(self, configs: Sequence[TrainConfig]) -> None:
+        self.configs = tuple(configs)
+        described = "; ".join(map(_described, configs))
+        super().__init__(f"the loss was not finite, try a lower learning rate: {described}")
 
 
 class Part(NamedTuple):
@@ -97,17 +105,20 @@ def run_groups(
 
         describe_plan(_missing(groups, file, engine))
         return
-    diverged: list[str] = []
+    diverged: list[TrainConfig] = []
     with file.locked():
         missing = _missing(groups, file, engine)
         with SweepProgress(missing) as progress:
             for outcome in (engine or make_groups)(missing, progress):
+                for record, logits in zip(outcome.records, outcome.logits, strict=True):
+                    if logits:
+                        record["outcome"] = outcome_file.write(folder, record, logits)
+                file.append(*outcome.records)
                 for record in outcome.records:
-                    file.append(record)
                     progress.finished(record)
                 diverged += outcome.diverged
     if diverged:
-        raise DivergedError(f"the loss was not finite, try a lower learning rate: {'; '.join(diverged)}")
+        raise DivergedError(diverged)
 
 
 def _missing(groups: Sequence[Group], file: ResultsFile, engine: "Engine | None") -> list[Group]:
@@ -128,8 +139,10 @@ class Outcome(NamedTuple):
 
     records: list[dict[str, Any]]
     """A line of results.jsonl each."""
-    diverged: list[str]
-    """The runs whose loss was not finite, described."""
+    diverged: list[TrainConfig]
+    """The runs whose loss was not finite."""
+    logits: list[dict[str, np.ndarray]]
+    """For each record what the run answers for every test split, float32 [N, C]; {} where it is not kept."""
 
 
 Engine = Callable[[Sequence[Group], SweepProgress], Iterator[Outcome]]
@@ -138,77 +151,141 @@ Engine = Callable[[Sequence[Group], SweepProgress], Iterator[Outcome]]
 
 def make_groups(groups: Sequence[Group], progress: SweepProgress) -> Iterator[Outcome]:
     """Make the runs of these groups here, one program after the other."""
-    for group in groups:
-        experiment = None
-        for configs in in_parts(group):
-            progress.begin(group, len(configs))
-            watch = Stopwatch()
-            experiment = prepare(configs, watch) if experiment is None else alike(experiment, configs)
-            experiment, outcome = train_together(experiment, watch, progress)
-            yield outcome
-        jax.clear_caches()  # on a CPU a program takes hundreds of memory maps, and a process may have 65,530
+    yield from Workshop()(groups, progress)
 
 
-def in_parts(group: Group) -> Iterator[tuple[TrainConfig, ...]]:
+class Workshop:
+    """Makes the runs of groups here, one program after the other. What they have in common is made once.
+
+    Groups that follow each other share rows and tokens, and with the same trainable layers the model, the trunk cache
+    and the programs.
+    """
+
+    def __init__(self, longest: int | None = None) -> None:
+        """longest: epochs of the longest run of a search, all of whose runs with one k are to share one program."""
+        self._longest, self._experiment = longest, cast(Experiment | None, None)
+
+    def __call__(self, groups: Sequence[Group], progress: SweepProgress) -> Iterator[Outcome]:
+        for group in groups:
+            shared = Stopwatch()
+            for configs in in_parts(group, self._width(group)):
+                progress.begin(group, len(configs))
+                yield self._make(group, configs, shared, progress)
+            if self._longest is None:
+                jax.clear_caches()  # on a CPU a program takes hundreds of memory maps, and a process may have 65,530
+
+    def _width(self, group: Group) -> int:
+        """How many runs one program has; in a search the same for every group of heads alone."""
+        runs = len(group.runs) if self._longest is None or not trains_heads(group) else HEADS
+        return side_by_side(group, runs)
+
+    def _make(
+        self, group: Group, configs: tuple[TrainConfig, ...], shared: Stopwatch, progress: SweepProgress
+    ) -> Outcome:
+        """shared: counts what all runs of the group have in common."""
+        experiment = self._ready_for(configs, shared, self._width(group) if trains_heads(group) else 1)
+        state = begin(experiment)
+        experiment = self._experiment = get_ready(experiment, state, shared)
+        watch = Stopwatch()
+        share = experiment.runs / len(group.runs)
+        common = {part: share * seconds for part, seconds in shared.seconds().items()}
+        watch.add(common | {"total": sum(common[part] for part in PARTS)})
+        return train_together(experiment, state, watch, progress, group.tests)
+
+    def _ready_for(self, configs: tuple[TrainConfig, ...], watch: Stopwatch, width: int) -> Experiment:
+        before, self._experiment = self._experiment, None
+        if before is not None and _same_rows_and_model(before.config, configs[0]):
+            with watch.part("load"):
+                return alike(before, configs, width)
+        del before  # before others are loaded
+        first = prepare(configs[:1], watch, self._longest)
+        return first if len(configs) == width == 1 else alike(first, configs, width)
+
+
+def _same_rows_and_model(one: TrainConfig, other: TrainConfig) -> bool:
+    """Whether two runs differ in nothing but what `alike` lets them differ in."""
+    names = ("seed", "learning_rate", "epochs", "trainable_layers", "trainable")
+    return dataclasses.replace(one, **{name: getattr(other, name) for name in names}) == other
+
+
+def in_parts(group: Group, width: int) -> Iterator[tuple[TrainConfig, ...]]:
     """The runs of a group, as many at a time as are trained side by side."""
-    width = side_by_side(group)
     for first in range(0, len(group.runs), width):
         yield group.runs[first : first + width]
 
 
-def side_by_side(group: Group) -> int:
-    """How many runs of a group go into one program: on an accelerator as many as fit its memory.
+def trains_heads(group: Group) -> bool:
+    """Whether the runs train heads alone, on states that are computed once."""
+    config = group.runs[0]
+    return group.trainable_layers == 0 and config.cache != "off" and not config.frozen_dropout
 
-    One on a CPU: a single run keeps its cores busy already.
+
+def side_by_side(group: Group, runs: int) -> int:
+    """How many of so many runs go into one program: on an accelerator as many as fit its memory.
+
+    One on a CPU, where a single run keeps the cores busy already; but for heads alone, whose steps take less time than
+    it takes to begin them.
     """
-    if devices.platform() == "cpu":
+    heads = trains_heads(group)
+    if devices.platform() == "cpu" and not heads:
         return 1
     config = group.runs[0]
     encoder = read_config(model_folder(config.model))
     width, layers = encoder.hidden_size, encoder.num_hidden_layers
     trained = layers if group.trainable_layers == "all" else group.trainable_layers
     parameters = trained * 12 * width**2 + (encoder.vocab_size * width if group.trainable_layers == "all" else 0)
-    activations = config.batch_size * config.max_length * width * 4 * ACTIVATIONS * max(1, trained)
+    parameters += width**2 * heads
+    activations = config.batch_size * (1 if heads else config.max_length) * width * 4 * ACTIVATIONS * max(1, trained)
     room = MEMORY_SHARE * devices.free_bytes(devices.data_mesh())
-    return max(1, min(len(group.runs), int(room // (BYTES_OF_A_PARAMETER * parameters + activations))))
+    most = HEADS if devices.platform() == "cpu" else runs
+    return max(1, min(runs, most, int(room // (BYTES_OF_A_PARAMETER * parameters + activations))))
 
 
-def train_together(experiment: Experiment, watch: Stopwatch, progress: SweepProgress) -> tuple[Experiment, Outcome]:
-    """Train runs side by side, or a single one -> the experiment with its cache filled, and what became of the runs."""
+def train_together(
+    experiment: Experiment, state: TrainState, watch: Stopwatch, progress: SweepProgress, tests: str = "scored"
+) -> Outcome:
+    """Train runs side by side, or a single one, from their first state -> what became of them.
+
+    tests: what becomes of the test rows, as `Group` has it.
+    """
     progress.steps_of(experiment.total_steps)
-    state = begin(experiment)
-    experiment = get_ready(experiment, state, watch)
     cost = compile_steps(experiment, state).cost_analysis() or {}
     flops = cost.get("flops", 0.0) / len(experiment.configs)
     log = LogHook(experiment, state, progress)
     with watch.part("train"):
-        state = fit(experiment, state, [log])
+        try:
+            state = fit(experiment, state, [log])
+        except NonFiniteLossError:
+            return Outcome([], [experiment.config], [])
     with watch.part("load"):
         freezing.check_unmoved(experiment.frozen_digests, freezing.digests(experiment.model.frozen))
-    scored = {}
     with watch.part("eval"):
-        for number in range(len(experiment.configs)):
-            if number not in log.diverged:
-                trained = state.trained
-                leaves = {p: leaf[number] for p, leaf in trained.items()} if experiment.side_by_side else trained
-                metrics = evaluate(experiment, leaves)
-                scored[number] = metrics, score_tests(experiment, leaves, metrics)
-    records = [
-        {
-            **result_of(experiment, state.progress, watch, metrics, test_metrics, number),
-            "learning_rate": experiment.configs[number].learning_rate,
-            "config": as_json(experiment.configs[number]),
-            "origin": experiment.origin.as_json(),
-            "flops_per_step": flops or None,
-            "side_by_side": len(experiment.configs),
-            "frozen_digest": freezing.digest_of(experiment.frozen_digests),
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-        for number, (metrics, test_metrics) in scored.items()
-    ]
-    diverged = [
-        f"{c.task} {c.model} k={c.trainable_layers} seed {c.seed} learning rate {c.learning_rate:g}"
-        for number, c in enumerate(experiment.configs)
-        if number in log.diverged
-    ]
-    return experiment, Outcome(records, diverged)
+        scored = score_runs(experiment, state.trained, tests != "untouched")
+    records, logits, diverged = [], [], []
+    for number, scores in enumerate(scored):
+        config = experiment.configs[number]
+        if number in log.diverged or scores is None:
+            diverged.append(config)
+            continue
+        records.append(
+            {
+                **result_of(experiment, state.progress, watch, scores.metrics, scores.test_metrics, number),
+                "validation_loss": scores.loss,
+                "learning_rate": config.learning_rate,
+                "config": as_json(config),
+                "origin": experiment.origin.as_json(),
+                "flops_per_step": flops or None,
+                "side_by_side": len(experiment.configs),
+                "frozen_digest": freezing.digest_of(experiment.frozen_digests),
+                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            }
+        )
+        logits.append(scores.test_logits if tests == "kept" else {})
+    return Outcome(records, diverged, logits)
+
+
+def _described(config: TrainConfig) -> str:
+    return (
+        f"{config.task} {config.model} k={config.trainable_layers} seed {config.seed} learning rate "
+        f"{config.learning_rate:g}"
+    )

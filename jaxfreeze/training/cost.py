@@ -1,5 +1,6 @@
 """What a training step costs, by XLA's own account of the compiled program."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +12,10 @@ from jaxfreeze.data.batch import AXES, Batch, Shape, Tokens
 from jaxfreeze.data.dispatch import Dispatch
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.objectives import Objective
-from jaxfreeze.training.optimizer import OptimizerConfig, initial_optimizer_state
+from jaxfreeze.training.optimizer import OptimizerConfig, Schedule, initial_optimizer_state
 from jaxfreeze.training.step import Data, Program, compile_train_steps
 
-SETTINGS = OptimizerConfig(weight_decay=0.01, warmup_ratio=0.1, max_grad_norm=1.0, total_steps=1000)
+SETTINGS = OptimizerConfig(weight_decay=0.01, max_grad_norm=1.0)
 """Of the optimizer whose step is priced; no number in it changes the cost."""
 
 
@@ -51,9 +52,10 @@ def abstract_inputs(
     """What `train_steps` takes after its program, without values; parts: devices that share the rows."""
     trained, frozen = freezing.split(column.shapes(), labels)
     frozen = {path: jax.ShapeDtypeStruct(leaf.shape, column.dtype) for path, leaf in frozen.items()}
-    rate = jax.ShapeDtypeStruct((), jnp.float32)
+    schedule = jax.eval_shape(lambda: Schedule(jnp.float32(0), jnp.int32(0), jnp.int32(0)))
     policy = tuple(sorted(labels.items()))
-    state = jax.eval_shape(lambda *inputs: initial_optimizer_state(SETTINGS, policy, *inputs), rate, trained, frozen)
+    start = functools.partial(initial_optimizer_state, SETTINGS, policy)
+    state = jax.eval_shape(start, schedule, trained, frozen)
     numbers = jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((), np.int32)
     data = abstract_data(column, objective, shape, cached)
     return trained, state, frozen, data, abstract_dispatch(shape, parts), *numbers

@@ -35,6 +35,15 @@ class Dataset:
         """Whether the states at the cut are there, on the devices or to come with the batches."""
         return not (self.hidden is self.data.hidden is self.data.pooled is None)
 
+    @property
+    def first_tokens(self) -> bool:
+        """Whether these states are those of first tokens alone, which only a head reads."""
+        return self.data.pooled is not None or (self.hidden is not None and self.hidden.layout.by_example)
+
+    def without_states(self) -> "Dataset":
+        """The same rows before a trunk cache was filled."""
+        return dataclasses.replace(self, data=self.data._replace(hidden=None, pooled=None), hidden=None)
+
     def complete(self, batch: Batch, mesh: Mesh) -> Batch:
         """The batch with all that a step needs of it on the devices of this process."""
         return batch if self.hidden is None else self.hidden.attach(batch, devices.own_parts(mesh))

@@ -1,5 +1,6 @@
 """One pass over a split without training: logits in the order of the store, and the task's metrics."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -8,11 +9,11 @@ from jax.sharding import Mesh
 
 from jaxfreeze import devices, freezing
 from jaxfreeze.data.batch import Batch
-from jaxfreeze.data.batches import evaluation_batches
+from jaxfreeze.data.batches import evaluation_batches, first_token_batches
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.training.dataset import Dataset
-from jaxfreeze.training.step import compiled_predict_step
+from jaxfreeze.training.step import compiled_predict_heads, compiled_predict_step
 
 
 class Scored(NamedTuple):
@@ -40,15 +41,33 @@ class Scored(NamedTuple):
 
 def predict(column: Column, params: freezing.Params, dataset: Dataset, mesh: Mesh) -> np.ndarray:
     """Logits of every example, or of every word that was read, example after example: float32 [N, C]."""
-    finished: list[tuple[Batch, jax.Array]] = []
-    for batch in evaluation_batches(dataset.store, devices.pass_batch_size(), mesh.size):
-        device_batch = devices.put(dataset.complete(batch, mesh), devices.by_row(mesh))
-        finished.append((batch, compiled_predict_step(column, params, dataset.data, device_batch)))
+    return _predict(lambda batch: compiled_predict_step(column, params, dataset.data, batch), dataset, mesh)
+
+
+def predict_heads(
+    column: Column, trained: freezing.Params, frozen: freezing.Params, dataset: Dataset, mesh: Mesh
+) -> np.ndarray:
+    """The same of S runs that trained their heads alone, whose leaves are [S, ...]: float32 [S, N, C]."""
+    return _predict(lambda batch: compiled_predict_heads(column, trained, frozen, dataset.data, batch), dataset, mesh)
+
+
+def _predict(function: Callable[[Batch], jax.Array], dataset: Dataset, mesh: Mesh) -> np.ndarray:
+    """function: the logits of a batch on the devices, [..., R, G, C] -> [..., N, C] of all batches."""
     store = dataset.store
-    result = np.full((int(store.counts.sum()), finished[0][1].shape[-1]), np.nan, np.float32)
+    batches = (
+        first_token_batches(store, mesh.size)
+        if dataset.first_tokens
+        else evaluation_batches(store, devices.pass_batch_size(), mesh.size)
+    )
+    finished: list[tuple[Batch, jax.Array]] = []
+    for batch in batches:
+        device_batch = devices.put(dataset.complete(batch, mesh), devices.by_row(mesh))
+        finished.append((batch, function(device_batch)))
+    *runs, _, _, outputs = finished[0][1].shape
+    result = np.full((*runs, int(store.counts.sum()), outputs), np.nan, np.float32)
     for batch, logits in finished:
         place = store.places(batch)
-        result[place[place >= 0]] = devices.fetch(logits)[place >= 0]
+        result[..., place[place >= 0], :] = devices.fetch(logits)[..., place >= 0, :]
     return result
 
 

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -25,10 +25,11 @@ from jaxfreeze.data.tasks import Task
 from jaxfreeze.data.token_store import TextEncoder
 from jaxfreeze.identity import Identity, Inputs, Origin
 from jaxfreeze.model.hub import model_folder
+from jaxfreeze.objectives import answers
 from jaxfreeze.training import evaluation, trunk_cache
 from jaxfreeze.training.dataset import Dataset, make_dataset, read_rows, rows_files_of
 from jaxfreeze.training.evaluation import Scored
-from jaxfreeze.training.optimizer import OptimizerConfig, initial_optimizer_state
+from jaxfreeze.training.optimizer import OptimizerConfig, Schedule, initial_optimizer_state
 from jaxfreeze.training.pretrained import Model, load_model, model_files_of, text_encoder
 from jaxfreeze.training.step import Metrics, Program, abstract, compile_train_steps
 from jaxfreeze.training.stopwatch import Stopwatch
@@ -89,11 +90,18 @@ class Experiment:
     plan: BatchPlan
     program: Program
     cache: TrunkCache
+    longest: int | None = None  # epochs of the longest of the runs that are to share one program with these
+    padding: int = 0  # of the runs side by side, the last ones that only fill the program up
 
     @property
     def config(self) -> TrainConfig:
         """Of the first run; the others have the same but for seed and learning rate."""
         return self.configs[0]
+
+    @property
+    def runs(self) -> int:
+        """How many runs there are, without those that only fill the program up."""
+        return len(self.configs) - self.padding
 
     @property
     def side_by_side(self) -> bool:
@@ -111,12 +119,17 @@ class Experiment:
     @property
     def dispatch_size(self) -> int:
         """K: steps in one dispatch, at most."""
-        size = min(STEPS_PER_DISPATCH, self.config.log_every, self.total_steps)
+        size = min(STEPS_PER_DISPATCH, self.config.log_every)
         layout = self.cache.sent_with_batches(self.train_set)
         if layout is None:
             return size
         count = len(self.configs) * self.config.accumulate
         return max(1, min(size, DISPATCH_BYTES // (count * layout.largest(self.plan.shapes))))
+
+    @property
+    def schedules(self) -> list[Schedule]:
+        """The learning rates of each run."""
+        return [Schedule.of(of.learning_rate, of.warmup_ratio, self.total_steps) for of in self.configs]
 
     @functools.cached_property
     def seeds(self) -> jax.Array:
@@ -125,8 +138,12 @@ class Experiment:
         return devices.put(seeds if self.side_by_side else seeds[0], devices.replicated(self.mesh))
 
 
-def prepare(configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
-    """Read, check and load everything; raise InputError for whatever is wrong. Writes nothing but token stores."""
+def prepare(configs: Sequence[TrainConfig], watch: Stopwatch, longest: int | None = None) -> Experiment:
+    """Read, check and load everything; raise InputError for whatever is wrong. Writes nothing but token stores.
+
+    longest: epochs of the longest of several runs that differ in epochs, seed and learning rate alone and are to share
+    one program; None: a run by itself, whose batches have the shapes that fit its length and seed best.
+    """
     config = configs[0]
     devices.configure(config.dtype)
     mesh = devices.data_mesh()
@@ -147,7 +164,7 @@ def prepare(configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
         digests = freezing.digests(model.frozen)
     origin = Origin(found, inputs)
     sets = (train_set, tuple(scored[: len(validations)]), tuple(scored[len(validations) :]))
-    return _experiment(tuple(configs), task, model, origin, digests, *sets, mesh)
+    return _experiment(tuple(configs), task, model, origin, digests, *sets, mesh, longest=longest)
 
 
 def inputs_of(config: TrainConfig) -> Inputs:
@@ -168,11 +185,29 @@ def identity_of(task: Task, model: Model, encoder: TextEncoder, splits: Sequence
     return Identity(rows, task.objective.labels, encoder.tokenizer_digest, model.digest, architecture)
 
 
-def alike(experiment: Experiment, configs: Sequence[TrainConfig]) -> Experiment:
-    """Runs that differ from those of an experiment in seed and learning rate alone: on its data, model and cache."""
-    of = experiment
+def alike(experiment: Experiment, configs: Sequence[TrainConfig], width: int = 1) -> Experiment:
+    """Runs that differ from those of an experiment in seed, learning rate and epochs: on its data, model and cache.
+
+    Runs with another number of trainable layers share the rows and tokens, and have a model and a cache of their own.
+    width: how many runs side by side the program is to have at least; the last run is repeated, to no purpose but that.
+    """
+    padding = max(0, width - len(configs))
+    return dataclasses.replace(_alike(experiment, (*configs, *[configs[-1]] * padding)), padding=padding)
+
+
+def _alike(experiment: Experiment, configs: tuple[TrainConfig, ...]) -> Experiment:
+    of, config = experiment, configs[0]
     sets = (of.train_set, of.validation_sets, of.test_sets)
-    return _experiment(tuple(configs), of.task, of.model, of.origin, of.frozen_digests, *sets, of.mesh, of.cache)
+    if (config.trainable_layers, config.trainable) == (of.config.trainable_layers, of.config.trainable):
+        shared = (of.model, of.origin, of.frozen_digests, *sets, of.mesh, of.cache, of.longest)
+        return _experiment(configs, of.task, *shared)
+    model = load_model(config, of.task.objective, of.mesh, of.model.digest)
+    new = freezing.digests({path: leaf for path, leaf in model.frozen.items() if path not in of.frozen_digests})
+    digests = {path: new.get(path) or of.frozen_digests[path] for path in model.frozen}
+    train_set, *scored = (dataset.without_states() for dataset in (of.train_set, *of.validation_sets, *of.test_sets))
+    count = len(of.validation_sets)
+    sets = (train_set, tuple(scored[:count]), tuple(scored[count:]))
+    return _experiment(configs, of.task, model, of.origin, digests, *sets, of.mesh, longest=of.longest)
 
 
 def _experiment(
@@ -186,31 +221,39 @@ def _experiment(
     test_sets: tuple[Dataset, ...],
     mesh: Mesh,
     cache: TrunkCache | None = None,
+    longest: int | None = None,
 ) -> Experiment:
     config, store = configs[0], train_set.store
     in_epoch = steps_per_epoch(store.num_examples, config.batch_size)
     total_steps = config.max_steps or config.epochs * in_epoch
-    shapes = min(4, 1 + total_steps * _layers_in_a_step(config, model) // STEPS_FOR_A_SHAPE)
-    seeds = tuple(config.seed for config in configs)
+    if cache is None:
+        examples = min(total_steps * config.batch_size, config.epochs * store.num_examples)
+        splits = (train_set, *validation_sets, *test_sets)
+        cache = trunk_cache.plan(config, model.column, frozen_digests, splits, mesh, examples)
+    steps = total_steps if longest is None else max(total_steps, longest * in_epoch)
     plan = BatchPlan.make(
-        store, config.batch_size, seeds, -(-total_steps // in_epoch), mesh.size, shapes, config.accumulate
+        store,
+        config.batch_size,
+        tuple(config.seed for config in configs),
+        -(-total_steps // in_epoch),
+        mesh.size,
+        min(4, 1 + steps * _layers_in_a_step(config, model) // STEPS_FOR_A_SHAPE),
+        config.accumulate,
+        cache.first_tokens,
+        any_seed=longest is not None,
     )
     program = Program(
         model.column,
         task.objective,
         tuple(sorted(model.labels.items())),
-        OptimizerConfig(config.weight_decay, config.warmup_ratio, config.max_grad_norm, total_steps),
+        OptimizerConfig(config.weight_decay, config.max_grad_norm),
         plan.shapes,
         config.frozen_dropout,
         config.accumulate,
         config.remat,
     )
-    if cache is None:
-        examples = min(total_steps * config.batch_size, config.epochs * store.num_examples)
-        splits = (train_set, *validation_sets, *test_sets)
-        cache = trunk_cache.plan(config, model.column, frozen_digests, splits, mesh, examples)
     made_of = (task, model, origin, frozen_digests, train_set, validation_sets, test_sets, mesh)
-    return Experiment(configs, *made_of, total_steps, plan, program, cache)
+    return Experiment(configs, *made_of, total_steps, plan, program, cache, longest)
 
 
 def _layers_in_a_step(config: TrainConfig, model: Model) -> int:
@@ -223,12 +266,12 @@ def begin(experiment: Experiment) -> TrainState:
     """The state before the first step. Its arrays are donated to that step; call this again for another run."""
     model, program, mesh = experiment.model, experiment.program, experiment.mesh
     starts = [model.start(config.seed) for config in experiment.configs]
-    rates: Any = np.array([config.learning_rate for config in experiment.configs], np.float32)
+    trained, schedule = starts[0], experiment.schedules[0]
     if experiment.side_by_side:
-        trained = {path: np.stack([start[path] for start in starts]) for path in starts[0]}
-    else:
-        trained, rates = starts[0], rates[0]
-    inputs = (devices.put(rates, devices.replicated(mesh)), devices.replicate(trained, mesh), model.frozen)
+        trained, schedule = jax.tree.map(
+            lambda *leaves: np.stack(leaves), *zip(starts, experiment.schedules, strict=True)
+        )
+    inputs = (devices.put(schedule, devices.replicated(mesh)), devices.replicate(trained, mesh), model.frozen)
     leaves, tree = abstract(inputs)
     shard = experiment.config.shard_optimizer and not experiment.side_by_side
     init = _compile_initializer(program.optimizer, program.labels, experiment.side_by_side, shard, mesh, leaves, tree)
@@ -309,6 +352,65 @@ def score_tests(
     metrics: what `evaluate` gave, with what was chosen on the validation rows. answers: gets what is answered.
     """
     return _scores(experiment, settled_task(experiment, metrics), trained, experiment.test_sets, answers)
+
+
+class RunScores(NamedTuple):
+    """What one of several runs scores at its end."""
+
+    metrics: dict[str, float]
+    """On every validation split."""
+    loss: float
+    """Mean over the labels of the validation splits, without class weights and label smoothing."""
+    test_metrics: dict[str, float]
+    """On every test split; {} where they are left alone."""
+    test_logits: dict[str, np.ndarray]
+    """By test split: float32 [N, C]."""
+
+
+def score_runs(experiment: Experiment, trained: freezing.Params, tests: bool) -> list[RunScores | None]:
+    """Scores of all runs of an experiment, without those that fill it up; None for a run whose logits are not finite.
+
+    tests: whether the test rows are scored too, which is to be done once.
+    """
+    validations, test_sets = experiment.validation_sets, experiment.test_sets if tests else ()
+    answered = logits_of_runs(experiment, trained, (*validations, *test_sets))
+    return [
+        _scores_of(experiment, validations, test_sets, [logits[number] for logits in answered])
+        for number in range(experiment.runs)
+    ]
+
+
+def _scores_of(
+    experiment: Experiment, validations: Sequence[Dataset], test_sets: Sequence[Dataset], logits: list[np.ndarray]
+) -> RunScores | None:
+    if not all(np.isfinite(of).all() for of in logits):
+        return None
+    metrics: dict[str, float] = {}
+    losses = []
+    for dataset, answer in zip(validations, logits, strict=False):
+        metrics |= evaluation.score(experiment.task, dataset, answer)
+        losses.append(answers.losses(experiment.task.objective, answer, dataset.store.flat_label))
+    settled, test_metrics = settled_task(experiment, metrics), cast(dict[str, float], {})
+    of_tests = logits[len(validations) :]
+    for dataset, answer in zip(test_sets, of_tests, strict=True):
+        test_metrics |= evaluation.score(settled, dataset, answer)
+    kept = {dataset.name: answer for dataset, answer in zip(test_sets, of_tests, strict=True)}
+    return RunScores(metrics, float(np.concatenate(losses).mean()), test_metrics, kept)
+
+
+def logits_of_runs(experiment: Experiment, trained: freezing.Params, sets: Sequence[Dataset]) -> list[np.ndarray]:
+    """What each of the S runs answers for each split: float32 [S, N, C], S = 1 for a run by itself.
+
+    Where only heads are trained side by side, one program has all of them.
+    """
+    model, mesh = experiment.model, experiment.mesh
+    if not experiment.side_by_side:
+        params = model.params(trained)
+        return [evaluation.predict(model.column, params, dataset, mesh)[None] for dataset in sets]
+    if experiment.cache.first_tokens:
+        return [evaluation.predict_heads(model.column, trained, model.frozen, dataset, mesh) for dataset in sets]
+    runs = [model.params({path: leaf[n] for path, leaf in trained.items()}) for n in range(len(experiment.configs))]
+    return [np.stack([evaluation.predict(model.column, params, dataset, mesh) for params in runs]) for dataset in sets]
 
 
 def settled_task(experiment: Experiment, metrics: Mapping[str, float]) -> Task:

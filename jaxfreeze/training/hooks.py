@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from jaxfreeze.training.experiment import Experiment, TrainState, evaluate
-from jaxfreeze.training.optimizer import schedule
 from jaxfreeze.training.stopwatch import Stopwatch
 
 Hook = Callable[[TrainState], bool | None]
@@ -57,7 +56,7 @@ class LogHook:
         losses, norms = (np.concatenate(column, axis=-1) for column in zip(*unlogged, strict=True))
         self._check(losses, norms, steps)
         now, examples = time.perf_counter(), state.progress.examples
-        rate = experiment.config.learning_rate * schedule(experiment.program.optimizer)(steps - 1)
+        rate = experiment.config.learning_rate * experiment.schedules[0].share(steps - 1)
         figures = {
             "loss": float(losses.mean()),
             "learning_rate": float(rate),

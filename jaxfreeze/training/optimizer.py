@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxfreeze import freezing
@@ -13,27 +15,68 @@ from jaxfreeze import freezing
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """What steers the optimizer, but for the peak learning rate, which is part of its state."""
+    """What steers the optimizer, but for the schedule of the learning rate, which is part of its state."""
 
     weight_decay: float
     """Decoupled weight decay, not on biases and LayerNorms."""
-    warmup_ratio: float
-    """Share of all steps, rounded up, in which the learning rate rises from 0."""
     max_grad_norm: float
     """Gradients are scaled down to this global norm, taken over the trained leaves."""
-    total_steps: int
-    """Steps after which the learning rate is 0."""
 
 
-def schedule(config: OptimizerConfig) -> optax.Schedule:
-    """The learning rate by step, for a peak of 1: linear from 0 over the warm-up, then linear to 0.
+class Schedule(NamedTuple):
+    """The learning rate by step: linear from 0 to the peak over the warm-up, then linear to 0.
 
-    As get_linear_schedule_with_warmup of Hugging Face has it.
+    As get_linear_schedule_with_warmup of Hugging Face has it. Numbers, or arrays of no axes.
     """
-    warmup_steps = math.ceil(config.warmup_ratio * config.total_steps)
-    rise = optax.schedules.linear_schedule(0.0, 1.0, warmup_steps)
-    fall = optax.schedules.linear_schedule(1.0, 0.0, max(1, config.total_steps - warmup_steps))
-    return optax.schedules.join_schedules([rise, fall], [warmup_steps])
+
+    peak: Any  # float32
+    warmup_steps: Any  # int32
+    total_steps: Any  # int32, after which the learning rate is 0
+
+    @classmethod
+    def of(cls, peak: float, warmup_ratio: float, total_steps: int) -> "Schedule":
+        """warmup_ratio: share of all steps, rounded up, in which the learning rate rises."""
+        warmup_steps = math.ceil(warmup_ratio * total_steps)
+        return cls(np.float32(peak), np.int32(warmup_steps), np.int32(total_steps))
+
+    def share(self, step: Any) -> jax.Array:
+        """The learning rate after so many steps as a share of the peak: float32.
+
+        Times a reciprocal, as XLA divides by a constant: optax's own schedule has the numbers in the program.
+        """
+        steps_down = jnp.maximum(1, self.total_steps - self.warmup_steps)
+        up, down = (1.0 / jnp.float32(steps) for steps in (jnp.maximum(1, self.warmup_steps), steps_down))
+        rise = 1.0 - (1.0 - jnp.clip(step, 0, self.warmup_steps) * up)
+        fall = 1.0 - jnp.clip(step - self.warmup_steps, 0, steps_down) * down
+        return jnp.where(step < self.warmup_steps, rise, fall)
+
+
+class ScheduleState(NamedTuple):
+    """How far a schedule is."""
+
+    steps: jax.Array  # int32, so far
+    schedule: Schedule
+
+
+def scale_by_own_schedule() -> optax.GradientTransformation:
+    """Scale updates by the negative learning rate of a schedule that is kept in the state, not in the program.
+
+    Runs that differ in its numbers alone share one program, side by side or one after the other. `init` knows no
+    schedule: `initial_optimizer_state` puts it there.
+    """
+
+    def init(params: optax.Params) -> ScheduleState:
+        nothing = Schedule(jnp.float32(0), jnp.int32(0), jnp.int32(0))
+        return ScheduleState(jnp.int32(0), nothing)
+
+    def update(
+        updates: optax.Updates, state: ScheduleState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, ScheduleState]:
+        share, peak = -state.schedule.share(state.steps), state.schedule.peak
+        updates = jax.tree.map(lambda update: peak * (share * update), updates)
+        return updates, ScheduleState(optax.safe_increment(state.steps), state.schedule)
+
+    return optax.GradientTransformation(init, update)
 
 
 def decays(path: str) -> bool:
@@ -43,22 +86,12 @@ def decays(path: str) -> bool:
 
 @functools.cache
 def make_optimizer(config: OptimizerConfig, labels: freezing.LabelTuple) -> optax.GradientTransformation:
-    """The policy as one optimizer over the whole tree; clipping, Adam and weight decay live in the trained group.
-
-    The peak learning rate is kept in the optimizer's state (an update is proportional to it), not in the program: runs
-    that differ in it alone share one program, side by side or one after the other.
-    """
+    """The policy as one optimizer over the whole tree; clipping, AdamW and the schedule live in the trained group."""
     trained_group = optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
-        optax.adamw(
-            schedule(config),
-            b1=0.9,
-            b2=0.999,
-            eps=1e-8,
-            weight_decay=config.weight_decay,
-            mask=lambda params: {path: decays(path) for path in params},
-        ),
-        optax.inject_hyperparams(optax.scale)(step_size=1.0),
+        optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
+        optax.add_decayed_weights(config.weight_decay, lambda params: {path: decays(path) for path in params}),
+        scale_by_own_schedule(),
     )
     return freezing.partition(trained_group, dict(labels))
 
@@ -66,13 +99,13 @@ def make_optimizer(config: OptimizerConfig, labels: freezing.LabelTuple) -> opta
 def initial_optimizer_state(
     config: OptimizerConfig,
     labels: freezing.LabelTuple,
-    learning_rate: jax.Array,
+    schedule: Schedule,
     trained: freezing.Params,
     frozen: freezing.Params,
 ) -> optax.OptState:
-    """The optimizer's state before the first step; learning_rate: float32, the peak."""
+    """The optimizer's state before the first step; schedule: its three numbers as arrays."""
     state = make_optimizer(config, labels).init(freezing.combine(trained, frozen))
-    return optax.tree.set(state, step_size=learning_rate)
+    return optax.tree.set(state, schedule=schedule)
 
 
 def apply_gradients(

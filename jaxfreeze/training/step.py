@@ -173,6 +173,13 @@ def predict_step(column: Column, params: freezing.Params, data: Data, batch: Bat
     return model.top(state_at_cut(column, model, data, batch), batch, column.cut)
 
 
+def predict_heads(
+    column: Column, trained: freezing.Params, frozen: freezing.Params, data: Data, batch: Batch
+) -> jax.Array:
+    """The same of S runs that trained their heads alone: trained leaves [S, ...] -> float32 [S, R, G, C]."""
+    return jax.vmap(lambda one: predict_step(column, freezing.combine(one, frozen), data, batch))(trained)
+
+
 def trunk_step(column: Column, start: int, params: freezing.Params, data: Data, batch: Batch) -> State:
     """The state at the cut of one packed batch, without dropout: what the trunk cache keeps.
 
@@ -184,6 +191,7 @@ def trunk_step(column: Column, start: int, params: freezing.Params, data: Data, 
 
 
 compiled_predict_step = devices.jit(predict_step, static_argnames="column")
+compiled_predict_heads = devices.jit(predict_heads, static_argnames="column")
 compiled_trunk_step = devices.jit(trunk_step, static_argnames=("column", "start"))
 
 

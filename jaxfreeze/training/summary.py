@@ -40,7 +40,7 @@ def result_of(
     metrics: on the validation rows; test_metrics: on the test rows, {} without.
     """
     config, model, objective = experiment.configs[number], experiment.model, experiment.task.objective
-    seconds = {part: value / len(experiment.configs) for part, value in watch.seconds().items()}
+    seconds = {part: value / experiment.runs for part, value in watch.seconds().items()}
     return {
         "task": config.task,
         "model": config.model,

@@ -51,6 +51,11 @@ class TrunkCache:
         """Bytes."""
         return sum(layout.size for layout in self.layouts.values())
 
+    @property
+    def first_tokens(self) -> bool:
+        """Whether it holds the state of each example's first token alone, which only a head reads."""
+        return self.place != "off" and all(layout.by_example for layout in self.layouts.values())
+
     def sent_with_batches(self, dataset: Dataset) -> Layout | None:
         """The layout of the states that come with the split's batches; None if they lie on the device or nowhere."""
         return self.layouts[dataset.name] if self.place in ("host", "disk") else None

@@ -8,6 +8,7 @@ from typing import Literal
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from jaxfreeze import devices, freezing
@@ -18,13 +19,14 @@ from jaxfreeze.model import weights
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.hub import read_config
 from jaxfreeze.objectives import Classification, Regression, Tokens
-from jaxfreeze.training.optimizer import OptimizerConfig, initial_optimizer_state, make_optimizer, schedule
+from jaxfreeze.training.optimizer import OptimizerConfig, Schedule, initial_optimizer_state, make_optimizer
 from jaxfreeze.training.step import Data, Program, compile_train_steps, train_steps
 from tests import reference
 from tests.families import FAMILIES
 
-SETTINGS = OptimizerConfig(weight_decay=0.1, warmup_ratio=0.1, max_grad_norm=0.5, total_steps=50)
+SETTINGS = OptimizerConfig(weight_decay=0.1, max_grad_norm=0.5)
 LEARNING_RATE = 1e-3
+SCHEDULE = Schedule.of(LEARNING_RATE, warmup_ratio=0.1, total_steps=50)
 POLICIES = {
     "k0": {"trainable_layers": 0}, "k1": {"trainable_layers": 1}, "k2": {"trainable_layers": 2},
     "all": {"trainable_layers": "all"}, "biases": {"patterns": [r".*\.bias", r"head\..*"]},
@@ -75,7 +77,7 @@ class Setting:
         self.trained = devices.replicate(self.pretrained, self.mesh)
         init = functools.partial(initial_optimizer_state, SETTINGS, self.program.labels)
         init = jax.jit(init, out_shardings=devices.replicated(self.mesh))
-        self.state = init(np.float32(LEARNING_RATE), self.trained, self.frozen)
+        self.state = init(SCHEDULE, self.trained, self.frozen)
 
     def plant(self, frozen: dict[str, np.ndarray]) -> None:
         """Overridden where odd bits are wanted."""
@@ -241,10 +243,10 @@ def test_without_gradients_only_trained_matrices_move_by_weight_decay(
     config = read_config(reference.write_folder(tmp_path, family))
     params = {p: np.ones(leaf.shape, np.float32) for p, leaf in Column(config, 3).shapes().items()}
     labels = freezing.label_layers(params, trainable_layers, config.num_hidden_layers)
-    settings, policy = dataclasses.replace(SETTINGS, warmup_ratio=0.0), tuple(sorted(labels.items()))
+    flat, policy = Schedule.of(LEARNING_RATE, warmup_ratio=0.0, total_steps=50), tuple(sorted(labels.items()))
     trained, frozen = freezing.split(params, labels)
-    state = initial_optimizer_state(settings, policy, np.float32(LEARNING_RATE), trained, frozen)
-    updates, _ = make_optimizer(settings, policy).update(jax.tree.map(np.zeros_like, params), state, params)
+    state = initial_optimizer_state(SETTINGS, policy, flat, trained, frozen)
+    updates, _ = make_optimizer(SETTINGS, policy).update(jax.tree.map(np.zeros_like, params), state, params)
     assert updates.keys() == params.keys()
     for path, update in updates.items():
         decays = labels[path] == freezing.TRAINED and params[path].ndim == 2  # vectors: biases and LayerNorms
@@ -265,10 +267,23 @@ def test_steps_in_one_dispatch_are_the_same_steps(num_devices: int, sizes: tuple
 
 
 def test_learning_rates() -> None:
-    rates = schedule(SETTINGS)
+    rates = SCHEDULE.share
     np.testing.assert_allclose([rates(s) for s in range(51)], [min(s / 5, (50 - s) / 45) for s in range(51)], rtol=1e-5)
-    flat = schedule(dataclasses.replace(SETTINGS, warmup_ratio=0.0, total_steps=10))
+    flat = Schedule.of(1.0, warmup_ratio=0.0, total_steps=10).share
     np.testing.assert_allclose([flat(s) for s in range(11)], [(10 - s) / 10 for s in range(11)], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("warmup_ratio", "total_steps"), [(0.1, 50), (0.0, 7), (1.0, 9), (0.33, 468)])
+def test_learning_rates_are_those_of_optax(warmup_ratio: float, total_steps: int) -> None:
+    """To the bit: its own schedule has the numbers in the program, ours in the state."""
+    schedule = Schedule.of(1.0, warmup_ratio, total_steps)
+    warmup = int(schedule.warmup_steps)
+    rise = optax.linear_schedule(0.0, 1.0, warmup)
+    fall = optax.linear_schedule(1.0, 0.0, max(1, total_steps - warmup))
+    steps = np.arange(total_steps + 1)
+    theirs = jax.jit(jax.vmap(optax.join_schedules([rise, fall], [warmup])))(steps)
+    ours = jax.jit(jax.vmap(Schedule.share, (None, 0)))(schedule, steps)
+    assert np.asarray(ours).tobytes() == np.asarray(theirs).tobytes()
 
 
 def test_equal_programs_are_compiled_once(tmp_path: Path) -> None:
