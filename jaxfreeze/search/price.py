@@ -44,7 +44,9 @@ def epoch_seconds(findings: Iterable[Finding], layers_cost: LayersCost) -> dict[
         return dict(layers_cost)
 
     def nearest(k: Layers) -> Layers:
-        ratio = {other: max(layers_cost[k] / layers_cost[other], layers_cost[other] / layers_cost[k]) for other in measured}
+        ratio = {
+            other: max(layers_cost[k] / layers_cost[other], layers_cost[other] / layers_cost[k]) for other in measured
+        }
         return min(ratio, key=ratio.__getitem__)
 
     return {

@@ -56,7 +56,7 @@ def first_rates(layers: Layers, below: float | None) -> tuple[float, ...]:
 def run_noise(question: Question) -> float:
     """Standard error of a run's score that remains when rates are compared on the same selection rows.
 
-    Two rates of one k answer most rows alike, which cancels. What remains is about 0.7 of the standard error of a score.
+    Two rates of one k answer most rows alike, which cancels. About 0.7 of a score's standard error remains.
     """
     return 0.35 * question.scale / math.sqrt(question.rows)
 
@@ -64,9 +64,9 @@ def run_noise(question: Question) -> float:
 def regrets(question: Question, findings: Iterable[Finding], expected: Expectation) -> np.ndarray:
     """Expected distance of every rate of SERIES from the best one, given the runs of one k: float64 [rates].
 
-    The score is taken for a parabola over the positions, cut off at the constant answer's score: an optimum (OPTIMUM) and a
-    curvature (CURVATURE), weighed by how well they fit the means over seeds at each number of epochs, whose levels are
-    free, and by where the optimum was expected. So neighbouring rates and the k below are averaged over.
+    The score is modelled as a parabola over the positions, cut off at the constant answer's score. The result is a mean
+    over parabolas (OPTIMUM, CURVATURE), each weighted by how well it fits the means over seeds at each number of epochs,
+    with a free level, and by where the optimum was expected. So neighbouring rates and the k below are averaged over.
     """
     optimum, curvature = (axis.ravel() for axis in np.meshgrid(OPTIMUM, CURVATURE * question.scale))
     fit = -(((optimum - expected.position) / expected.spread) ** 2) / 2

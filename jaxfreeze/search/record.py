@@ -10,6 +10,7 @@ import numpy as np
 from jaxfreeze.freezing import ALL, Layers
 from jaxfreeze.search.price import (
     FULL_SEEDS,
+    FULL_SURVIVORS,
     epoch_seconds,
     expected_costs,
     price_of,
@@ -24,6 +25,8 @@ RACE_SEEDS = ((0.02, 3), (0.1, 2), (1.0, 1))
 """(cost, seeds): how many seeds a race has for a k that costs at most this share of the full model."""
 CHEAP_SEEDS = 5
 """Final seeds for k = 0 and 1."""
+LONGER = 3
+"""Where a run is cheap, its k is also tried with this many times the epochs: the view at equal cost."""
 HOPELESS = 3.0
 """Standard errors by which the score of a hopeless k lies below what it would have to keep."""
 TIMING = 0.98
@@ -36,8 +39,8 @@ class Choice(NamedTuple):
     """What a race chose."""
 
     candidate: Candidate
-    score: float
-    """Mean over its race seeds on the selection rows."""
+    scores: dict[int, float]
+    """Mean score of its rate on the selection rows, over race seeds, by epochs."""
 
 
 def is_cheap(layers: Layers) -> bool:
@@ -64,7 +67,7 @@ def trials_of(made: Iterable[Candidate], seeds: Sequence[int], final: bool = Fal
 
 
 class Record:
-    """A search so far. The schedule alone writes into it; everything here follows from the question and the findings."""
+    """A search so far: what the schedule has written down, and what follows from it."""
 
     def __init__(self, question: Question) -> None:
         self.question = question
@@ -95,25 +98,37 @@ class Record:
         return self.choices[below[-1]][0].candidate.learning_rate if below else None
 
     def choose(self, layers: Layers, epochs: int) -> None:
-        """Settle the rate of a k at these epochs."""
-        candidate = Candidate(layers, self.best(layers, epochs)[0], epochs)
-        scores = [finding.score for finding in self.races_of(layers) if finding.trial.candidate == candidate]
-        self.choices.setdefault(layers, []).append(Choice(candidate, float(np.mean(scores))))
+        """Settle the rate of a k at these epochs, by runs of fewer where there are none."""
+        raced = epochs if self.tried(layers, epochs) else short_epochs(epochs)
+        rate = self.best(layers, raced)[0]
+        scores: dict[int, list[float]] = {}
+        for finding in self.races_of(layers):
+            if finding.trial.candidate.learning_rate == rate:
+                scores.setdefault(finding.trial.candidate.epochs, []).append(finding.score)
+        means = {epochs: float(np.mean(values)) for epochs, values in scores.items()}
+        self.choices.setdefault(layers, []).append(Choice(Candidate(layers, rate, epochs), means))
+
+    def drop_hopeless(self) -> None:
+        """Drop what was raced, is not cheap, and cannot keep the share; the full model stays for comparison."""
+        for layers in self.ahead():
+            if layers in self.choices and layers != ALL and not is_cheap(layers) and (reason := self.hopeless(layers)):
+                self.drop(layers, reason)
 
     def hopeless(self, layers: Layers) -> str | None:
         """Why a k cannot keep the share, in a sentence; None if its race leaves that open.
 
-        Two k that answer a quarter of the rows differently have scores whose difference has a standard error of
-        scale / 2 / sqrt(rows).
+        It is compared with the best of the others at the same epochs. Two k that answer a quarter of the rows
+        differently have scores whose difference has a standard error of scale / 2 / sqrt(rows).
         """
         question = self.question
-        best = max(choices[0].score for choices in self.choices.values())
+        scores = self.choices[layers][0].scores
+        epochs = max(scores)
+        best = max(choices[0].scores.get(epochs, -math.inf) for choices in self.choices.values())
         gain = best - question.constant
         noise = question.scale / 2 / math.sqrt(question.rows)
-        score = self.choices[layers][0].score
-        if gain <= 0 or score + HOPELESS * noise >= question.constant + question.share * gain:
+        if gain <= 0 or scores[epochs] + HOPELESS * noise >= question.constant + question.share * gain:
             return None
-        kept = max((score - question.constant) / gain, 0.0)
+        kept = max((scores[epochs] - question.constant) / gain, 0.0)
         return (
             f"on the selection rows it keeps {kept:.0%} of the best quality, "
             f"too far below {question.share:.0%} to be chance"
@@ -146,19 +161,32 @@ class Record:
     def least(self, layers: Layers) -> float:
         """Seconds from here to the end of the final trials of a k, with the shortest race that it may have.
 
-        The full model has the reference's race, until that begins, with one rate more at the edge of its grid.
+        One rate more than the race begins with is counted, for the edge of its grid. The full model has the
+        reference's race, and the head alone its longer runs too.
         """
-        question, seconds = self.question, self.epoch_seconds()
-        epochs, short = question.epochs, short_epochs(question.epochs)
+        question, second = self.question, self.epoch_seconds()[layers]
+        epochs, short, seeds = question.epochs, short_epochs(question.epochs), len(race_seeds(question, layers))
+        longer = self.longer_price(layers) or 0.0 if layers == 0 and len(self.choices.get(0, ())) < 2 else 0.0
         if layers in self.choices:
             candidate = self.choices[layers][0].candidate
-            return self.price(trials_of([candidate], final_seeds(question, layers), final=True))
-        second_rung = epochs if short < epochs else 0
-        race = second_rung * len(race_seeds(question, layers))
+            return longer + self.price(trials_of([candidate], final_seeds(question, layers), final=True))
+        at_all_epochs = len(final_seeds(question, layers)) + (seeds if is_cheap(layers) and short < epochs else 0)
+        at_short = 0
         if not self.races_of(layers):
-            race += short * len(first_rates(layers, self.below(layers))) * len(race_seeds(question, layers))
-            race += short + second_rung if layers == ALL else 0
-        return seconds[layers] * (race + epochs * len(final_seeds(question, layers)))
+            at_short = seeds * (len(first_rates(layers, self.below(layers))) + 1)
+            at_all_epochs += FULL_SURVIVORS if layers == ALL and short < epochs else 0
+        return longer + second * (at_short * short + at_all_epochs * epochs)
+
+    def longer_price(self, layers: Layers) -> float | None:
+        """Seconds of racing two rates at LONGER times the epochs and of final trials of one of them.
+
+        None where such a run costs more than one of the full model.
+        """
+        question, seconds = self.question, self.epoch_seconds()
+        if LONGER * seconds[layers] > seconds[ALL]:
+            return None
+        runs = 2 * len(race_seeds(question, layers)) + len(final_seeds(question, layers))
+        return runs * LONGER * question.epochs * seconds[layers]
 
     @property
     def allowed(self) -> float:

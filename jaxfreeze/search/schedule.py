@@ -12,14 +12,14 @@ import numpy as np
 from jaxfreeze.freezing import ALL, Layers
 from jaxfreeze.search.answer import RateScore
 from jaxfreeze.search.price import FULL_SURVIVORS, short_epochs
-from jaxfreeze.search.rates import first_rates, next_edge
-from jaxfreeze.search.record import TOLERANCE, Record, final_seeds, is_cheap, race_seeds, trials_of
-from jaxfreeze.search.trial import Candidate, Dropped, Finding, Question, Stage
+from jaxfreeze.search.rates import SERIES, first_rates, next_edge
+from jaxfreeze.search.record import LONGER, TOLERANCE, Record, final_seeds, is_cheap, race_seeds, trials_of
+from jaxfreeze.search.trial import Candidate, Dropped, Finding, Question, Stage, Trial
 
 SURVIVORS = {0: 4, 1: 3}
 """How many rates are raced at all epochs where runs are cheap."""
-LONGER = 3
-"""Where a run is cheap, its k is also tried with this many times the epochs: the view at equal cost."""
+EDGES = 2
+"""How far a grid moves on where runs are dear."""
 PAPER_SEEDS = 3
 """How many seeds the paper's protocol has where runs are cheap; elsewhere one."""
 Steps = Generator[Stage, Sequence[Finding], None]
@@ -85,16 +85,15 @@ def _replay(question: Question, findings: Sequence[Finding]) -> tuple[Record, St
 
 def steps(record: Record) -> Steps:
     """The whole search, in the order in which it happens: yields a stage, is sent its findings, writes the record."""
+    budget = f"a budget of {record.question.budget:g} times the full model's"
     for layers in record.beyond_the_budget():
-        record.drop(layers, f"a budget of {record.question.budget:g} leaves no room for it")
+        record.drop(layers, f"{budget} leaves no room for it")
     for layers in record.ahead():
         if layers != ALL and not is_cheap(layers) and record.room() < -TOLERANCE * record.allowed:
-            record.drop(layers, f"runs take longer than expected: a budget of {record.question.budget:g} is used up")
+            record.drop(layers, f"runs take longer than expected, and {budget} leaves no room for it")
         else:
             yield from _race(record, layers)
-    for layers in record.ahead():
-        if layers != ALL and not is_cheap(layers) and (reason := record.hopeless(layers)):
-            record.drop(layers, reason)
+            record.drop_hopeless()
     for layers in record.ahead():
         yield from _final_trials(record, record.choices[layers][0].candidate)
     for layers in filter(is_cheap, record.ahead()):
@@ -105,32 +104,38 @@ def steps(record: Record) -> Steps:
 def _race(record: Record, layers: Layers) -> Steps:
     """The rates of a k at a third of the epochs, further ones while the best is an edge, the best ones at all epochs.
 
-    Where runs are dear, what the budget has no room for is left out: edges, and all survivors but one.
+    Where runs are dear and the budget has no room for two survivors, the first rung decides.
     """
     epochs, short = record.question.epochs, short_epochs(record.question.epochs)
-
-    def affordable(rates: Sequence[float], epochs: int) -> bool:
-        trials = trials_of((Candidate(layers, rate, epochs) for rate in rates), race_seeds(record.question, layers))
-        return record.price(trials) <= record.room()
-
     yield from _rung(record, layers, first_rates(layers, record.below(layers)), short)
-    while (edge := next_edge(record.tried(layers, short), record.best(layers, short)[0])) is not None:
-        if not (is_cheap(layers) or affordable([edge], short)):
+    for _ in SERIES if is_cheap(layers) else range(EDGES):
+        edge = next_edge(record.tried(layers, short), record.best(layers, short)[0])
+        if edge is None:
             break
         yield from _rung(record, layers, [edge], short)
     if short < epochs:
         survivors = record.best(layers, short)[: SURVIVORS.get(layers, FULL_SURVIVORS)]
-        while len(survivors) > 1 and not affordable(survivors[1:], epochs):
-            survivors.pop()
-        yield from _rung(record, layers, survivors, epochs)
+        if is_cheap(layers):
+            while len(survivors) > 1 and not _affordable(record, layers, survivors[1:], epochs):
+                survivors.pop()
+            yield from _rung(record, layers, survivors, epochs)
+        elif len(survivors) > 1 and _affordable(record, layers, survivors, epochs):
+            yield from _rung(record, layers, survivors, epochs)
     record.choose(layers, epochs)
 
 
 def _rung(record: Record, layers: Layers, rates: Sequence[float], epochs: int) -> Steps:
-    trials = trials_of(
-        (Candidate(layers, rate, epochs) for rate in sorted(rates)), race_seeds(record.question, layers)
-    )
+    trials = _race_trials(record, layers, sorted(rates), epochs)
     record.findings += yield Stage(f"k = {layers}: learning rates, {_epochs(epochs)}", trials)
+
+
+def _affordable(record: Record, layers: Layers, rates: Sequence[float], epochs: int) -> bool:
+    return record.price(_race_trials(record, layers, rates, epochs)) <= record.room()
+
+
+def _race_trials(record: Record, layers: Layers, rates: Sequence[float], epochs: int) -> tuple[Trial, ...]:
+    made = (Candidate(layers, rate, epochs) for rate in rates)
+    return trials_of(made, race_seeds(record.question, layers))
 
 
 def _final_trials(record: Record, candidate: Candidate) -> Steps:
@@ -142,16 +147,15 @@ def _final_trials(record: Record, candidate: Candidate) -> Steps:
 def _longer(record: Record, layers: Layers) -> Steps:
     """The chosen rate and the one below it with more epochs, then final trials of the better one.
 
-    Where such a run costs more than one of the full model, or the budget has no room for all that, there is none.
+    Nothing, where such a run costs more than one of the full model or the budget has no room for all of them.
     """
-    question, seconds = record.question, record.epoch_seconds()
-    chosen = record.choices[layers][0].candidate.learning_rate
-    epochs = LONGER * question.epochs
-    rates = [rate for rate in (next_edge([chosen], chosen), chosen) if rate is not None]
-    runs = len(rates) * len(race_seeds(question, layers)) + len(final_seeds(question, layers))
-    if ALL in seconds and LONGER * seconds[layers] > seconds[ALL] or runs * epochs * seconds[layers] > record.room():
+    epochs = LONGER * record.question.epochs
+    seconds = record.longer_price(layers)
+    if seconds is None or record.room() < (0.0 if layers == 0 else seconds):  # room is kept for the head alone
         return
-    yield from _rung(record, layers, rates, epochs)
+    chosen = record.choices[layers][0].candidate.learning_rate
+    rates = {chosen, next_edge([chosen], chosen) or chosen}
+    yield from _rung(record, layers, sorted(rates), epochs)
     record.choose(layers, epochs)
     yield from _final_trials(record, record.choices[layers][1].candidate)
 

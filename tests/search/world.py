@@ -22,7 +22,11 @@ COSTS: dict[int, dict[Layers, float]] = {  # share of a full run, measured (L = 
     12: {0: 0.01, 1: 0.075, 2: 0.15, 3: 0.22, 6: 0.45, ALL: 1.0},
     24: {0: 0.01, 1: 0.04, 2: 0.075, 3: 0.11, 6: 0.23, 12: 0.46, ALL: 1.0},
 }
-SHARED, OF_LAYERS, OF_RUN = 0.65**0.5, 0.15**0.5, 0.2**0.5  # standard deviations of a row's difficulties; squares add to 1
+SHARED, OF_LAYERS, OF_RUN = (
+    0.65**0.5,
+    0.15**0.5,
+    0.2**0.5,
+)  # standard deviations of a row's difficulties; squares add to 1
 
 
 class Curve(NamedTuple):
