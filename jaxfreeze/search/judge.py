@@ -8,7 +8,7 @@ import numpy as np
 from jaxfreeze.freezing import ALL, Layers, order
 from jaxfreeze.search import uncertainty
 from jaxfreeze.search.answer import Answer, Point, RateScore
-from jaxfreeze.search.outcomes import Outcomes, Reported, best_constant, runs_of, score, sign_of
+from jaxfreeze.search.outcomes import Outcomes, Reported, best_constant, runs_of, sign_of
 from jaxfreeze.search.trial import Candidate, Dropped, Question
 from jaxfreeze.search.uncertainty import Draws
 
@@ -108,7 +108,7 @@ def _points(
             p_keeps=float(kept.p_keeps[place]),
             regret=float(behind.regret[place]),
             seconds=float(seconds[place]),
-            scores=tuple(sign * score(run, reported.label, reported.counts) for run in runs_of(one, reported)),
+            scores=tuple((sign * draws.scores[place]).tolist()),
             on_front=bool(front[place]),
         )
         for place, one in enumerate(found)
@@ -125,12 +125,11 @@ def pareto(scores: np.ndarray, seconds: np.ndarray) -> np.ndarray:
 def _compared(points: Sequence[Point], chosen: int, best: int) -> int | None:
     """The point whose difference to the recommended one decides; None: the constant answer.
 
-    The best one; where that is recommended, the point with fewer layers that most likely keeps the share.
+    The best one; where that is recommended, the one before it that most likely keeps the share.
     """
     if chosen != best:
         return best
-    fewer = range(chosen)
-    return max(fewer, key=lambda place: points[place].p_keeps) if chosen else None
+    return max(range(chosen), key=lambda place: points[place].p_keeps, default=None)
 
 
 def _full(points: Sequence[Point], draws: Draws) -> Point | None:
@@ -141,9 +140,12 @@ def _full(points: Sequence[Point], draws: Draws) -> Point | None:
 def _paper_points(
     paper: Sequence[Outcomes], drawn: Draws, places: dict[Candidate, int], question: Question, reported: Reported
 ) -> tuple[Point, ...]:
-    """The points of the paper's protocol, with plain ratios to the full model's score: a constant answer of 0."""
+    """The points of the paper's protocol, with plain ratios to the full model's score: a constant answer of 0.
+
+    None without the full model.
+    """
     found = sorted(paper, key=lambda one: _order(one.candidate))
-    if not found:
+    if not found or found[-1].candidate.layers != ALL:
         return ()
     draws = drawn.take([places[one.candidate] for one in found])
     plain = draws._replace(constant=0.0, drawn_constant=np.zeros_like(draws.drawn_constant))

@@ -8,8 +8,11 @@ A candidate that was run once has no spread of its own. It gets the spread that 
 degrees of freedom: a made-up certainty would be worse, and no interval at all would leave the cheapest candidates out.
 Its deviation is drawn independently of those of the others, which makes differences to it less certain.
 
-What a seed does to single rows is in the spread over seeds and in the resampled rows too, so intervals are a little
-wider than they need be. All scores are in the sign where larger is better.
+What a seed does to single rows spreads the scores of the seeds, and the resampled scores too. So that it is counted
+once, it is taken out of the spread over seeds: of the three parts of the variance (seeds, rows, and seeds by rows; as
+in a two-way analysis of variance) the draws of seeds hold the first, those of rows the two others.
+
+All scores are in the sign where larger is better.
 """
 
 from collections.abc import Sequence
@@ -40,23 +43,31 @@ RANGES = {  # others are shares, from 0 to 1
 class Draws(NamedTuple):
     """Scores that other seeds and rows could have given, B draws of P points and of the constant answer."""
 
+    scores: tuple[np.ndarray, ...]
+    """As observed, of each point by seed."""
     score: np.ndarray
-    """float64 [P], as observed."""
+    """float64 [P], their means."""
     drawn: np.ndarray
     """float64 [B, P]."""
+    apart: np.ndarray
+    """The same with a spread over seeds that is drawn for each point by itself, for intervals that hold together."""
     constant: float
     drawn_constant: np.ndarray
     """float64 [B]."""
     influence: np.ndarray
-    """float64 [seeds, P + single runs]: what each seed adds to the deviation of each point."""
+    """float64 [seeds + single runs, P]: what each seed adds to the deviation of each point."""
     rows: np.ndarray
     """float64 [ROW_RESAMPLES, P + 1]: deviations over resampled rows alone; the constant answer's last."""
 
     def take(self, points: Sequence[int]) -> "Draws":
         """Those of some points, in this order."""
-        rows = self.rows[:, [*points, -1]]
-        return Draws(
-            self.score[points], self.drawn[:, points], self.constant, self.drawn_constant, self.influence[:, points], rows
+        return self._replace(
+            scores=tuple(self.scores[place] for place in points),
+            score=self.score[points],
+            drawn=self.drawn[:, points],
+            apart=self.apart[:, points],
+            influence=self.influence[:, points],
+            rows=self.rows[:, [*points, -1]],
         )
 
     def errors(self, one: int, other: int | None) -> tuple[float, float]:
@@ -72,37 +83,51 @@ def draw(seeds: Sequence[Sequence[int]], runs: Sequence[Sequence[Run]], constant
     Raises InputError if no point has two runs.
     """
     label, counts = reported.label, reported.counts
-    scores = [np.array([score(run, label, counts) for run in some]) for some in runs]
-    influence, freedom = _with_borrowed(seed_influence(seeds, scores), scores)
-    rows = row_deviations([*(run for some in runs for run in some), constant], reported)
-    starts = np.cumsum([0, *map(len, runs)])
-    by_point = np.stack([rows[:, a:b].mean(axis=1) for a, b in zip(starts, [*starts[1:], None], strict=True)], axis=1)
-    return _joined(scores, score(constant, label, counts), influence, freedom, by_point)
-
-
-def _joined(
-    scores: Sequence[np.ndarray], constant: float, influence: np.ndarray, freedom: Sequence[int], rows: np.ndarray
-) -> Draws:
-    """Draws of seeds, each with one of the resamples of rows [R, P + 1]."""
+    scores = tuple(np.array([score(run, label, counts) for run in some]) for some in runs)
+    ends = np.cumsum([len(some) for some in runs])
+    *by_run, of_constant = np.split(row_deviations([*(run for some in runs for run in some), constant], reported), ends, 1)
+    influence = seed_influence(seeds, scores) * [_share_of_seeds(*pair) for pair in zip(scores, by_run, strict=True)]
+    influence, freedom = _with_borrowed(influence, [len(some) for some in runs])
+    rows = np.stack([some.mean(axis=1) for some in (*by_run, of_constant)], axis=1)
     observed = np.array([values.mean() for values in scores])
-    drawn = observed + resampled_deviations(influence, freedom, DRAWS, seed=0)
-    repeated = np.resize(rows, (DRAWS, rows.shape[1]))
-    return Draws(observed, drawn + repeated[:, :-1], constant, constant + repeated[:, -1], influence, rows)
+    repeated = np.resize(rows, (DRAWS, rows.shape[1]))  # each draw of seeds with one of the resamples of rows
+    drawn, apart = (
+        observed + repeated[:, :-1] + resampled_deviations(influence, freedom, DRAWS, seed=0, apart=apart)
+        for apart in (False, True)
+    )
+    at = score(constant, label, counts)
+    return Draws(scores, observed, drawn, apart, at, at + repeated[:, -1], influence, rows)
 
 
-def _with_borrowed(influence: np.ndarray, scores: Sequence[np.ndarray]) -> tuple[np.ndarray, list[int]]:
-    """The influence of seeds and its degrees of freedom, with the average spread for points of a single run."""
-    freedom = [len(values) - 1 for values in scores]
+def _share_of_seeds(scores: np.ndarray, rows: np.ndarray) -> float:
+    """The share of the spread over seeds [n], a standard deviation, that there would be on any number of rows.
+
+    rows: deviations of these runs over resampled rows [R, n]. Where they differ from one seed to another, it is what a
+    seed does to single rows; on as few rows as there are, that spreads the scores too.
+    """
+    n = len(scores)
+    if n < 2 or np.ptp(scores) == 0:
+        return 1.0
+    by_rows = np.square(rows - rows.mean(axis=1, keepdims=True)).sum(axis=1).mean() / (n - 1)
+    return float(np.sqrt(max(0.0, 1 - by_rows / scores.var(ddof=1))))
+
+
+def _with_borrowed(influence: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+    """The influence of seeds and its degrees of freedom, with the average spread for points of a single run.
+
+    sizes: the runs of each point.
+    """
+    freedom = [n - 1 for n in sizes]
     single = [place for place, df in enumerate(freedom) if not df]
     if not single:
         return influence, freedom
     total = sum(freedom)
     if not total:
         raise InputError("one run of each candidate says nothing of how seeds differ; give --seeds two or more")
-    pooled = np.sqrt(sum(np.square(values - values.mean()).sum() for values in scores) / total)
-    own = np.zeros((len(single), len(scores)))  # a seed that no other point has
-    own[range(len(single)), single] = pooled
-    return np.vstack([np.nan_to_num(influence), own]), [df or total for df in freedom]
+    known = np.nan_to_num(influence)
+    own = np.zeros((len(single), len(sizes)))  # a row for a seed that no other point has
+    own[range(len(single)), single] = np.sqrt(np.square(known).sum(axis=0) @ np.multiply(sizes, freedom) / total)
+    return np.vstack([known, own]), [df or total for df in freedom]
 
 
 # Rows
@@ -157,7 +182,7 @@ def simultaneous(draws: Draws, metric: str, examples: int) -> np.ndarray:
     is narrower than 3 in the number of examples, the rule of three for a score at the end of its range (Hanley and
     Lippman-Hand 1983). Ends stay in the metric's range.
     """
-    deviation = np.abs(draws.drawn - draws.score)
+    deviation = np.abs(draws.apart - draws.score)
     half = np.quantile(deviation, 0.95, axis=0)
     stretch = np.quantile((deviation / np.where(half > 0, half, np.inf)).max(axis=1), 0.95)
     ends = np.sort(sign_of(metric) * np.array(RANGES.get(metric, UNIT_INTERVAL)))

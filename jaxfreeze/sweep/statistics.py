@@ -183,15 +183,20 @@ def seed_influence(seeds: Sequence[Sequence[int]], scores: Sequence[np.ndarray])
     return result
 
 
-def resampled_deviations(influence: np.ndarray, freedom: Sequence[int], resamples: int, seed: int) -> np.ndarray:
+def resampled_deviations(
+    influence: np.ndarray, freedom: Sequence[int], resamples: int, seed: int, apart: bool = False
+) -> np.ndarray:
     """Deviations of means that other seeds could have given: [resamples, cells] from [seeds, cells].
 
-    freedom: degrees of freedom of each cell's spread; a cell with none has NaN.
+    freedom: degrees of freedom of each cell's spread; a cell with none has NaN. apart: the spread of each cell is drawn
+    by itself, which intervals that hold together need; differences of cells need one draw for all.
     """
     random = np.random.default_rng(seed)
-    weights, tail = random.standard_normal((resamples, len(influence))), random.random(resamples)
-    chi = {df: np.sqrt(stats.chi2.ppf(tail, df) / df) if df else np.nan for df in set(freedom)}
-    return np.stack([weights @ influence[:, place] / chi[df] for place, df in enumerate(freedom)], axis=1)
+    weights = random.standard_normal((resamples, len(influence)))
+    tail = random.random((len(freedom) if apart else 1, resamples))
+    tails = np.broadcast_to(tail, (len(freedom), resamples))
+    chi = [np.sqrt(stats.chi2.ppf(some, df) / df) if df else np.nan for some, df in zip(tails, freedom, strict=True)]
+    return np.stack([weights @ influence[:, place] / one for place, one in enumerate(chi)], axis=1)
 
 
 def relative_qualities(cells: Sequence[Cell], means: np.ndarray) -> dict[Layers, Quality]:
