@@ -65,8 +65,9 @@ def regrets(question: Question, findings: Iterable[Finding], expected: Expectati
     """Expected distance of every rate of SERIES from the best one, given the runs of one k: float64 [rates].
 
     The score is modelled as a parabola over the positions, cut off at the constant answer's score. The result is a mean
-    over parabolas (OPTIMUM, CURVATURE), each weighted by how well it fits the means over seeds at each number of epochs,
-    with a free level, and by where the optimum was expected. So neighbouring rates and the k below are averaged over.
+    over parabolas (OPTIMUM, CURVATURE). Each is weighted by how well it fits the means over seeds at each number of
+    epochs, with a free level, and by where the optimum was expected. So neighbouring rates and the k below are averaged
+    over.
     """
     optimum, curvature = (axis.ravel() for axis in np.meshgrid(OPTIMUM, CURVATURE * question.scale))
     fit = -(((optimum - expected.position) / expected.spread) ** 2) / 2

@@ -16,7 +16,7 @@ from jaxfreeze.search.rates import SERIES, first_rates, next_edge
 from jaxfreeze.search.record import LONGER, TOLERANCE, Record, final_seeds, is_cheap, race_seeds, trials_of
 from jaxfreeze.search.trial import Candidate, Dropped, Finding, Question, Stage, Trial
 
-SURVIVORS = {0: 4, 1: 3}
+SURVIVORS: dict[Layers, int] = {0: 4, 1: 3}
 """How many rates are raced at all epochs where runs are cheap."""
 EDGES = 2
 """How far a grid moves on where runs are dear."""

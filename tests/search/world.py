@@ -4,14 +4,23 @@ Every row has a difficulty that all runs share, one that the runs of a k share, 
 right about a row where the sum is below a threshold that its true score sets.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, get_args
+from unittest import mock
 
 import numpy as np
 from scipy.special import ndtri
 
 from jaxfreeze.freezing import ALL, Layers
+from jaxfreeze.objectives import Classification
+from jaxfreeze.search import schedule, uncertainty
+from jaxfreeze.search.answer import Answer
+from jaxfreeze.search.judge import About, judge
+from jaxfreeze.search.outcomes import Outcomes, Reported, Run
+from jaxfreeze.search.record import Record
 from jaxfreeze.search.trial import Candidate, Finding, Question, Stage, Trial
 
 Need = Literal[0, 1, 2, 3, "all", "constant"]
@@ -116,6 +125,98 @@ class World:
         return SHARED * rows.difficulty + OF_LAYERS * shared + OF_RUN * own < threshold, achieved
 
 
+def complete(world: World) -> Record:
+    """Make a whole search in a world."""
+    record = Record(world.question)
+    steps = schedule.steps(record)
+    try:
+        stage = next(steps)
+        while True:
+            stage = steps.send(world.run(stage))
+    except StopIteration:
+        return record
+
+
+RESAMPLES, DRAWS = 400, 4000  # a fifth of the judge's own
+
+
+@functools.cache
+def _weights(examples: int) -> np.ndarray:
+    """How often each of E examples is drawn: float32 [E, B], the same ones for every world, as the judge has it."""
+    drawn = np.random.default_rng(0).integers(examples, size=(RESAMPLES, examples))
+    return uncertainty.weights_of(drawn).astype(np.float32)
+
+
+def row_deviations(runs: Sequence[Run], reported: Reported) -> np.ndarray:
+    """`uncertainty.row_deviations` for accuracies, of all runs in one product."""
+    right = np.stack([run.objective.decide(run.logits) == reported.label for run in runs])
+    found = (right.astype(np.float32) @ _weights(len(reported.label)) / len(reported.label)).T.astype(np.float64)
+    return found - found.mean(axis=0)
+
+
+@contextlib.contextmanager
+def quick_judge() -> Iterator[None]:
+    """The judge with fewer resamples, drawn once for all worlds: a thousand answers in less than a minute."""
+    quick = {"row_deviations": row_deviations, "ROW_RESAMPLES": RESAMPLES, "DRAWS": DRAWS}
+    with mock.patch.multiple(uncertainty, **quick):
+        yield
+
+
+OBJECTIVE = Classification(labels=("rare", "usual"), metrics=("accuracy",))
+
+
+def judged(world: World, record: Record) -> Answer:
+    """The answer of a complete search, by the real judge on the reported rows."""
+    finals = [finding.trial for finding in record.findings if finding.trial.final]
+    right, _ = world.outcomes(world.reported, finals)
+    label = world.reported.label
+    logits = np.eye(2, dtype=np.float32)[np.where(right, label, 1 - label)]  # [runs, N, 2]
+    seconds = [finding.seconds for finding in record.findings if finding.trial.final]
+
+    def of(candidate: Candidate) -> Outcomes:
+        places = [place for place, trial in enumerate(finals) if trial.candidate == candidate]
+        return Outcomes(
+            candidate,
+            tuple(finals[place].seed for place in places),
+            tuple(seconds[place] for place in places),
+            tuple(logits[place] for place in places),
+        )
+
+    about = About(
+        task="world",
+        model="world",
+        selection_rows=world.question.rows,
+        rates=(),
+        dropped=tuple(record.dropped),
+        not_tried=(),
+        runs=len(record.findings),
+        seconds=sum(finding.seconds for finding in record.findings),
+        command=str,
+    )
+    reported = Reported(OBJECTIVE, label, np.ones(len(label), np.int64))
+    return judge(world.question, [of(c) for c in record.finals], [of(c) for c in record.paper], reported, about)
+
+
+class Naive(NamedTuple):
+    """What the paper's protocol says: one rate, plain ratios to the full model's score, on the reported rows."""
+
+    layers: Layers
+    ratios: dict[Layers, float]
+
+
+def naive(world: World) -> Naive:
+    """The smallest k whose mean over three seeds at 5e-5 is at least the share of the full model's."""
+    made = [
+        Trial(Candidate(layers, 5e-5, world.question.epochs), seed)
+        for layers in world.question.ladder
+        for seed in (1, 2, 3)
+    ]
+    right, _ = world.outcomes(world.reported, made)
+    means = right.mean(axis=1).reshape(-1, 3).mean(axis=1)
+    ratios = dict(zip(world.question.ladder, (means / means[-1]).tolist(), strict=True))
+    return Naive(next(layers for layers, ratio in ratios.items() if ratio >= world.question.share), ratios)
+
+
 def make_world(seed: int, num_layers: int = 6, epochs: int = 3) -> World:
     """A world of a kind that the seed chooses."""
     random = np.random.default_rng(seed)
@@ -172,4 +273,4 @@ def _curves(random: np.random.Generator, need: Need, ladder: Sequence[Layers]) -
         optimum = top + (bottom - top) * (place / (len(ladder) - 1)) ** bend + random.normal(0, 0.12)
         lag, longer = random.uniform(0.03, 0.25), random.uniform(-0.02, 0.06)
         curves[ladder[place]] = Curve(peak, float(optimum), float(sharp * random.uniform(0.85, 1.2)), lag, longer)
-    return curves
+    return {layers: curves[layers] for layers in ladder}
