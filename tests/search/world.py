@@ -223,7 +223,7 @@ def make_world(seed: int, num_layers: int = 6, epochs: int = 3) -> World:
     need = NEEDS[seed % len(NEEDS)]
     rows, reported = int(random.choice([250, 250, 500])), int(random.choice([300, 500, 1000, 2000]))
     constant = float(random.uniform(0.5, 0.7))
-    gain = 0.0 if need == "constant" else float(random.uniform(0.1, 0.4)) * (1 - constant) / 0.5
+    gain = 0.0 if need == "constant" else float(random.uniform(0.3, 0.85)) * (1 - constant)
     ladder = Question(num_layers, epochs, 0.0, rows).ladder
     selection = _rows(random, rows, constant, ladder)
     question = Question(
@@ -238,7 +238,7 @@ def make_world(seed: int, num_layers: int = 6, epochs: int = 3) -> World:
         question,
         constant,
         gain,
-        float(random.choice([0.003, 0.01, 0.025])) if need != "constant" else 0.01,
+        float(random.choice([0.003, 0.008, 0.02])) if need != "constant" else 0.01,
         _curves(random, need, ladder),
         float(random.uniform(0.0, 0.2)),
         selection,
