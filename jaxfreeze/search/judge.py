@@ -119,7 +119,7 @@ def pareto(scores: np.ndarray, seconds: np.ndarray) -> np.ndarray:
     """Which points no other is as good as and cheaper, or as cheap as and better: bool [P]."""
     good, cheap = scores[:, None] >= scores, seconds[:, None] <= seconds  # [other, point]
     strictly = (scores[:, None] > scores) | (seconds[:, None] < seconds)
-    return ~(good & cheap & strictly).any(axis=0)
+    return np.logical_not((good & cheap & strictly).any(axis=0))
 
 
 def _compared(points: Sequence[Point], chosen: int, best: int) -> int | None:
