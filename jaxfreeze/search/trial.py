@@ -66,6 +66,9 @@ class Question:
     """Seeds of the final trials of every k; (): five where runs are cheap, three for the full model."""
     budget: float = 2.0
     """What the whole search may cost, as a multiple of tuning and running the full model alone."""
+    costs: tuple[tuple[Layers, float], ...] = ()
+    """(k, cost) of every k of the ladder: what an epoch is expected to cost as a share of the full model's; (): a rough
+    estimate from the number of layers."""
 
     @property
     def ladder(self) -> tuple[Layers, ...]:

@@ -1,0 +1,211 @@
+"""What a search has found and chosen so far, and what its budget leaves for more."""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxfreeze.freezing import ALL, Layers
+from jaxfreeze.search.price import (
+    FULL_SEEDS,
+    FULL_SURVIVORS,
+    epoch_seconds,
+    expected_costs,
+    price_of,
+    reference_epochs,
+    short_epochs,
+)
+from jaxfreeze.search.rates import best_rates, expectation, first_rates
+from jaxfreeze.search.trial import Candidate, Dropped, Finding, Question, Trial
+
+FIRST_RACE_SEED = 1001
+RACE_SEEDS = ((0.02, 3), (0.1, 2), (1.0, 1))
+"""(cost, seeds): how many seeds a race has for a k that costs at most this share of the full model."""
+CHEAP_SEEDS = 5
+"""Final seeds for k = 0 and 1."""
+LONGER = 3
+"""Where a run is cheap, its k is also tried with this many times the epochs: the view at equal cost."""
+HOPELESS = 3.0
+"""Standard errors by which the score of a hopeless k lies below what it would have to keep."""
+TIMING = 0.98
+"""Share of the budget that is planned for: estimates of seconds are off by some percent."""
+TOLERANCE = 0.03
+"""Share of the budget that may be missing before a k is given up that had been planned for."""
+
+
+class Choice(NamedTuple):
+    """What a race chose."""
+
+    candidate: Candidate
+    scores: dict[int, float]
+    """Mean score of its rate on the selection rows, over race seeds, by epochs."""
+
+
+def is_cheap(layers: Layers) -> bool:
+    """Whether runs come by the dozen: training the head alone, or one layer."""
+    return layers in (0, 1)
+
+
+def final_seeds(question: Question, layers: Layers) -> tuple[int, ...]:
+    """Seeds of the final trials: five where runs are cheap, three otherwise, unless the question names them."""
+    return question.seeds or tuple(range(1, (CHEAP_SEEDS if is_cheap(layers) else FULL_SEEDS) + 1))
+
+
+def race_seeds(question: Question, layers: Layers) -> tuple[int, ...]:
+    """Seeds of a race: three, two or one, by what a run is expected to cost. None is a final trial's."""
+    cost = expected_costs(question)[layers]
+    count = next((seeds for limit, seeds in RACE_SEEDS if cost <= limit), 1)
+    fresh = (seed for seed in itertools.count(FIRST_RACE_SEED) if seed not in question.seeds)
+    return tuple(itertools.islice(fresh, count))
+
+
+def trials_of(made: Iterable[Candidate], seeds: Sequence[int], final: bool = False) -> tuple[Trial, ...]:
+    """Every candidate with every seed."""
+    return tuple(Trial(candidate, seed, final) for candidate in made for seed in seeds)
+
+
+class Record:
+    """A search so far: what the schedule has written down, and what follows from it."""
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.findings: list[Finding] = []
+        self.choices: dict[Layers, list[Choice]] = {}
+        """Of every k that was raced: at the question's epochs, then at more of them where that was raced."""
+        self.finals: list[Candidate] = []
+        self.paper: list[Candidate] = []
+        self.dropped: list[Dropped] = []
+
+    def races_of(self, layers: Layers) -> list[Finding]:
+        """The findings of a k's race."""
+        return [f for f in self.findings if f.trial.candidate.layers == layers and not f.trial.final]
+
+    def tried(self, layers: Layers, epochs: int) -> list[float]:
+        """The rates that were raced, in ascending order."""
+        found = (finding.trial.candidate for finding in self.races_of(layers))
+        return sorted({candidate.learning_rate for candidate in found if candidate.epochs == epochs})
+
+    def best(self, layers: Layers, epochs: int) -> list[float]:
+        """The rates tried at these epochs, the most promising first."""
+        return best_rates(self.question, self.races_of(layers), expectation(layers, self.below(layers)), epochs)
+
+    def below(self, layers: Layers) -> float | None:
+        """The rate chosen at the nearest k below."""
+        ladder = self.question.ladder
+        below = [k for k in ladder[: ladder.index(layers)] if k in self.choices]
+        return self.choices[below[-1]][0].candidate.learning_rate if below else None
+
+    def choose(self, layers: Layers, epochs: int) -> None:
+        """Settle the rate of a k at these epochs, by runs of fewer where there are none."""
+        raced = epochs if self.tried(layers, epochs) else short_epochs(epochs)
+        rate = self.best(layers, raced)[0]
+        scores: dict[int, list[float]] = {}
+        for finding in self.races_of(layers):
+            if finding.trial.candidate.learning_rate == rate:
+                scores.setdefault(finding.trial.candidate.epochs, []).append(finding.score)
+        means = {epochs: float(np.mean(values)) for epochs, values in scores.items()}
+        self.choices.setdefault(layers, []).append(Choice(Candidate(layers, rate, epochs), means))
+
+    def drop_hopeless(self) -> None:
+        """Drop what was raced, is not cheap, and cannot keep the share; the full model stays for comparison."""
+        for layers in self.ahead():
+            if layers in self.choices and layers != ALL and not is_cheap(layers) and (reason := self.hopeless(layers)):
+                self.drop(layers, reason)
+
+    def hopeless(self, layers: Layers) -> str | None:
+        """Why a k cannot keep the share, in a sentence; None if its race leaves that open.
+
+        It is compared with the best of the others at the same epochs. Two k that answer a quarter of the rows
+        differently have scores whose difference has a standard error of scale / 2 / sqrt(rows).
+        """
+        question = self.question
+        scores = self.choices[layers][0].scores
+        epochs = max(scores)
+        best = max(choices[0].scores.get(epochs, -math.inf) for choices in self.choices.values())
+        gain = best - question.constant
+        noise = question.scale / 2 / math.sqrt(question.rows)
+        if gain <= 0 or scores[epochs] + HOPELESS * noise >= question.constant + question.share * gain:
+            return None
+        kept = max((scores[epochs] - question.constant) / gain, 0.0)
+        return (
+            f"on the selection rows it keeps {kept:.0%} of the best quality, "
+            f"too far below {question.share:.0%} to be chance"
+        )
+
+    def ahead(self) -> list[Layers]:
+        """The k that are taken to their end."""
+        out = {drop.layers for drop in self.dropped}
+        return [layers for layers in self.question.ladder if layers not in out]
+
+    def drop(self, layers: Layers, reason: str) -> None:
+        """Leave a k out from here on."""
+        self.dropped.append(Dropped(layers, reason))
+
+    # The budget
+
+    def epoch_seconds(self) -> dict[Layers, float]:
+        """Seconds of an epoch with each k, as far as is known."""
+        return epoch_seconds(self.findings, expected_costs(self.question))
+
+    def price(self, trials: Iterable[Trial]) -> float:
+        """Seconds of those trials that are still to be made."""
+        return price_of(self.missing(trials), self.epoch_seconds())
+
+    def missing(self, trials: Iterable[Trial]) -> tuple[Trial, ...]:
+        """The trials that were not made yet."""
+        made = {finding.trial for finding in self.findings}
+        return tuple(trial for trial in trials if trial not in made)
+
+    def least(self, layers: Layers) -> float:
+        """Seconds from here to the end of the final trials of a k, with the shortest race that it may have.
+
+        One rate more than the race begins with is counted, for the edge of its grid. The full model has the
+        reference's race, and the head alone its longer runs too.
+        """
+        question, second = self.question, self.epoch_seconds()[layers]
+        epochs, short, seeds = question.epochs, short_epochs(question.epochs), len(race_seeds(question, layers))
+        longer = self.longer_price(layers) or 0.0 if layers == 0 and len(self.choices.get(0, ())) < 2 else 0.0
+        if layers in self.choices:
+            candidate = self.choices[layers][0].candidate
+            return longer + self.price(trials_of([candidate], final_seeds(question, layers), final=True))
+        at_all_epochs = len(final_seeds(question, layers)) + (seeds if is_cheap(layers) and short < epochs else 0)
+        at_short = 0
+        if not self.races_of(layers):
+            at_short = seeds * (len(first_rates(layers, self.below(layers))) + 1)
+            at_all_epochs += FULL_SURVIVORS if layers == ALL and short < epochs else 0
+        return longer + second * (at_short * short + at_all_epochs * epochs)
+
+    def longer_price(self, layers: Layers) -> float | None:
+        """Seconds of racing two rates at LONGER times the epochs and of final trials of one of them.
+
+        None where such a run costs more than one of the full model.
+        """
+        question, seconds = self.question, self.epoch_seconds()
+        if LONGER * seconds[layers] > seconds[ALL]:
+            return None
+        runs = 2 * len(race_seeds(question, layers)) + len(final_seeds(question, layers))
+        return runs * LONGER * question.epochs * seconds[layers]
+
+    @property
+    def allowed(self) -> float:
+        """Seconds that may be planned for."""
+        reference = reference_epochs(self.question.epochs) * self.epoch_seconds()[ALL]
+        return TIMING * self.question.budget * reference
+
+    def room(self) -> float:
+        """Seconds that the budget leaves beside taking every k that was not dropped to its end; below 0: too few."""
+        spent = sum(finding.seconds for finding in self.findings)
+        return self.allowed - spent - sum(map(self.least, self.ahead()))
+
+    def beyond_the_budget(self) -> list[Layers]:
+        """The k that the budget has no room for; it goes to the cheap ones first, the full model, then from below."""
+        ladder = self.question.ladder
+        left, out = self.allowed, []
+        for layers in sorted(ladder, key=lambda k: (not is_cheap(k), k != ALL)):
+            if self.least(layers) <= left or layers == ladder[0]:
+                left -= self.least(layers)
+            else:
+                out.append(layers)
+        return out
