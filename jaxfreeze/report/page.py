@@ -5,7 +5,7 @@ from html import escape
 from importlib import resources
 from string import Template
 
-from jaxfreeze.report.document import Block, Document, Heading, Items, Notice, Paragraph, Picture, Table, Value
+from jaxfreeze.report.document import Block, Document, Heading, Items, Lead, Notice, Paragraph, Picture, Table, Value
 from jaxfreeze.report.figures import inline
 
 MARK = '<meta name="generator" content="jaxfreeze report">'
@@ -49,6 +49,10 @@ def _block(block: Block, name: str, sortable: bool) -> str:
             return f'<aside role="note">{"".join(f"<p>{escape(line)}</p>" for line in lines)}</aside>'
         case Table():
             return _table(block, name, sortable)
+        case Lead(headline, text, command, picture):
+            told = f'<p class="headline">{_prose(headline)}</p><p>{_prose(text)}</p>'
+            code = f'<pre tabindex="0"><code>{escape(command)}</code></pre>'
+            return f'<div class="lead"><div>{told}{code}</div>{_block(picture, name, sortable)}</div>'
         case Picture(drawing, caption, alt, wide):
             svg = inline(drawing.svg, name, escape(alt))
             begin, end = ('<figure class="wide"><div tabindex="0">', "</div>") if wide else ("<figure>", "")

@@ -26,10 +26,9 @@ def report(folders: Sequence[Path], output: Path) -> None:
     found = results.read(folders)
     content = compose(found)
     files: dict[str, bytes] = {PAGE: page.to_html(content).encode(), TEXT: document.to_markdown(content).encode()}
-    for block in content.blocks:
-        if isinstance(block, document.Picture):
-            files[f"{FIGURES}/{block.drawing.name}.png"] = block.drawing.png
-            files[f"{FIGURES}/{block.drawing.name}.svg"] = block.drawing.svg.encode()
+    for picture in document.pictures(content):
+        files[f"{FIGURES}/{picture.drawing.name}.png"] = picture.drawing.png
+        files[f"{FIGURES}/{picture.drawing.name}.svg"] = picture.drawing.svg.encode()
     folder.check_unchanged(earlier, files)
     folder.write(files, earlier, {})
     for name in files:

@@ -8,7 +8,7 @@ from jaxfreeze.report import cost_tables, protocol, tables, words
 from jaxfreeze.report.document import Block, Document, Heading, Items, Notice, Paragraph, Picture
 from jaxfreeze.report.figures import difference_figure, score_figure
 from jaxfreeze.report.reference import LATER, authors_model, authors_scores
-from jaxfreeze.report.words import listed
+from jaxfreeze.search.terms import TASKS, listed
 from jaxfreeze.sweep.curves import Curve, curves, differing_settings
 from jaxfreeze.sweep.results import Results, RunResult, counted_runs
 from jaxfreeze.sweep.statistics import RESAMPLES
@@ -76,7 +76,7 @@ def compose(results: Results) -> Document:
 
 def _position(curve: Curve) -> tuple[int, str, float]:
     """Sort key: GLUE's order, then other tasks by name; then the learning rate."""
-    known = list(words.TASKS)
+    known = list(TASKS)
     return known.index(curve.task) if curve.task in known else len(known), curve.task, curve.learning_rate
 
 

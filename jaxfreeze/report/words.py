@@ -1,10 +1,12 @@
 """How a report words things: numbers, tasks, k, and the sentences that answer for one curve."""
 
-from collections.abc import Sequence
+import re
 
 from jaxfreeze.freezing import ALL, Layers
 from jaxfreeze.report.document import Value
-from jaxfreeze.sweep.curves import MISMATCHED, Curve, cost
+from jaxfreeze.search import terms
+from jaxfreeze.search.terms import listed
+from jaxfreeze.sweep.curves import Curve, cost
 from jaxfreeze.sweep.results import counted_runs
 from jaxfreeze.sweep.statistics import Cell, Interval, Smallest
 from jaxfreeze.sweep.wording import constant_answer_warning
@@ -14,38 +16,20 @@ NOTHING = Value("\N{EN DASH}")
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 
-TASKS = {
-    "cola": "CoLA",
-    "sst2": "SST-2",
-    "mrpc": "MRPC",
-    "stsb": "STS-B",
-    "qqp": "QQP",
-    "mnli": "MNLI",
-    f"mnli{MISMATCHED}": "MNLI-mm",
-    "qnli": "QNLI",
-    "rte": "RTE",
-    "wnli": "WNLI",
-}
-"""GLUE's names, in GLUE's order."""
 
-METRICS = {
-    "accuracy": "accuracy",
-    "f1": "F1",
-    "matthews_correlation": "Matthews correlation",
-    "spearman": "Spearman correlation",
-    "pearson": "Pearson correlation",
-}
+def typographic(text: str) -> str:
+    """A text of the terminal with the signs of a page: a minus before a number, a cross between them."""
+    return re.sub(r"(?<![\w.-])-(?=\d)", MINUS, text).replace(" x 100", f" {TIMES} 100")
 
 
 def task(curve: Curve) -> str:
     """'MRPC'."""
-    return TASKS.get(curve.task, curve.task)
+    return terms.task(curve.task)
 
 
 def metric(curve: Curve) -> str:
     """'F1'."""
-    name = curve.metric.removesuffix(MISMATCHED)
-    return METRICS.get(name, name.replace("_", " "))
+    return terms.metric(curve.metric)
 
 
 def title(curve: Curve, several: bool) -> str:
@@ -55,10 +39,7 @@ def title(curve: Curve, several: bool) -> str:
 
 def hundred(value: float, sign: bool = False) -> str:
     """A fraction x 100 with one decimal: '86.4', '-0.3', '+1.2'."""
-    text = f"{100 * value:.1f}"
-    if float(text) == 0:
-        return "0.0"
-    return f"{'+' if sign and value > 0 else ''}{text.replace('-', MINUS)}"
+    return terms.hundred(value, sign).replace("-", MINUS)
 
 
 def span(interval: Interval, sign: bool = False) -> str:
@@ -100,12 +81,6 @@ def share(value: float) -> str:
 def of_full(value: float | None, full: float | None) -> Value:
     """A cost as a share of the full model's."""
     return Value(f"{100 * value / full:.1f}%", value / full) if value and full else NOTHING
-
-
-def listed(values: Sequence[object], joint: str = "and") -> str:
-    """'0, 1 and 2'."""
-    *most, last = map(str, values)
-    return f"{', '.join(most)} {joint} {last}" if most else last
 
 
 def answer(curve: Curve) -> str:
