@@ -16,11 +16,6 @@ def blocks(answer: Answer, stem: str = "search", level: int = 3) -> list[Block]:
     """
     found: list[Block] = [
         _lead(answer, stem),
-        Items([
-            ("How sure is that", wording.uncertainty(answer)),
-            ("This search", typographic(_in_short(answer))),
-            ("The paper's protocol", typographic(wording.of_paper(answer))),
-        ]),
         Heading(level, f"Every k at its own learning rate{_of(answer, level)}"),
         _by_layers_picture(answer, stem),
         choice_tables.by_layers(answer),
@@ -45,9 +40,18 @@ def _lead(answer: Answer, stem: str) -> Lead:
         " The line joins the points that nothing else beats in both.",
         f"Score against seconds of one run. {_said(answer, answer.points)}.",
     )
-    text = wording.evidence(answer)
-    text = f"{text[:1].upper()}{text[1:]}" + ("." if wording.anything_learned(answer) else ":")
-    return Lead(wording.headline(answer), typographic(text), answer.command, picture)
+    items = [
+        ("How sure is that", wording.uncertainty(answer)),
+        ("This search", _in_short(answer)),
+        ("The paper's protocol", wording.of_paper(answer)),
+    ]
+    return Lead(
+        wording.headline(answer),
+        [typographic(f"{line[:1].upper()}{line[1:]}") for line in wording.evidence(answer)],
+        answer.command,
+        picture,
+        [(about, typographic(text)) for about, text in items],
+    )
 
 
 def _said(answer: Answer, points: Sequence[Point]) -> str:

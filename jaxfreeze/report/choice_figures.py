@@ -1,6 +1,7 @@
 """Figures of a search's answer: score against seconds, score by k, and the learning rates that were raced."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -13,8 +14,8 @@ from jaxfreeze.report.figures import INK, MUTED, PAPER, SERIES, TIMES, Drawing, 
 from jaxfreeze.report.point_labels import Label, Segment, place
 from jaxfreeze.search import terms
 from jaxfreeze.search.answer import Answer, Point, RateScore
+from jaxfreeze.search.wording import anything_learned, same
 from jaxfreeze.search.wording import name as name_of
-from jaxfreeze.search.wording import same
 
 OWN, OF_PAPER = SERIES[0], SERIES[1]
 DASHED, DOTTED = (0, (4, 2)), (0, (1, 2))
@@ -27,10 +28,10 @@ def front_figure(name: str, answer: Answer) -> Drawing:
     with style():
         figure, axes = frame(f"Score against cost, {terms.task(answer.task)}", 4.3, 3.7)
         axes.set_xscale("log")
-        _of_paper(axes, answer, [point.seconds for point in answer.paper])
         front = [point for point in answer.points if point.on_front]
         _joined(axes, answer, [point.seconds for point in front], front)
         _own(axes, answer, [point.seconds for point in answer.points])
+        _of_paper(axes, answer, [point.seconds for point in answer.paper])
         _limits(axes, answer)
         _seconds_axis(axes, [point.seconds for point in (*answer.points, *answer.paper)])
         _level(axes, answer, answer.constant, "same answer for every row", DOTTED)
@@ -47,13 +48,14 @@ def layers_figure(name: str, answer: Answer) -> Drawing:
     best = [_best_of(answer, k) for k in tried]
     with style():
         figure, axes = frame(f"Score by k, {terms.task(answer.task)}", 4.3, 3.5)
-        _of_paper(axes, answer, [at[point.candidate.layers] + 0.18 for point in answer.paper])
         own = [point for point in best if point is not None]
         _joined(axes, answer, [at[point.candidate.layers] for point in own], own)
         _own(axes, answer, [at[point.candidate.layers] - _shift(answer, point) for point in answer.points])
+        _of_paper(axes, answer, [at[point.candidate.layers] + 0.18 for point in answer.paper])
         _limits(axes, answer)
-        kept = answer.constant + answer.share * (answer.best.score - answer.constant)
-        _level(axes, answer, kept, f"{terms.share(answer.share)} of the best found", DASHED)
+        if anything_learned(answer):
+            kept = answer.constant + answer.share * (answer.best.score - answer.constant)
+            _level(axes, answer, kept, f"{terms.share(answer.share)} of the best found", DASHED)
         _level(axes, answer, answer.constant, "same answer for every row", DOTTED)
         axes.set_xlim(-0.5, len(tried) - 0.5)
         rates = ["" if point is None else terms.rate(point.candidate.learning_rate) for point in best]
@@ -71,7 +73,7 @@ def rates_figure(name: str, answer: Answer) -> Drawing:
     columns = min(3, len(tried))
     rows = -(-len(tried) // columns)
     with style():
-        figure = Figure(figsize=(4.3, 0.45 + 1.35 * rows), layout="constrained")
+        figure = Figure(figsize=(4.3, max(2.2, 0.45 + 1.35 * rows)), layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
         for panel in panels[len(tried) :]:
@@ -79,12 +81,13 @@ def rates_figure(name: str, answer: Answer) -> Drawing:
         for i, (panel, k) in enumerate(zip(panels, tried, strict=False)):
             raced = [one for one in answer.rates if one.candidate.layers == k]
             _panel(panel, answer, raced, lengths)
+            panel.set_xticks(_decades([one.candidate.learning_rate for one in answer.rates]))
             panel.set_title(name_of(k), fontsize=8.5)
             panel.tick_params(length=2, labelsize=7, labelbottom=i + columns >= len(tried))
         figure.supxlabel("learning rate (log scale)", fontsize=8)
-        figure.supylabel(plain(_score_name(answer)), fontsize=8)
+        figure.supylabel(_score_name(answer), fontsize=8)
         handles = {label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels())}
-        figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=3, handletextpad=0.5)
+        figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=4, handletextpad=0.5)
         return written(figure, name)
 
 
@@ -102,28 +105,36 @@ def _panel(axes: Axes, answer: Answer, raced: Sequence[RateScore], lengths: Sequ
         [one.candidate.learning_rate for one in chosen], [_shown(answer, one.score) for one in chosen], linestyle="none",
         marker="o", markersize=8, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.0, label="chosen",
     )  # fmt: skip
-    axes.xaxis.set_major_locator(LogLocator(numticks=4))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: terms.rate(value)))
     axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.margins(x=0.15, y=0.2)
 
 
+def _decades(rates: Sequence[float]) -> list[float]:
+    """Ticks of a log axis: the powers of ten among the rates; the ends where there are fewer than two."""
+    low, high = min(rates), max(rates)
+    powers = [10.0**power for power in range(-9, 3) if low * 0.999 <= 10.0**power <= high * 1.001]
+    return powers if len(powers) > 1 else sorted({low, high})
+
+
 def _own(axes: Axes, answer: Answer, x: Sequence[float]) -> None:
     """The points of the search with their intervals, the recommended one in a ring."""
+    axes.plot(
+        x, [_shown(answer, point.score) for point in answer.points], linestyle="none", marker="o", markersize=4.2, color=OWN,
+        zorder=4, label="each k at its own rate, 95% interval" if any(map(_bounded, answer.points)) else "one seed each",
+    )  # fmt: skip
     for at, point in zip(x, answer.points, strict=True):
-        if math.isfinite(point.low) and math.isfinite(point.high):
-            ends = [_shown(answer, point.low), _shown(answer, point.high)]
-            axes.plot([at] * 2, ends, color=OWN, linewidth=1.4, alpha=0.75, zorder=2.5)
+        if _bounded(point):
+            y, ends = _shown(answer, point.score), _bar(answer, point)
+            axes.errorbar(
+                at, y, [[y - ends[0]], [ends[1] - y]], color=OWN, elinewidth=1.2, capsize=2.5, capthick=1.0, zorder=2.5
+            )  # fmt: skip
         if same(point, answer.chosen):
             axes.plot(
                 at, _shown(answer, point.score), linestyle="none", marker="o", markersize=10, markerfacecolor="none",
                 markeredgecolor=INK, markeredgewidth=1.2, zorder=5, label="recommended" if answer.sure else "best found",
             )  # fmt: skip
-    axes.plot(
-        x, [_shown(answer, point.score) for point in answer.points], linestyle="none", marker="o", markersize=5, color=OWN,
-        zorder=4, label="each k at its own rate, 95% interval",
-    )  # fmt: skip
 
 
 def _joined(axes: Axes, answer: Answer, x: Sequence[float], points: Sequence[Point]) -> None:
@@ -146,13 +157,16 @@ def _of_paper(axes: Axes, answer: Answer, x: Sequence[float]) -> None:
 
 
 def _limits(axes: Axes, answer: Answer) -> None:
-    """Limits of the score axis around all scores; intervals extend them by at most 60% of the scores' range."""
-    points = (*answer.points, *answer.paper)
-    scores = [point.score for point in points]
+    """Limits of the score axis around all scores and the intervals of usual length; longer ones are clipped."""
+    scores = [point.score for point in (*answer.points, *answer.paper)]
     low, high = min(scores), max(scores)
-    room = 0.6 * max(high - low, 0.02 * max(abs(high), abs(low)), 1e-9)
-    ends = [end for point in answer.points for end in (point.low, point.high) if math.isfinite(end)]
+    halves = sorted((point.high - point.low) / 2 for point in answer.points if _bounded(point))
+    usual = halves[len(halves) // 2] if halves else 0.0
+    room = max(0.6 * (high - low), 2 * usual, 0.01 * max(abs(high), abs(low)), 0.005)
+    ends = [end for point in answer.points if _bounded(point) for end in (point.low, point.high)]
     low, high = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
+    if high - low < room:
+        low, high = low - room, high + room
     wide = [min(low, answer.constant), max(high, answer.constant)]
     if wide[1] - wide[0] <= IN_SIGHT * (high - low):
         low, high = wide
@@ -175,8 +189,9 @@ def _level(axes: Axes, answer: Answer, score: float, text: str, dashes: tuple[in
 def _seconds_axis(axes: Axes, seconds: Sequence[float]) -> None:
     """A log axis of at least a decade with room for labels, its ticks in plain numbers."""
     low, high = min(seconds), max(seconds)
-    reach = max(math.log10(high / low), 1.0) * 0.09 + max(0.0, 1 - math.log10(high / low)) / 2
-    axes.set_xlim(low / 10**reach, high * 10**reach)
+    decades = math.log10(high / low)
+    reach = 0.09 * max(decades, 1.0) + max(0.0, 1 - decades) / 2
+    axes.set_xlim(low / 10**reach, high * 10 ** (1.8 * reach))
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 30 else (1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -186,7 +201,7 @@ def _seconds_axis(axes: Axes, seconds: Sequence[float]) -> None:
 def _label_points(figure: Figure, axes: Axes, answer: Answer, front: Sequence[Point]) -> None:
     """Write k and rate beside each point of the search; with the epochs where one k has several."""
     labels = []
-    for point in answer.points:
+    for point in sorted(answer.points, key=lambda point: not same(point, answer.chosen)):  # that one has the first choice
         k, rate, count = point.candidate
         several = sum(other.candidate.layers == k for other in answer.points) > 1
         text = f"{'all' if k == ALL else f'k = {k}'}, {terms.rate(rate)}" + (f", {terms.epochs(count)}" if several else "")
@@ -202,9 +217,14 @@ def _label_points(figure: Figure, axes: Axes, answer: Answer, front: Sequence[Po
     place(figure, axes, labels, taken, lines)
 
 
+def _bounded(point: Point) -> bool:
+    return math.isfinite(point.low) and math.isfinite(point.high)
+
+
 def _bar(answer: Answer, point: Point) -> tuple[float, float]:
-    ends = (point.low, point.high) if math.isfinite(point.low) and math.isfinite(point.high) else (point.score,) * 2
-    return _shown(answer, ends[0]), _shown(answer, ends[1])
+    """The ends of a point's interval; the score itself where it has none."""
+    low, high = (point.low, point.high) if _bounded(point) else (point.score, point.score)
+    return _shown(answer, low), _shown(answer, high)
 
 
 def _best_of(answer: Answer, k: Layers) -> Point | None:
@@ -228,4 +248,4 @@ def _shown(answer: Answer, value: float) -> float:
 def _score_name(answer: Answer) -> str:
     times = "" if answer.metric in terms.IN_UNITS else f" {TIMES} 100"
     lower = " (lower is better)" if terms.lower_is_better(answer.metric) else ""
-    return plain(f"{terms.metric(answer.metric)}{times}{lower}")
+    return "\n".join(textwrap.wrap(plain(f"{terms.metric(answer.metric)}{times}{lower}"), 26))

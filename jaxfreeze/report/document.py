@@ -73,9 +73,11 @@ class Lead(NamedTuple):
     """An answer: what to do in large letters, what is known of it, the command; a figure beside it."""
 
     headline: str
-    text: str
+    lines: Sequence[str]
     command: str
     picture: Picture
+    items: Sequence[tuple[str, str]]
+    """(subject, text) of what comes after the figure, or below the command where there is room."""
 
 
 Block = Heading | Paragraph | Items | Notice | Table | Picture | Lead
@@ -116,9 +118,11 @@ def _block(block: Block) -> str:
             return "\n>\n".join(f"> {_escaped(line)}" for line in lines)
         case Table():
             return _table(block)
-        case Lead(headline, text, command, picture):
+        case Lead(headline, told, command, picture, items):
+            points = "\n".join(f"- {_start(_escaped(line))}" for line in told)
             code = f"    {' '.join(command.split())}"
-            return f"**{_escaped(headline)}**\n\n{_start(_escaped(text))}\n\n{code}\n\n{_block(picture)}"
+            parts = [f"**{_escaped(headline)}**", points, "To train it:", code, _block(picture), _block(Items(items))]
+            return "\n\n".join(parts)
         case Picture(drawing, caption, alt):
             return f"![{_escaped(alt)}](figures/{drawing.name}.png)\n\n*{_escaped(caption)}*"
 

@@ -49,10 +49,12 @@ def _block(block: Block, name: str, sortable: bool) -> str:
             return f'<aside role="note">{"".join(f"<p>{escape(line)}</p>" for line in lines)}</aside>'
         case Table():
             return _table(block, name, sortable)
-        case Lead(headline, text, command, picture):
-            told = f'<p class="headline">{_prose(headline)}</p><p>{_prose(text)}</p>'
-            code = f'<pre tabindex="0"><code>{escape(command)}</code></pre>'
-            return f'<div class="lead"><div>{told}{code}</div>{_block(picture, name, sortable)}</div>'
+        case Lead(headline, lines, command, picture, items):
+            told = "".join(f"<li>{_prose(line)}</li>" for line in lines)
+            code = f'<pre tabindex="0"><code>{_command(command)}</code></pre>'
+            answer = f'<div><p class="headline">{_prose(headline)}</p><ul>{told}</ul>{code}</div>'
+            more = _block(Items(items), name, sortable)
+            return f'<div class="lead">{answer}{_block(picture, name, sortable)}{more}</div>'
         case Picture(drawing, caption, alt, wide):
             svg = inline(drawing.svg, name, escape(alt))
             begin, end = ('<figure class="wide"><div tabindex="0">', "</div>") if wide else ("<figure>", "")
@@ -60,8 +62,14 @@ def _block(block: Block, name: str, sortable: bool) -> str:
 
 
 def _prose(text: str) -> str:
-    """Escaped text in which 'k = 3' stays on one line."""
-    return escape(text).replace("k = ", "k&nbsp;=&nbsp;")
+    """Escaped text in which 'k = 3' and '5e-5' stay on one line."""
+    text = escape(text).replace("k = ", "k&nbsp;=&nbsp;")
+    return re.sub(r"\b[\d.]+e-\d+", r'<span class="whole">\g<0></span>', text)
+
+
+def _command(text: str) -> str:
+    """Escaped text of a command that is broken between its words."""
+    return "".join(f"<span>{escape(part)}</span>" if part.strip() else part for part in re.split(r"(\s+)", text))
 
 
 def _table(table: Table, name: str, sortable: bool) -> str:

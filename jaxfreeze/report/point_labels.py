@@ -10,13 +10,17 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-GAPS = (4.0, 9.0, 15.0, 22.0, 30.0, 40.0, 52.0, 66.0, 84.0, 104.0)
+from jaxfreeze.report.figures import MUTED
+
+GAPS = (7.0, 10.0, 15.0, 22.0, 30.0, 40.0, 52.0, 66.0, 84.0, 104.0)
 """Distances between a point and its label that are tried, in points."""
 ANGLES = tuple(math.radians(degrees) for degrees in (60, -60, 120, -120, 0, 180, 90, -90, 30, -30, 150, -150))
-LEADER_FROM = 9.0
+LEADER_FROM = 10.0
 """From this gap on a line leads from the label to its point."""
-MARKER = 3.5
-"""Half of a marker's width, in points."""
+MARKER = 6.0
+"""Half of the room that a marker takes, in points."""
+PADDING = 2.0
+"""Room around a label, in points."""
 CROSSING = 12.0
 """What covering a line costs, beside the gap."""
 COVERING = 1e4
@@ -64,10 +68,11 @@ def place(
         )  # fmt: skip
         note.set_in_layout(False)
         size = note.get_window_extent(figure.canvas.get_renderer())
+        room = (size.width + 2 * PADDING * pixels, size.height + PADDING * pixels)
         at = axes.transData.transform((label.x, label.y))
-        gap, (dx, dy) = _best(at, (size.width, size.height), pixels, axes.bbox, taken, soft)
+        gap, (dx, dy) = _best(at, room, pixels, axes.bbox, taken, soft)
         note.set_position((dx / pixels, dy / pixels))
-        taken.append(_box(at, (dx, dy), (size.width, size.height)))
+        taken.append(_box(at, (dx, dy), room))
         if gap >= LEADER_FROM:
             _leader(axes, label, (dx, dy), size, pixels)
         placed.append(note)
@@ -119,10 +124,10 @@ def _boxes(axes: Axes, line: Segment, parts: int = 24) -> list[Bbox]:
     (x0, y0), (x1, y1) = (axes.transData.transform(end) for end in zip(line.x, line.y, strict=True))
     across, up = (x1 - x0) / parts, (y1 - y0) / parts
     ends = [(x0 + i * across, y0 + i * up) for i in range(parts)]
-    return [Bbox.from_extents(*sorted_ends(x, y, x + across, y + up)) for x, y in ends]
+    return [Bbox.from_extents(*_ends(x, y, x + across, y + up)) for x, y in ends]
 
 
-def sorted_ends(x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, float, float]:
+def _ends(x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, float, float]:
     """(left, bottom, right, top), half a pixel wide at least."""
     return min(x0, x1) - 0.5, min(y0, y1) - 0.5, max(x0, x1) + 0.5, max(y0, y1) + 0.5
 
@@ -135,6 +140,6 @@ def _leader(axes: Axes, label: Label, shift: tuple[float, float], size: Bbox, pi
     ]
     line = axes.annotate(
         "", (label.x, label.y), xytext=(end[0] / pixels, end[1] / pixels), textcoords="offset points",
-        arrowprops={"arrowstyle": "-", "color": label.colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}, zorder=1.5,
+        arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}, zorder=1.5,
     )  # fmt: skip
     line.set_in_layout(False)

@@ -121,7 +121,7 @@ def _model(model: str, own: Sequence[Curve], names: Names) -> list[Block]:
     blocks: list[Block] = [Heading(2, model), Paragraph(_about(model, own))]
     with_differences = [curve for curve in own if curve.differences]
     if with_differences:
-        blocks.append(_differences(model, with_differences, title, names))
+        blocks.append(differences(model, with_differences, title, names))
     blocks.append(tables.none_some_all(own, title))
     with_quality = [curve for curve in own if curve.qualities]
     if with_quality:
@@ -149,7 +149,8 @@ def _about(model: str, own: Sequence[Curve]) -> str:
     return f"{text}; they have none on {listed(list(dict.fromkeys(missing)))}." if missing else f"{text}."
 
 
-def _differences(model: str, own: Sequence[Curve], title: Title, names: Names) -> Picture:
+def differences(model: str, own: Sequence[Curve], title: Title, names: Names) -> Picture:
+    """The paper's figure for the curves of one model."""
     name = names.new("difference", _short(model))
     drawing = difference_figure(name, f"{_short(model)}: cost of freezing", own, [title(curve) for curve in own])
     caption = (

@@ -14,9 +14,8 @@ DECIDES = 2.0
 
 def one_line(answer: Answer) -> str:
     """The whole answer: setting, score, best score found, probabilities, cost, command."""
-    joint = ":" if anything_learned(answer) else ","
     end = "." if anything_learned(answer) else ":"
-    return f"{headline(answer)}{joint} {evidence(answer)}{end} {answer.command}"
+    return f"{headline(answer)}: {'; '.join(evidence(answer))}{end} {answer.command}"
 
 
 def headline(answer: Answer) -> str:
@@ -27,35 +26,34 @@ def headline(answer: Answer) -> str:
     return _capital(setting) if answer.sure else f"Not decided; the best so far is {setting}"
 
 
-def evidence(answer: Answer) -> str:
-    """Score, best score, probabilities and cost of the recommendation, as one sentence without its full stop."""
+def evidence(answer: Answer) -> list[str]:
+    """Score, best score, probabilities and cost of the recommendation: the clauses of one sentence."""
     if not anything_learned(answer):
         return _nothing_learned(answer)
     chosen = answer.chosen
-    parts = [f"{scored(answer, chosen)} on {answer.rows:,} rows it never saw"]
+    own = f"{scored(answer, chosen)} on {answer.rows:,} rows it never saw"
     if len(chosen.scores) == 1:
-        parts[0] += ", from one seed (the interval leaves out what another seed would change)"
+        own += ", from one seed (what another seed would change is not known)"
     if same(chosen, answer.best):
-        parts.append(_why_the_best(answer))
-    else:
-        parts.append(f"the best found is {_best(answer)}")
-        parts.append(
-            f"within {terms.points(answer.within, answer.metric)} of the best with probability "
-            f"{terms.probability(chosen.p_within)}, keeps {terms.share(answer.share)} of its {_gain(answer)} with "
-            f"probability {terms.probability(chosen.p_keeps)}"
-        )
-    return "; ".join([*parts, cost(answer)])
+        return [own, _why_the_best(answer), cost(answer)]
+    probabilities = (
+        f"within {terms.points(answer.within, answer.metric)} of the best with probability "
+        f"{terms.probability(chosen.p_within)}, keeps {terms.share(answer.share)} of its {_gain(answer)} with "
+        f"probability {terms.probability(chosen.p_keeps)}"
+    )
+    return [own, f"the best found is {_best(answer)}", probabilities, cost(answer)]
 
 
-def _nothing_learned(answer: Answer) -> str:
+def _nothing_learned(answer: Answer) -> list[str]:
     best = answer.best
     it = "it" if same(best, answer.chosen) else name(answer.chosen.candidate)
-    return (
-        f"which scores {terms.score(answer.constant, answer.metric)} {terms.metric(answer.metric)}; the best found, "
-        f"{described(best.candidate, answer.num_layers)}, scores {_with_interval(answer, best)} on {answer.rows:,} rows "
-        f"it never saw; so there is no quality to keep {terms.share(answer.share)} of, at any number of layers; more "
-        f"test rows would tell, more training rows may help; to train {it} all the same"
-    )
+    return [
+        f"the same answer scores {terms.score(answer.constant, answer.metric)} {terms.metric(answer.metric)}",
+        f"the best found, {described(best.candidate, answer.num_layers)}, scores {_with_interval(answer, best)} on "
+        f"{answer.rows:,} rows it never saw",
+        f"so there is no quality to keep {terms.share(answer.share)} of, at any number of layers",
+        f"more test rows would tell, more training rows may help; to train {it} all the same",
+    ]
 
 
 def _why_the_best(answer: Answer) -> str:
@@ -94,14 +92,24 @@ def uncertainty(answer: Answer) -> str:
         f"{terms.points(seeds, answer.metric)} from seeds and {terms.points(rows, answer.metric)} from the "
         f"{answer.rows:,} reported rows"
     )
-    of = "score" if same(answer.chosen, answer.best) else "distance to the best"
     if min(seeds, rows) * DECIDES > max(seeds, rows):
         mend = "Both more seeds and more test rows would narrow the intervals."
     elif answer.dominant_uncertainty == "rows":
         mend = "More test rows would narrow the intervals; more seeds would hardly change them."
     else:
         mend = "More seeds would narrow the intervals; more test rows would hardly change them."
-    return f"The standard error of its {of} is {errors}. {mend}"
+    return f"The standard error of {_compared(answer)} is {errors}. {mend}"
+
+
+def _compared(answer: Answer) -> str:
+    """The difference that decides, whose errors the answer has."""
+    if not same(answer.chosen, answer.best):
+        return "its distance to the best"
+    earlier = answer.points[: [same(point, answer.chosen) for point in answer.points].index(True)]
+    if not earlier:
+        return "its gain over the same answer for every row"
+    nearest = max(earlier, key=lambda point: point.p_keeps)
+    return f"its lead over {described(nearest.candidate, answer.num_layers)}"
 
 
 def left_out(answer: Answer) -> list[tuple[str, str]]:

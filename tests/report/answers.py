@@ -130,11 +130,15 @@ def answer(
     best = points[rows_of_points.index(best_row)]
     keeping = [point for point in points if point.p_keeps >= 0.9]
     complete = points[-1] if points[-1].candidate.layers == ALL else None
+    of_paper: tuple[Point, ...] = ()
+    if paper and complete is not None:
+        by_layers = {point.candidate.layers: _of_paper(point, constant, complete.score) for point in points}
+        of_paper = tuple(by_layers.values())
     fields: dict = {
         "task": task, "model": "models/all-MiniLM-L6-v2", "metric": metric, "num_layers": num_layers, "rows": rows,
         "selection_rows": 575, "constant": constant, "share": 0.95, "within": 0.01, "confidence": 0.9,
         "points": points, "chosen": keeping[0] if keeping else best, "sure": bool(keeping), "best": best,
-        "full": complete, "paper": tuple(map(_of_paper, points)) if paper and complete else (),
+        "full": complete, "paper": of_paper,
         "rates": tuple(rate for point in points for rate in _raced(point, sign)),
         "not_tried": tuple(k for k in range(4, num_layers) if all(k != row.layers for row in rows_of_points)),
         "dropped": (Dropped(3, "at most 84.1 with the rates left, below k = 2"),) if task == "mrpc" else (),
@@ -161,13 +165,13 @@ def _point(row: Row, others: Sequence[Row], constant: float, gain: float, half: 
     )  # fmt: skip
 
 
-def _of_paper(point: Point) -> Point:
+def _of_paper(point: Point, constant: float, full: float) -> Point:
     lost = {0: 0.5, 1: 0.17, 2: 0.06, 3: 0.035, 6: 0.01}.get(point.candidate.layers, 0.0)  # type: ignore[arg-type]
-    scores = tuple(score * (1 - lost) for score in point.scores)
-    ratio = mean(scores) / point.score
+    scores = tuple(score - lost * (score - constant) for score in point.scores)
+    moved = mean(scores) - point.score
     return point._replace(
         candidate=Candidate(point.candidate.layers, 5e-5, 3), score=mean(scores), scores=scores,
-        low=point.low - lost * point.score, high=point.high - lost * point.score, quality=ratio,
+        low=point.low + moved, high=point.high + moved, quality=mean(scores) / full,
         seconds=point.seconds * 3 / point.candidate.epochs,
     )  # fmt: skip
 
