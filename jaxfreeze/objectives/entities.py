@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 METRICS = ("entity_f1", "entity_precision", "entity_recall")
 OUTSIDE = "O"
 TAG = re.compile(r"O|[BIESLU](-.+)?")
@@ -49,12 +51,20 @@ def entities_of(tags: Sequence[str]) -> list[Entity]:
     return found
 
 
+def matches(predicted: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> np.ndarray:
+    """How many entities of each sequence are right, predicted and true: int64 [E, 3].
+
+    One is right if its type and both its ends are.
+    """
+    found = np.zeros((len(true), 3), np.int64)
+    for row, sequences in zip(found, zip(predicted, true, strict=True), strict=True):
+        ours, theirs = (set(entities_of(tags)) for tags in sequences)
+        row[:] = len(ours & theirs), len(ours), len(theirs)
+    return found
+
+
 def scores(predicted: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Precision, recall and F1 of the entities in all sequences; one is right if its type and both its ends are."""
-    ours, theirs = (
-        {(place, *entity) for place, tags in enumerate(sequences) for entity in entities_of(tags)}
-        for sequences in (predicted, true)
-    )
-    right = len(ours & theirs)
-    values = (2 * right / max(len(ours) + len(theirs), 1), right / max(len(ours), 1), right / max(len(theirs), 1))
+    """Precision, recall and F1 of the entities in all sequences."""
+    right, ours, theirs = matches(predicted, true).sum(axis=0).tolist()
+    values = (2 * right / max(ours + theirs, 1), right / max(ours, 1), right / max(theirs, 1))
     return dict(zip(METRICS, values, strict=True))

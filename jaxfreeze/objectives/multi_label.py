@@ -113,6 +113,13 @@ class MultiLabel(Objective):
     def settled(self, chosen: Mapping[str, Any]) -> "MultiLabel":
         return dataclasses.replace(self, threshold=chosen["threshold"]) if "threshold" in chosen else self
 
+    def constant_answers(self, label: np.ndarray) -> np.ndarray:
+        """No class, the most frequent one, the two most frequent ones, ..., all; by frequency in every answer."""
+        order = np.argsort(-label.mean(axis=0), kind="stable")
+        rank = np.argsort(order)  # 0: the most frequent
+        named = rank < np.arange(len(self.labels) + 1)[:, None]  # [C + 1, C]
+        return np.where(named, 10.0, -10.0).astype(np.float32) - (rank / len(self.labels)).astype(np.float32)
+
     def predictions(self, logits: np.ndarray, counts: np.ndarray | None = None) -> list[Prediction]:
         found = []
         for decided, shares, row in zip(self.decide(logits), self.probabilities(logits).tolist(), logits, strict=True):

@@ -210,6 +210,13 @@ class Objective(abc.ABC):
         return metrics.compute(self.metrics, self.decide(logits), label, self.probabilities(logits), self.labels)
 
     @abc.abstractmethod
+    def constant_answers(self, label: np.ndarray) -> np.ndarray:
+        """Answers that are the same for every row, of which one is the best by any metric: logits float32 [A, C].
+
+        label: the true ones, [N, *label_shape], whose frequencies an answer may use.
+        """
+
+    @abc.abstractmethod
     def predictions(self, logits: np.ndarray, counts: np.ndarray | None = None) -> list[Prediction]:
         """One for each example of logits [N, C]; counts: int64 [E], how many of the N belong to each (None: one)."""
 

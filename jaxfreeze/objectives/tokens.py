@@ -11,7 +11,7 @@ import numpy as np
 from jaxfreeze.errors import InputError
 from jaxfreeze.metrics import compute
 from jaxfreeze.objectives.classification import Classification
-from jaxfreeze.objectives.entities import METRICS, is_scheme, scores
+from jaxfreeze.objectives.entities import METRICS, OUTSIDE, is_scheme, matches, scores
 from jaxfreeze.objectives.label_cells import ClassIds, class_name
 from jaxfreeze.objectives.objective import LabelReader, Objective, Prediction
 
@@ -50,6 +50,15 @@ class Tokens(Classification):
         if len(by_word) < len(self.metrics):
             values |= scores(self._tags(predicted, counts), self._tags(label, counts))
         return {name: values[name] for name in self.metrics}
+
+    def entity_matches(self, predicted: np.ndarray, label: np.ndarray, counts: np.ndarray | None) -> np.ndarray:
+        """Of each sequence the entities that are right, predicted and true: class ids [N] each -> int64 [E, 3]."""
+        return matches(self._tags(predicted, counts), self._tags(label, counts))
+
+    def constant_answers(self, label: np.ndarray) -> np.ndarray:
+        """Of tags of entities that nothing is one; of other classes as for examples."""
+        found = super().constant_answers(label)
+        return found[[self.labels.index(OUTSIDE)]] if OUTSIDE in self.labels and is_scheme(self.labels) else found
 
     def _tags(self, ids: np.ndarray, counts: np.ndarray | None) -> list[list[str]]:
         """Class ids [N] -> the names of each sequence's."""

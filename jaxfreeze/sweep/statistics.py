@@ -163,19 +163,40 @@ def resampled_means(cells: Sequence[Cell], resamples: int = RESAMPLES, seed: int
 
     By the multiplier bootstrap that the module's docstring describes.
     """
-    seeds = sorted({seed for cell in cells for seed in cell.seeds})
-    residual, means = np.zeros((len(seeds), len(cells))), np.array([cell.mean for cell in cells])
-    n = np.array([cell.n for cell in cells])
-    for column, cell in enumerate(cells):
-        residual[np.searchsorted(seeds, cell.seeds), column] = cell.scores - cell.mean
-    random = np.random.default_rng(seed)
-    weights, tail = random.standard_normal((resamples, len(seeds))), random.random(resamples)
-    result = np.full((resamples, len(cells)), np.nan)
-    some = n > 1
-    chi = {df: np.sqrt(stats.chi2.ppf(tail, df) / df) for df in {int(k) - 1 for k in n[some]}}
-    spread = weights @ residual[:, some] / np.sqrt(n[some] * (n[some] - 1))
-    result[:, some] = means[some] + spread / np.stack([chi[int(k) - 1] for k in n[some]], axis=1) if some.any() else 0
+    spread = seed_influence([cell.seeds for cell in cells], [cell.scores for cell in cells])
+    means = np.array([cell.mean for cell in cells])
+    return means + resampled_deviations(spread, [cell.n - 1 for cell in cells], resamples, seed)
+
+
+def seed_influence(seeds: Sequence[Sequence[int]], scores: Sequence[np.ndarray]) -> np.ndarray:
+    """What each seed adds to the deviation of each cell's mean: float64 [seeds, cells]; NaN for a single run.
+
+    seeds: of each cell; scores: by these seeds. The squares of a column add up to the squared standard error of its
+    mean, those of the difference of two columns to that of a difference paired by seed.
+    """
+    every = sorted({seed for some in seeds for seed in some})
+    result = np.zeros((len(every), len(seeds)))
+    for column, (some, values) in enumerate(zip(seeds, scores, strict=True)):
+        n = len(values)
+        influence = (values - values.mean()) / np.sqrt(n * (n - 1)) if n > 1 else np.nan
+        result[np.searchsorted(every, some), column] = influence
     return result
+
+
+def resampled_deviations(
+    influence: np.ndarray, freedom: Sequence[int], resamples: int, seed: int, apart: bool = False
+) -> np.ndarray:
+    """Deviations of means that other seeds could have given: [resamples, cells] from [seeds, cells].
+
+    freedom: degrees of freedom of each cell's spread; a cell with none has NaN. apart: the spread of each cell is drawn
+    by itself, which intervals that hold together need; differences of cells need one draw for all.
+    """
+    random = np.random.default_rng(seed)
+    weights = random.standard_normal((resamples, len(influence)))
+    tail = random.random((len(freedom) if apart else 1, resamples))
+    tails = np.broadcast_to(tail, (len(freedom), resamples))
+    chi = [np.sqrt(stats.chi2.ppf(some, df) / df) if df else np.nan for some, df in zip(tails, freedom, strict=True)]
+    return np.stack([weights @ influence[:, place] / one for place, one in enumerate(chi)], axis=1)
 
 
 def relative_qualities(cells: Sequence[Cell], means: np.ndarray) -> dict[Layers, Quality]:

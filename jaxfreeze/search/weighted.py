@@ -1,0 +1,219 @@
+"""The primary metric of a run with weights on the examples, for many sets of weights at once.
+
+Resampling examples with replacement is giving each of them a weight: how often it was drawn. Nearly every metric is a
+function of sums over examples, so thousands of resamples are one matrix product; Spearman's correlation needs ranks
+among the rows that were drawn, which are cumulative sums of the weights. All are exact: with the weights of a resample
+they are what `Objective.score` says of the resampled rows (the weights of all 1: of the rows).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import sparse
+
+from jaxfreeze.objectives import Tokens
+from jaxfreeze.objectives.entities import METRICS as ENTITIES
+from jaxfreeze.search.outcomes import Run
+
+Weighted = Callable[[np.ndarray], np.ndarray]
+"""Weights float64 [E, B], whole numbers, to the metric's values float64 [B] in its own sign."""
+Sums = np.ndarray
+
+
+def weighted_metric(run: Run, label: np.ndarray, counts: np.ndarray) -> Weighted | None:
+    """The primary metric of a run as a function of the examples' weights; None where it is no such function here.
+
+    label: [N, *label_shape]; counts: int64 [E], how many of the labels belong to each example.
+    """
+    metric = run.objective.primary_metric
+    kind, _, of_class = metric.partition(":")
+    example = np.repeat(np.arange(len(counts)), counts)  # [N]
+    if isinstance(run.objective, Tokens) and metric in ENTITIES:
+        found = run.objective.entity_matches(run.objective.decide(run.logits), label, counts)
+        return _of_sums(found.T, _ENTITIES[metric])
+    decided = run.objective.decide(run.logits)
+    if metric == "spearman":
+        return _spearman(decided, label)
+    if metric in _MOMENTS:
+        return _of_sums(_moments(decided, label), _MOMENTS[metric])
+    values = _row_values(metric, run, decided, label)
+    if values is not None:
+        total = np.bincount(example, values, minlength=len(counts))
+        finish = np.sqrt if metric == "rmse" else np.asarray
+        return _of_sums(np.stack([total, counts]), lambda sums: finish(_divide(sums[0], sums[1])))
+    if kind not in _CLASSES:
+        return None
+    classes = len(run.objective.labels)
+    one = run.objective.labels.index(of_class) if of_class else 1 if kind == "f1" else None
+    function = _CLASSES[kind]
+
+    def finish_classes(sums: Sums) -> np.ndarray:
+        right, predicted, true = sums.reshape(3, classes, -1)
+        if one is not None:
+            right, predicted, true = right[[one]], predicted[[one]], true[[one]]
+        return function(right, predicted, true, label.ndim == 1 and one is None)
+
+    return _of_sums(_class_terms(decided, label, example, (classes, len(counts))), finish_classes)
+
+
+def _of_sums(terms: np.ndarray | sparse.csr_array, finish: Callable[[Sums], np.ndarray]) -> Weighted:
+    """A metric from terms [K, E] of each example and a function of their weighted sums [K, B]."""
+    return lambda weights: finish(terms @ weights)
+
+
+def _divide(over: np.ndarray, under: np.ndarray) -> np.ndarray:
+    """A quotient that is 0 where there is nothing to divide by."""
+    return np.divide(over, under, out=np.zeros(np.broadcast(over, under).shape), where=under > 0)
+
+
+def _row_values(metric: str, run: Run, decided: np.ndarray, label: np.ndarray) -> np.ndarray | None:
+    """What a metric that is a mean over labels is the mean of: float64 [N]; None for another metric."""
+    if metric == "mae":
+        return np.abs(decided - label)
+    if metric in ("mse", "rmse"):
+        return np.square(decided - label)
+    if metric == "accuracy":
+        right = decided == label
+        return (right if right.ndim == 1 else right.all(axis=1)).astype(np.float64)
+    if metric == "hamming_loss":
+        wrong = (decided != label).astype(np.float64)
+        return wrong if wrong.ndim == 1 else wrong.mean(axis=1)
+    if metric == "log_loss" and label.ndim == 1:
+        probability = run.objective.probabilities(run.logits)[np.arange(len(label)), label]
+        tiny = np.finfo(np.float64).eps  # as scikit-learn
+        return -np.log(np.clip(probability, tiny, 1 - tiny))
+    return None
+
+
+# Classes: how often each is right, predicted and true, [C, B] each
+
+
+def _class_terms(
+    decided: np.ndarray, label: np.ndarray, example: np.ndarray, shape: tuple[int, int]
+) -> sparse.csr_array:
+    """Of each class and example, how often it is right, predicted and true: [3 C, E]."""
+    right = decided == label
+    both = [np.flatnonzero(right), label[right]] if label.ndim == 1 else np.nonzero(label * decided)
+    places = (both, *(_named(some) for some in (decided, label)))
+    return sparse.vstack(
+        [
+            sparse.csr_array((np.ones(len(row)), (number, example[row])), shape)  # equal places are added up
+            for row, number in places
+        ],
+        format="csr",
+    )
+
+
+def _named(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows and the classes that labels name."""
+    if values.ndim == 1:
+        return np.arange(len(values)), values
+    row, number = np.nonzero(values)
+    return row, number
+
+
+def _f1(right: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    return _divide(2 * right, predicted + true)
+
+
+def _macro_f1(right: np.ndarray, predicted: np.ndarray, true: np.ndarray, by_presence: bool) -> np.ndarray:
+    """The mean over the classes; by_presence: over those that are a label or a prediction, as scikit-learn's."""
+    present = predicted + true > 0 if by_presence else np.ones(true.shape, bool)
+    return _divide(_f1(right, predicted, true).sum(axis=0), present.sum(axis=0))
+
+
+def _matthews(right: np.ndarray, predicted: np.ndarray, true: np.ndarray, _: bool) -> np.ndarray:
+    """Gorodkin 2004, of any number of classes."""
+    rows = true.sum(axis=0)
+    under = (rows**2 - np.square(predicted).sum(axis=0)) * (rows**2 - np.square(true).sum(axis=0))
+    return _divide(rows * right.sum(axis=0) - (predicted * true).sum(axis=0), np.sqrt(under))
+
+
+def _kappa(right: np.ndarray, predicted: np.ndarray, true: np.ndarray, _: bool) -> np.ndarray:
+    rows, chance = true.sum(axis=0), (predicted * true).sum(axis=0)
+    return _divide(rows * right.sum(axis=0) - chance, rows**2 - chance)
+
+
+def _balanced_accuracy(right: np.ndarray, predicted: np.ndarray, true: np.ndarray, _: bool) -> np.ndarray:
+    return _divide(_divide(right, true).sum(axis=0), (true > 0).sum(axis=0))
+
+
+_CLASSES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, bool], np.ndarray]] = {
+    "f1": lambda right, predicted, true, _: _f1(right, predicted, true)[0],
+    "precision": lambda right, predicted, true, _: _divide(right, predicted)[0],
+    "recall": lambda right, predicted, true, _: _divide(right, true)[0],
+    "macro_f1": _macro_f1,
+    "micro_f1": lambda right, predicted, true, _: _f1(right.sum(0), predicted.sum(0), true.sum(0)),
+    "weighted_f1": lambda right, predicted, true, _: _divide(
+        (true * _f1(right, predicted, true)).sum(axis=0), true.sum(axis=0)
+    ),
+    "balanced_accuracy": _balanced_accuracy,
+    "matthews_correlation": _matthews,
+    "cohen_kappa": _kappa,
+}
+
+_ENTITIES: dict[str, Callable[[Sums], np.ndarray]] = {  # of how many are right, predicted and true
+    "entity_f1": lambda sums: _divide(2 * sums[0], sums[1] + sums[2]),
+    "entity_precision": lambda sums: _divide(sums[0], sums[1]),
+    "entity_recall": lambda sums: _divide(sums[0], sums[2]),
+}
+
+# Numbers: sums of squares and products about the means
+
+
+def _moments(decided: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """1, prediction, label, their squares and product, error and its square of each example: [8, E]."""
+    x, y = decided - decided.mean(), label - label.mean(dtype=np.float64)
+    error = decided - label.astype(np.float64)
+    return np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y, error, error * error])
+
+
+def _spread(rows: np.ndarray, total: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """A sum of squared deviations; 0 where rounding is all that there is."""
+    found = squares - total**2 / rows
+    return np.where(found > 1e-12 * squares, found, 0.0)
+
+
+def _pearson(sums: Sums) -> np.ndarray:
+    rows, x, y, xx, yy, xy, _, _ = sums
+    return _divide(xy - x * y / rows, np.sqrt(_spread(rows, x, xx) * _spread(rows, y, yy)))
+
+
+def _explained(sums: Sums, centred: bool) -> np.ndarray:
+    """A share of the labels' variance; where they have none 1 without an error and else 0, as scikit-learn's."""
+    rows, _, y, _, yy, _, error, squares = sums
+    left, all_of_it = _spread(rows, error, squares) if centred else squares, _spread(rows, y, yy)
+    return np.where(all_of_it > 0, 1 - _divide(left, all_of_it), np.where(left > 0, 0.0, 1.0))
+
+
+_MOMENTS: dict[str, Callable[[Sums], np.ndarray]] = {
+    "pearson": _pearson,
+    "r2": lambda sums: _explained(sums, centred=False),
+    "explained_variance": lambda sums: _explained(sums, centred=True),
+}
+
+
+def _spearman(decided: np.ndarray, label: np.ndarray) -> Weighted:
+    """Pearson's correlation of the ranks among the rows that were drawn, equal values sharing their mean rank."""
+    ranks = [_ranks(values) for values in (decided, label)]
+
+    def value(weights: np.ndarray) -> np.ndarray:
+        middle = (weights.sum(axis=0) + 1) / 2
+        x, y = (rank(weights) - middle for rank in ranks)
+        squares = [np.einsum("eb,eb,eb->b", weights, one, other) for one, other in ((x, y), (x, x), (y, y))]
+        return _divide(squares[0], np.sqrt(squares[1] * squares[2]))
+
+    return value
+
+
+def _ranks(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Mean ranks of values [E] as a function of their weights, [E, B] -> [E, B]."""
+    _, group, size = np.unique(values, return_inverse=True, return_counts=True)
+    order, last = np.argsort(group, kind="stable"), np.cumsum(size) - 1
+
+    def rank(weights: np.ndarray) -> np.ndarray:
+        up_to = np.cumsum(weights[order], axis=0)[last]  # [G, B]
+        below = np.vstack([np.zeros((1, weights.shape[1])), up_to[:-1]])
+        return ((below + up_to + 1) / 2)[group]
+
+    return rank
