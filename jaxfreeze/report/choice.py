@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jaxfreeze.report import choice_figures, choice_tables
-from jaxfreeze.report.document import Block, Heading, Items, Lead, Paragraph, Picture
+from jaxfreeze.report.document import Block, Heading, Items, Lead, Picture
 from jaxfreeze.report.words import typographic
 from jaxfreeze.search import terms, wording
 from jaxfreeze.search.answer import Answer, Point
@@ -36,8 +36,8 @@ def _of(answer: Answer, level: int) -> str:
 def _lead(answer: Answer, stem: str) -> Lead:
     picture = Picture(
         choice_figures.front_figure(f"{stem}-front", answer),
-        "Score on rows that chose nothing against the time of one run, with 95% intervals that hold for all points together."
-        " The line joins the points that nothing else beats in both.",
+        "Score on rows that chose nothing against the time of one run, with 95% intervals that hold for all points "
+        "together. The line joins the points that no other one beats in both.",
         f"Score against seconds of one run. {_said(answer, answer.points)}.",
     )
     items = [
@@ -72,8 +72,8 @@ def _in_short(answer: Answer) -> str:
 def _by_layers_picture(answer: Answer, stem: str) -> Picture:
     return Picture(
         choice_figures.layers_figure(f"{stem}-layers", answer),
-        "Score by k, each k at the learning rate below it, with 95% intervals over seeds and rows that hold for all points "
-        "together. Squares: the same k at the full model's rate, as the paper compares them.",
+        "Score by k, each k at the learning rate below it, with 95% intervals over seeds and rows that hold for all "
+        "points together. Squares: the same k at the full model's rate, as the paper compares them.",
         f"Score by k. Own rate for each k: {_said(answer, answer.points)}. The paper's protocol: "
         f"{_said(answer, answer.paper) or 'not run'}.",
     )
@@ -82,20 +82,20 @@ def _by_layers_picture(answer: Answer, stem: str) -> Picture:
 def _rates_picture(answer: Answer, stem: str) -> Picture:
     return Picture(
         choice_figures.rates_figure(f"{stem}-rates", answer),
-        "Score on the selection rows by learning rate, for each k; a ring marks the rate that was chosen. The score axes "
-        "differ. The table below has the numbers.",
+        "Score on the selection rows by learning rate, for each k; a ring marks the rate that was chosen. Each score "
+        "axis has its own scale.",
         "Score on the selection rows by learning rate, for each k; the table below has the numbers.",
     )
 
 
 def _made(answer: Answer) -> list[tuple[str, str]]:
     asked = (
-        f"the smallest k that keeps {terms.share(answer.share)} of the best model's gain over the same answer for every row, "
-        f"with a probability of at least {terms.share(answer.confidence)}; where there is none, the best model"
+        f"the smallest k that keeps {terms.share(answer.share)} of the best model's gain over the same answer for "
+        f"every row, with a probability of at least {terms.share(answer.confidence)}; if there is none, the best model"
     )
     rows = (
-        f"trained on the training rows; learning rates and epochs chosen on {answer.selection_rows:,} selection rows taken "
-        f"from them; scored once on {answer.rows:,} reported rows, which chose nothing"
+        f"models are trained on the training rows; learning rates and epochs are chosen on {answer.selection_rows:,} "
+        f"selection rows; the final models are scored once on {answer.rows:,} reported rows, which chose nothing"
     )
     return [
         ("Asked", asked),

@@ -1,5 +1,6 @@
 """Figures of a search's answer: score against seconds, score by k, and the learning rates that were raced."""
 
+import itertools
 import math
 import textwrap
 from collections.abc import Sequence
@@ -10,7 +11,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from jaxfreeze.freezing import ALL, Layers, order
-from jaxfreeze.report.figures import INK, MUTED, PAPER, SERIES, TIMES, Drawing, frame, legend, plain, style, written
+from jaxfreeze.report.figures import (
+    INK,
+    MARKERS,
+    MUTED,
+    PAPER,
+    SERIES,
+    TIMES,
+    Drawing,
+    frame,
+    legend,
+    plain,
+    style,
+    written,
+)
 from jaxfreeze.report.point_labels import Label, Segment, place
 from jaxfreeze.search import terms
 from jaxfreeze.search.answer import Answer, Point, RateScore
@@ -67,7 +81,7 @@ def layers_figure(name: str, answer: Answer) -> Drawing:
 
 
 def rates_figure(name: str, answer: Answer) -> Drawing:
-    """Small multiples, one for each k: score on the selection rows by learning rate, a line for each number of epochs."""
+    """A panel for each k: score on the selection rows by learning rate, with a line for each number of epochs."""
     tried = sorted({raced.candidate.layers for raced in answer.rates}, key=order)
     lengths = sorted({raced.candidate.epochs for raced in answer.rates})
     columns = min(3, len(tried))
@@ -86,7 +100,8 @@ def rates_figure(name: str, answer: Answer) -> Drawing:
             panel.tick_params(length=2, labelsize=7, labelbottom=i + columns >= len(tried))
         figure.supxlabel("learning rate (log scale)", fontsize=8)
         figure.supylabel(_score_name(answer), fontsize=8)
-        handles = {label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels())}
+        entries = [panel.get_legend_handles_labels() for panel in panels]
+        handles = {label: handle for entry in entries for handle, label in zip(*entry, strict=True)}
         figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=4, handletextpad=0.5)
         return written(figure, name)
 
@@ -94,16 +109,17 @@ def rates_figure(name: str, answer: Answer) -> Drawing:
 def _panel(axes: Axes, answer: Answer, raced: Sequence[RateScore], lengths: Sequence[int]) -> None:
     axes.set_xscale("log")
     for i, count in enumerate(lengths):
-        own = sorted(one for one in raced if one.candidate.epochs == count)
+        own = sorted(one for one in raced if one.candidate.epochs == count and math.isfinite(one.score))
         x = [one.candidate.learning_rate for one in own]
         axes.plot(
-            x, [_shown(answer, one.score) for one in own], color=SERIES[i % len(SERIES)], linewidth=1.0, marker="os^Dv"[i % 5],
-            markersize=3.5, label=terms.epochs(count),
+            x, [_shown(answer, one.score) for one in own], color=SERIES[i % len(SERIES)], linewidth=1.0,
+            marker=MARKERS[i % len(MARKERS)], markersize=3.5, label=terms.epochs(count),
         )  # fmt: skip
     chosen = [one for one in raced if one.chosen]
+    x = [one.candidate.learning_rate for one in chosen]
     axes.plot(
-        [one.candidate.learning_rate for one in chosen], [_shown(answer, one.score) for one in chosen], linestyle="none",
-        marker="o", markersize=8, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.0, label="chosen",
+        x, [_shown(answer, one.score) for one in chosen], linestyle="none", marker="o", markersize=8,
+        markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.0, label="chosen",
     )  # fmt: skip
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: terms.rate(value)))
@@ -120,9 +136,10 @@ def _decades(rates: Sequence[float]) -> list[float]:
 
 def _own(axes: Axes, answer: Answer, x: Sequence[float]) -> None:
     """The points of the search with their intervals, the recommended one in a ring."""
+    label = "each k at its own rate, 95% interval" if any(map(_bounded, answer.points)) else "each k at its own rate"
     axes.plot(
-        x, [_shown(answer, point.score) for point in answer.points], linestyle="none", marker="o", markersize=4.2, color=OWN,
-        zorder=4, label="each k at its own rate, 95% interval" if any(map(_bounded, answer.points)) else "one seed each",
+        x, [_shown(answer, point.score) for point in answer.points], linestyle="none", marker="o", markersize=4.2,
+        color=OWN, zorder=4, label=label,
     )  # fmt: skip
     for at, point in zip(x, answer.points, strict=True):
         if _bounded(point):
@@ -133,7 +150,8 @@ def _own(axes: Axes, answer: Answer, x: Sequence[float]) -> None:
         if same(point, answer.chosen):
             axes.plot(
                 at, _shown(answer, point.score), linestyle="none", marker="o", markersize=10, markerfacecolor="none",
-                markeredgecolor=INK, markeredgewidth=1.2, zorder=5, label="recommended" if answer.sure else "best found",
+                markeredgecolor=INK, markeredgewidth=1.2, zorder=5,
+                label="recommended" if answer.sure and anything_learned(answer) else "best found",
             )  # fmt: skip
 
 
@@ -201,10 +219,14 @@ def _seconds_axis(axes: Axes, seconds: Sequence[float]) -> None:
 def _label_points(figure: Figure, axes: Axes, answer: Answer, front: Sequence[Point]) -> None:
     """Write k and rate beside each point of the search; with the epochs where one k has several."""
     labels = []
-    for point in sorted(answer.points, key=lambda point: not same(point, answer.chosen)):  # that one has the first choice
+    for point in sorted(
+        answer.points, key=lambda point: not same(point, answer.chosen)
+    ):  # that one has the first choice
         k, rate, count = point.candidate
         several = sum(other.candidate.layers == k for other in answer.points) > 1
-        text = f"{'all' if k == ALL else f'k = {k}'}, {terms.rate(rate)}" + (f", {terms.epochs(count)}" if several else "")
+        text = f"{'all' if k == ALL else f'k = {k}'}, {terms.rate(rate)}" + (
+            f", {terms.epochs(count)}" if several else ""
+        )
         bold = same(point, answer.chosen)
         labels.append(Label(point.seconds, _shown(answer, point.score), text, INK, bold))
     taken = [(point.seconds, _shown(answer, point.score)) for point in (*answer.points, *answer.paper)]
@@ -212,7 +234,7 @@ def _label_points(figure: Figure, axes: Axes, answer: Answer, front: Sequence[Po
     for series in (sorted(front, key=lambda p: p.seconds), sorted(answer.paper, key=lambda p: p.seconds)):
         lines += [
             Segment((a.seconds, b.seconds), (_shown(answer, a.score), _shown(answer, b.score)))
-            for a, b in zip(series, series[1:], strict=False)
+            for a, b in itertools.pairwise(series)
         ]
     place(figure, axes, labels, taken, lines)
 

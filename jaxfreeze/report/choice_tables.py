@@ -13,16 +13,16 @@ def by_layers(answer: Answer) -> Table:
     """A row for each point: its setting, score, quality, probabilities, cost."""
     within, kept = terms.points(answer.within, answer.metric), terms.share(answer.share)
     columns = [
-        "k", "", "learning rate", "epochs", "score (95% interval)", "quality (95% interval)", f"keeps {kept}",
-        f"within {within}", "expected loss", "seconds of one run", "of the full model's", "seeds",
+        "k", "learning rate", "epochs", "score (95% interval)", "quality (95% interval)", f"keeps {kept}",
+        f"within {within}", "expected loss", "seconds of one run", "of the full model's", "seeds", "",
     ]  # fmt: skip
+    times = "" if answer.metric in terms.IN_UNITS else ", x 100"
     caption = (
-        f"Each k at its own best setting, on the reported rows ({terms.metric(answer.metric)}"
-        f"{'' if answer.metric in terms.IN_UNITS else ', x 100'}). Intervals are over seeds and rows, and hold for all rows "
-        f"of this table together. Quality: the gain over the same answer for every row "
-        f"({terms.score(answer.constant, answer.metric)}), as a share of the best point's gain. Keeps {kept}, within "
-        f"{within}: the probability that the quality is at least {kept}, and that the score is at most {within} short of "
-        "the best. Expected loss: the mean distance to the best score."
+        f"Each k at its own best setting, on the reported rows ({terms.metric(answer.metric)}{times}). Intervals are "
+        "over seeds and rows, and hold for all rows of this table together. Quality: the gain over the same answer for "
+        f"every row ({terms.score(answer.constant, answer.metric)}), in % of the best point's gain. Keeps {kept}, "
+        f"within {within}: the probability that the quality is at least {kept}, and that the score is at most {within} "
+        "short of the best. Expected loss: the mean distance to the best score."
     )
     return Table(typographic(caption), columns, [_row(answer, point) for point in answer.points])
 
@@ -30,21 +30,25 @@ def by_layers(answer: Answer) -> Table:
 def _row(answer: Answer, point: Point) -> list[Value]:
     k, rate, epochs = point.candidate
     full = answer.full.seconds if answer.full is not None else 0.0
-    relative = Value(terms.probability(point.seconds / full), point.seconds / full) if full else NOTHING
     return [
         layers_value(k, answer.num_layers),
-        Value(_mark(answer, point)),
         Value(terms.rate(rate), rate),
         Value(str(epochs), epochs),
-        Value(typographic(_interval(*(terms.score(end, answer.metric) for end in point[1:4]))), point.score),
+        _score(answer, point),
         _quality(answer, point),
-        _probability(point.p_keeps),
+        _probability(point.p_keeps) if wording.anything_learned(answer) else NOTHING,
         _probability(point.p_within),
         Value(terms.score(point.regret, answer.metric), point.regret) if math.isfinite(point.regret) else NOTHING,
         Value(f"{point.seconds:,.3g}" if point.seconds < 1000 else f"{point.seconds:,.0f}", point.seconds),
-        relative,
+        Value(terms.probability(point.seconds / full), point.seconds / full) if full else NOTHING,
         Value(str(len(point.scores)), len(point.scores)),
+        Value(_mark(answer, point)),
     ]
+
+
+def _score(answer: Answer, point: Point) -> Value:
+    texts = (terms.score(value, answer.metric) for value in (point.score, point.low, point.high))
+    return Value(typographic(_interval(*texts)), point.score)
 
 
 def _mark(answer: Answer, point: Point) -> str:
@@ -78,15 +82,17 @@ def rates(answer: Answer) -> Table:
     kinds = list(dict.fromkeys((raced.candidate.layers, raced.candidate.epochs) for raced in answer.rates))
     rows = []
     for layers, epochs in sorted(kinds, key=lambda kind: (layers_value(kind[0], answer.num_layers).key, kind[1])):
-        own = {raced.candidate.learning_rate: raced for raced in found.values() if raced.candidate[::2] == (layers, epochs)}
+        own = {
+            raced.candidate.learning_rate: raced for raced in found.values() if raced.candidate[::2] == (layers, epochs)
+        }
         rows.append([
             layers_value(layers, answer.num_layers),
             Value(str(epochs), epochs),
             *(_raced(answer, own.get(rate)) for rate in tried),
         ])  # fmt: skip
     caption = (
-        f"Learning rates that were raced: mean score on the {answer.selection_rows:,} selection rows (number of runs). A "
-        "star marks the rate that was chosen. A race begins with few epochs, and the better rates go on to more."
+        f"Learning rates that were raced: mean score on the {answer.selection_rows:,} selection rows (number of runs). "
+        "A star marks the rate that was chosen. A race begins with few epochs, and the better rates go on to more."
     )
     return Table(caption, ["k", "epochs", *map(terms.rate, tried)], rows)
 
@@ -100,8 +106,8 @@ def _raced(answer: Answer, raced: RateScore | None) -> Value:
 
 def all_answers(answers: Sequence[Answer]) -> Table:
     """One row for each answer."""
-    columns = ["task", "model", "k", "of layers", "learning rate", "epochs", "score (95% interval)", "metric", "best found",
-               "keeps its share", "sure?", "of the full model's time", "the paper's protocol"]  # fmt: skip
+    columns = ["task", "k", "sure?", "keeps its share", "learning rate", "epochs", "score (95% interval)", "metric",
+               "best found", "of the full model's time", "the paper's k", "of layers", "model"]  # fmt: skip
     rows = []
     for answer in answers:
         chosen, (k, rate, epochs) = answer.chosen, answer.chosen.candidate
@@ -109,23 +115,26 @@ def all_answers(answers: Sequence[Answer]) -> Table:
         of_paper = wording.paper_choice(answer)
         rows.append([
             Value(terms.task(answer.task)),
-            Value(answer.model.rstrip("/").rpartition("/")[2]),
             layers_value(k, answer.num_layers),
-            Value(str(answer.num_layers), answer.num_layers),
+            Value(verdict(answer)),
+            _probability(chosen.p_keeps) if wording.anything_learned(answer) else NOTHING,
             Value(terms.rate(rate), rate),
             Value(str(epochs), epochs),
-            Value(typographic(_interval(*(terms.score(end, answer.metric) for end in chosen[1:4]))), chosen.score),
+            _score(answer, chosen),
             Value(terms.metric(answer.metric)),
             Value(typographic(terms.score(answer.best.score, answer.metric)), answer.best.score),
-            _probability(chosen.p_keeps) if wording.anything_learned(answer) else NOTHING,
-            Value(verdict(answer)),
             NOTHING if share is None else Value(terms.probability(share), share),
             NOTHING if of_paper is None else layers_value(of_paper.candidate.layers, answer.num_layers),
+            Value(str(answer.num_layers), answer.num_layers),
+            Value(terms.short(answer.model)),
         ])  # fmt: skip
-    return Table(
+    caption = (
         "The answers of all searches. Keeps its share: the probability that this k keeps the asked share of the best "
-        "model's gain over the same answer for every row.", columns, rows,
-    )  # fmt: skip
+        "model's gain over the same answer for every row. Not decided: no k keeps it with the asked probability, and "
+        "the best model found stands here. The paper's k: the smallest whose mean keeps that share of the full model's "
+        "raw score, all at the full model's learning rate."
+    )
+    return Table(caption, columns, rows)
 
 
 def verdict(answer: Answer) -> str:

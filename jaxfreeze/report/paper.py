@@ -18,8 +18,8 @@ def blocks(answer: Answer, names: Names, level: int) -> list[Block]:
     full = next(point for point in answer.paper if point.candidate.layers == ALL).candidate
     text = (
         f"Every k at the full model's learning rate ({terms.rate(full.learning_rate)}) and epochs ({full.epochs}), "
-        "compared by the ratio of raw scores, with intervals over seeds alone. Most k do better at a rate of their own: "
-        "this section shows what the comparison in the paper would have told."
+        "compared by the ratio of raw scores, with intervals over seeds alone. A k that needs another rate than the "
+        "full model looks worse here than it is."
     )
 
     def title(curve: Curve) -> str:
@@ -38,7 +38,7 @@ def blocks(answer: Answer, names: Names, level: int) -> list[Block]:
 
 
 def curve_of(answer: Answer) -> Curve | None:
-    """Score against k of the paper's runs; None where there are none. Their seeds are numbered, in the order they have."""
+    """Score against k of the paper's runs; None where there are none. Their seeds are numbered in their order."""
     runs = [_run(answer, point, seed, score) for point in answer.paper for seed, score in enumerate(point.scores, 1)]
     return curves(runs)[0] if runs else None
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -80,7 +81,7 @@ def place(
 
 
 def _best(
-    at: Sequence[float],
+    at: np.ndarray,
     size: tuple[float, float],
     pixels: float,
     frame: Bbox,
@@ -110,12 +111,12 @@ def _shift(angle: float, gap: float, size: tuple[float, float]) -> tuple[float, 
     return across * gap + beside, up * gap + above
 
 
-def _box(at: Sequence[float], shift: tuple[float, float], size: tuple[float, float]) -> Bbox:
+def _box(at: np.ndarray, shift: tuple[float, float], size: tuple[float, float]) -> Bbox:
     x, y = at[0] + shift[0], at[1] + shift[1]
     return Bbox.from_extents(x - size[0] / 2, y - size[1] / 2, x + size[0] / 2, y + size[1] / 2)
 
 
-def _around(at: Sequence[float], half: float) -> Bbox:
+def _around(at: np.ndarray, half: float) -> Bbox:
     return Bbox.from_extents(at[0] - half, at[1] - half, at[0] + half, at[1] + half)
 
 

@@ -1,4 +1,4 @@
-"""Composes the report on searches: the answer first, what it rests on, then what the paper's protocol would have told."""
+"""Composes the report on searches: the answer, what it rests on, what the paper's protocol would have told."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,10 @@ from jaxfreeze.search.answer import Answer
 
 
 def compose(answers: Sequence[Answer], others: Document | None = None) -> Document:
-    """The whole report: one section for each answer, a table of all of them first; others: about runs without a search."""
+    """The whole report: a section for each answer, a table of all of them first.
+
+    others: the report on folders without a search, which comes last.
+    """
     names = Names()
     if len(answers) == 1 and others is None:
         (answer,) = answers
@@ -20,7 +23,7 @@ def compose(answers: Sequence[Answer], others: Document | None = None) -> Docume
     titles = [terms.task(answer.task) for answer in answers]
     for answer, title in zip(answers, titles, strict=True):
         several = titles.count(title) > 1
-        blocks.append(Heading(2, f"{title}, {_short(answer.model)}" if several else title))
+        blocks.append(Heading(2, f"{title}, {terms.short(answer.model)}" if several else title))
         blocks += _section(answer, names, level=3)
     if others is not None:
         blocks += others.blocks
@@ -28,17 +31,16 @@ def compose(answers: Sequence[Answer], others: Document | None = None) -> Docume
     return Document("How many layers have to be fine-tuned?", f"Searches on {tasks}. {_LEGEND}", blocks)
 
 
-_LEGEND = "Scores are on rows that chose nothing. k is how many of the last layers train, beside the head; all is the full model."
+_LEGEND = (
+    "Scores are on rows that chose nothing. k is how many of the last layers train, beside the head; all is the full "
+    "model."
+)
 
 
 def _section(answer: Answer, names: Names, level: int) -> list[Block]:
-    stem = names.new("search", _short(answer.model), answer.task)
+    stem = names.new("search", terms.short(answer.model), answer.task)
     return [*choice.blocks(answer, stem, level), *paper.blocks(answer, names, level)]
 
 
 def _subtitle(answer: Answer) -> str:
-    return f"{_short(answer.model)}, {answer.num_layers} layers. {_LEGEND}"
-
-
-def _short(model: str) -> str:
-    return model.rstrip("/").rpartition("/")[2] or model
+    return f"{terms.short(answer.model)}, {answer.num_layers} layers. {_LEGEND}"

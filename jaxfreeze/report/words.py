@@ -94,8 +94,8 @@ def answer(curve: Curve) -> str:
         return plain_answer(curve)
     told = f"the same answer for every row ({hundred(constant)} on GLUE's dev set)"
     if not beats_constant_answer(curve, full):
-        shown = f"nothing is shown to be learned at any k: the full model's {with_span(full.mean, full.interval)} is not "
-        return f"{shown}told apart from {told}. {_plain_ratio(curve)}"
+        shown = f"the full model's {with_span(full.mean, full.interval)} {metric(curve)} is not told apart from {told}"
+        return f"{shown}, so there is no gain to keep a share of. {_plain_ratio(curve)}"
     kept = _kept(curve, above(curve, constant), f"'s gain over {told}")
     return f"{kept} {_plain_ratio(curve)}"
 
@@ -123,7 +123,8 @@ def _plain_ratio(curve: Curve) -> str:
     smallest = curve.smallest[0]
     if smallest.layers == ALL:
         return "By the paper's plain ratio of scores: no k keeps 90%."
-    return f"By the paper's plain ratio of scores: {percent(curve.qualities[smallest.layers].value, None)} at k = {smallest.layers}."
+    ratio = curve.qualities[smallest.layers].value
+    return f"By the paper's plain ratio of scores: {percent(ratio, None)} at k = {smallest.layers}."
 
 
 def _kept(curve: Curve, judged: Curve, of_what: str) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from jaxfreeze.metrics import LOWER_IS_BETTER
 from jaxfreeze.sweep.curves import MISMATCHED
@@ -53,6 +54,11 @@ def metric(name: str) -> str:
     kind, _, of_class = name.removesuffix(MISMATCHED).partition(":")
     written = METRICS.get(kind, kind.replace("_", " "))
     return f"{written} of {of_class}" if of_class else written
+
+
+def short(model: str) -> str:
+    """A model's name without its folder or its owner."""
+    return PurePosixPath(model).name or model
 
 
 def lower_is_better(name: str) -> bool:

@@ -144,7 +144,7 @@ def of_paper(answer: Answer) -> str:
 
 
 def paper_choice(answer: Answer) -> Point | None:
-    """The smallest k whose mean keeps the asked share of the full model's, by the paper's protocol; None without one."""
+    """The smallest k whose mean keeps the asked share of the full model's; None where that is not defined."""
     full = next((point for point in answer.paper if point.candidate.layers == ALL), None)
     if full is None or full.score <= 0 or terms.lower_is_better(answer.metric):
         return None

@@ -180,8 +180,6 @@ def _raced(point: Point, sign: int) -> list[RateScore]:
     """Three rates around a point's own, in a short race, and two of them again with all epochs."""
     candidate = point.candidate
     short = [candidate._replace(learning_rate=candidate.learning_rate * by, epochs=1) for by in (0.4, 1, 2.5)]
-    found = [
-        RateScore(one, point.score - sign * (0.05 + 0.02 * abs(i - 1)), 2, False) for i, one in enumerate(short)
-    ]
+    found = [RateScore(one, point.score - sign * (0.05 + 0.02 * abs(i - 1)), 2, False) for i, one in enumerate(short)]
     found.append(RateScore(candidate, point.score - sign * 0.01, 3, True))
     return [*found, RateScore(candidate._replace(learning_rate=short[2].learning_rate), point.score * 0.98, 2, False)]
