@@ -69,7 +69,18 @@ class Picture(NamedTuple):
     """As wide as the page; on a narrow screen it is scrolled."""
 
 
-Block = Heading | Paragraph | Items | Notice | Table | Picture
+class Lead(NamedTuple):
+    """An answer: what to do in large letters, what is known of it, the command; a figure beside it."""
+
+    headline: str
+    lines: Sequence[str]
+    command: str
+    picture: Picture
+    items: Sequence[tuple[str, str]]
+    """(subject, text) of what comes after the figure, or below the command where there is room."""
+
+
+Block = Heading | Paragraph | Items | Notice | Table | Picture | Lead
 
 
 class Document(NamedTuple):
@@ -78,6 +89,12 @@ class Document(NamedTuple):
     title: str
     subtitle: str
     blocks: Sequence[Block]
+
+
+def pictures(document: Document) -> list[Picture]:
+    """All figures, in their order."""
+    found = (block.picture if isinstance(block, Lead) else block for block in document.blocks)
+    return [block for block in found if isinstance(block, Picture)]
 
 
 def to_markdown(document: Document) -> str:
@@ -101,6 +118,11 @@ def _block(block: Block) -> str:
             return "\n>\n".join(f"> {_escaped(line)}" for line in lines)
         case Table():
             return _table(block)
+        case Lead(headline, told, command, picture, items):
+            points = "\n".join(f"- {_start(_escaped(line))}" for line in told)
+            code = f"    {' '.join(command.split())}"
+            parts = [f"**{_escaped(headline)}**", points, "To train it:", code, _block(picture), _block(Items(items))]
+            return "\n\n".join(parts)
         case Picture(drawing, caption, alt):
             return f"![{_escaped(alt)}](figures/{drawing.name}.png)\n\n*{_escaped(caption)}*"
 

@@ -277,11 +277,21 @@ def plain(text: str) -> str:
 
 def saved(figure: Figure, axes: Axes, name: str, with_png: bool = True) -> Drawing:
     """The figure drawn, its legend below it; with_png: as PNG too."""
+    legend(figure, axes)
+    return written(figure, name, with_png)
+
+
+def legend(figure: Figure, axes: Axes) -> None:
+    """Add the legend below a diagram, in as many columns as fit."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         longest = max(map(len, labels))
         columns = 4 if longest <= 8 else 3 if longest <= 19 else 2 if longest <= 27 else 1
         figure.legend(handles, labels, loc="outside lower left", ncols=columns, handletextpad=0.5, columnspacing=1.2)
+
+
+def written(figure: Figure, name: str, with_png: bool = True) -> Drawing:
+    """The figure drawn as it is; with_png: as PNG too."""
     svg, png = io.StringIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     if with_png:

@@ -5,7 +5,7 @@ from html import escape
 from importlib import resources
 from string import Template
 
-from jaxfreeze.report.document import Block, Document, Heading, Items, Notice, Paragraph, Picture, Table, Value
+from jaxfreeze.report.document import Block, Document, Heading, Items, Lead, Notice, Paragraph, Picture, Table, Value
 from jaxfreeze.report.figures import inline
 
 MARK = '<meta name="generator" content="jaxfreeze report">'
@@ -49,6 +49,12 @@ def _block(block: Block, name: str, sortable: bool) -> str:
             return f'<aside role="note">{"".join(f"<p>{escape(line)}</p>" for line in lines)}</aside>'
         case Table():
             return _table(block, name, sortable)
+        case Lead(headline, lines, command, picture, items):
+            told = "".join(f"<li>{_prose(line)}</li>" for line in lines)
+            code = f'<pre tabindex="0"><code>{_command(command)}</code></pre>'
+            answer = f'<div><p class="headline">{_prose(headline)}</p><ul>{told}</ul>{code}</div>'
+            more = _block(Items(items), name, sortable)
+            return f'<div class="lead">{answer}{_block(picture, name, sortable)}{more}</div>'
         case Picture(drawing, caption, alt, wide):
             svg = inline(drawing.svg, name, escape(alt))
             begin, end = ('<figure class="wide"><div tabindex="0">', "</div>") if wide else ("<figure>", "")
@@ -56,8 +62,14 @@ def _block(block: Block, name: str, sortable: bool) -> str:
 
 
 def _prose(text: str) -> str:
-    """Escaped text in which 'k = 3' stays on one line."""
-    return escape(text).replace("k = ", "k&nbsp;=&nbsp;")
+    """Escaped text in which 'k = 3' and '5e-5' stay on one line."""
+    text = escape(text).replace("k = ", "k&nbsp;=&nbsp;")
+    return re.sub(r"\b[\d.]+e-\d+", r'<span class="whole">\g<0></span>', text)
+
+
+def _command(text: str) -> str:
+    """Escaped text of a command that is broken between its words."""
+    return "".join(f"<span>{escape(part)}</span>" if part.strip() else part for part in re.split(r"(\s+)", text))
 
 
 def _table(table: Table, name: str, sortable: bool) -> str:

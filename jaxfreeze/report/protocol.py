@@ -8,7 +8,7 @@ from jaxfreeze.data.holdout import SHARE
 from jaxfreeze.data.tasks import HUB, OWN_FILES
 from jaxfreeze.report.document import Table, Value
 from jaxfreeze.report.reference import LEARNING_RATES, authors_epochs, authors_model
-from jaxfreeze.report.words import TASKS, listed
+from jaxfreeze.search.terms import TASKS, listed
 from jaxfreeze.sweep.results import RunResult, counted_runs
 
 PAPER: dict[str, Any] = {

@@ -1,21 +1,23 @@
-"""`python run.py report`: writes report.md, report.html and figures about finished runs."""
+"""`python run.py report`: writes report.md, report.html and figures about searches and finished runs."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from jaxfreeze.console import say
-from jaxfreeze.report import document, page
+from jaxfreeze.report import document, page, search_report, sections
 from jaxfreeze.report.folder import ReportFolder
-from jaxfreeze.report.sections import compose
+from jaxfreeze.search import answer_file
 from jaxfreeze.sweep import results
 
 PAGE, TEXT, FIGURES = "report.html", "report.md", "figures"
+ANSWER = "answer.json"
+"""What a search leaves in its folder."""
 _NAMES = re.compile(rf"report\.(html|md)|{FIGURES}/[a-z0-9-]+\.(png|svg)")
 
 
 def report(folders: Sequence[Path], output: Path) -> None:
-    """Write the report on all finished runs in sweep folders and run folders to `output`.
+    """Write the report on all searches, and on all finished runs in sweep folders and run folders, to `output`.
 
     The whole report is made before any file is written. Files of an earlier report in `output` are replaced, all
     others stay. Raises InputError for results that cannot be read, for an output folder that holds other files, and for
@@ -23,14 +25,23 @@ def report(folders: Sequence[Path], output: Path) -> None:
     """
     folder = ReportFolder(output, "--output", "report", _NAMES)
     earlier = folder.earlier()
-    found = results.read(folders)
-    content = compose(found)
+    content = _content(folders)
     files: dict[str, bytes] = {PAGE: page.to_html(content).encode(), TEXT: document.to_markdown(content).encode()}
-    for block in content.blocks:
-        if isinstance(block, document.Picture):
-            files[f"{FIGURES}/{block.drawing.name}.png"] = block.drawing.png
-            files[f"{FIGURES}/{block.drawing.name}.svg"] = block.drawing.svg.encode()
+    for picture in document.pictures(content):
+        files[f"{FIGURES}/{picture.drawing.name}.png"] = picture.drawing.png
+        files[f"{FIGURES}/{picture.drawing.name}.svg"] = picture.drawing.svg.encode()
     folder.check_unchanged(earlier, files)
     folder.write(files, earlier, {})
     for name in files:
         say(str(output / name))
+
+
+def _content(folders: Sequence[Path]) -> document.Document:
+    """What is said of the folders: of a search its answer, of any other its runs."""
+    searches = [folder for folder in folders if (folder / ANSWER).is_file()]
+    others = [folder for folder in folders if folder not in searches]
+    runs = sections.compose(results.read(others)) if others else None
+    if not searches:
+        assert runs is not None  # the command takes at least one folder
+        return runs
+    return search_report.compose([answer_file.read(folder / ANSWER) for folder in searches], runs)

@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import PurePosixPath
 
 from jaxfreeze.report import cost_tables, protocol, tables, words
 from jaxfreeze.report.document import Block, Document, Heading, Items, Notice, Paragraph, Picture
 from jaxfreeze.report.figures import difference_figure, score_figure
 from jaxfreeze.report.reference import LATER, authors_model, authors_scores
-from jaxfreeze.report.words import listed
+from jaxfreeze.search.terms import TASKS, listed, short
 from jaxfreeze.sweep.curves import Curve, curves, differing_settings
 from jaxfreeze.sweep.results import Results, RunResult, counted_runs
 from jaxfreeze.sweep.statistics import RESAMPLES
@@ -76,7 +75,7 @@ def compose(results: Results) -> Document:
 
 def _position(curve: Curve) -> tuple[int, str, float]:
     """Sort key: GLUE's order, then other tasks by name; then the learning rate."""
-    known = list(words.TASKS)
+    known = list(TASKS)
     return known.index(curve.task) if curve.task in known else len(known), curve.task, curve.learning_rate
 
 
@@ -121,7 +120,7 @@ def _model(model: str, own: Sequence[Curve], names: Names) -> list[Block]:
     blocks: list[Block] = [Heading(2, model), Paragraph(_about(model, own))]
     with_differences = [curve for curve in own if curve.differences]
     if with_differences:
-        blocks.append(_differences(model, with_differences, title, names))
+        blocks.append(differences(model, with_differences, title, names))
     blocks.append(tables.none_some_all(own, title))
     with_quality = [curve for curve in own if curve.qualities]
     if with_quality:
@@ -135,11 +134,6 @@ def _model(model: str, own: Sequence[Curve], names: Names) -> list[Block]:
     return [*blocks, Heading(3, f"Parameters{suffix}"), cost_tables.parameters(own)]
 
 
-def _short(model: str) -> str:
-    """A model's name without its folder or its owner."""
-    return PurePosixPath(model).name or model
-
-
 def _about(model: str, own: Sequence[Curve]) -> str:
     layers = own[0].num_layers
     if authors_model(model, layers) is None:
@@ -149,9 +143,10 @@ def _about(model: str, own: Sequence[Curve]) -> str:
     return f"{text}; they have none on {listed(list(dict.fromkeys(missing)))}." if missing else f"{text}."
 
 
-def _differences(model: str, own: Sequence[Curve], title: Title, names: Names) -> Picture:
-    name = names.new("difference", _short(model))
-    drawing = difference_figure(name, f"{_short(model)}: cost of freezing", own, [title(curve) for curve in own])
+def differences(model: str, own: Sequence[Curve], title: Title, names: Names) -> Picture:
+    """The paper's figure for the curves of one model."""
+    name = names.new("difference", short(model))
+    drawing = difference_figure(name, f"{short(model)}: cost of freezing", own, [title(curve) for curve in own])
     caption = (
         "The paper's figure: difference to the full model, in points, by the number of frozen layers, with 95% "
         "intervals over seeds (paired). Where an interval crosses the line at 0, the seeds do not tell the two apart."
@@ -169,8 +164,8 @@ def _differences(model: str, own: Sequence[Curve], title: Title, names: Names) -
 def _task(own: Sequence[Curve], title: Title, names: Names) -> list[Block]:
     first = own[0]
     drawing = score_figure(
-        names.new("score", _short(first.model), first.task),
-        f"{words.task(first)}, {_short(first.model)}",
+        names.new("score", short(first.model), first.task),
+        f"{words.task(first)}, {short(first.model)}",
         words.metric(first),
         own,
     )

@@ -100,7 +100,10 @@ def relative_quality(curves: Sequence[Curve], title: Callable[[Curve], str]) -> 
             rows.append([Value(f"{title(curve)}, authors"), *(_score(theirs.get(k)) for k in tried)])
     if len(curves) > 1 and len({curve.task for curve in curves}) == len(curves):
         rows += _mean_rows(curves, tried)
-    caption = "Relative quality by k: mean in % of the full model's mean, with its 95% interval over seeds."
+    caption = (
+        "Relative quality by k, the paper's plain ratio of scores: mean in % of the full model's mean, with its 95% "
+        "interval over seeds."
+    )
     return Table(caption, ["task", *(f"k = {k}" for k in tried)], rows)
 
 

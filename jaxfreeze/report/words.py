@@ -1,10 +1,12 @@
 """How a report words things: numbers, tasks, k, and the sentences that answer for one curve."""
 
-from collections.abc import Sequence
+import re
 
 from jaxfreeze.freezing import ALL, Layers
 from jaxfreeze.report.document import Value
-from jaxfreeze.sweep.curves import MISMATCHED, Curve, cost
+from jaxfreeze.search import terms
+from jaxfreeze.search.terms import listed
+from jaxfreeze.sweep.curves import CONSTANT_ANSWER, Curve, above, beats_constant_answer, cost
 from jaxfreeze.sweep.results import counted_runs
 from jaxfreeze.sweep.statistics import Cell, Interval, Smallest
 from jaxfreeze.sweep.wording import constant_answer_warning
@@ -14,38 +16,20 @@ NOTHING = Value("\N{EN DASH}")
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 
-TASKS = {
-    "cola": "CoLA",
-    "sst2": "SST-2",
-    "mrpc": "MRPC",
-    "stsb": "STS-B",
-    "qqp": "QQP",
-    "mnli": "MNLI",
-    f"mnli{MISMATCHED}": "MNLI-mm",
-    "qnli": "QNLI",
-    "rte": "RTE",
-    "wnli": "WNLI",
-}
-"""GLUE's names, in GLUE's order."""
 
-METRICS = {
-    "accuracy": "accuracy",
-    "f1": "F1",
-    "matthews_correlation": "Matthews correlation",
-    "spearman": "Spearman correlation",
-    "pearson": "Pearson correlation",
-}
+def typographic(text: str) -> str:
+    """A text of the terminal with the signs of a page: a minus before a number, a cross between them."""
+    return re.sub(r"(?<![\w.-])-(?=\d)", MINUS, text).replace(" x 100", f" {TIMES} 100")
 
 
 def task(curve: Curve) -> str:
     """'MRPC'."""
-    return TASKS.get(curve.task, curve.task)
+    return terms.task(curve.task)
 
 
 def metric(curve: Curve) -> str:
     """'F1'."""
-    name = curve.metric.removesuffix(MISMATCHED)
-    return METRICS.get(name, name.replace("_", " "))
+    return terms.metric(curve.metric)
 
 
 def title(curve: Curve, several: bool) -> str:
@@ -55,10 +39,7 @@ def title(curve: Curve, several: bool) -> str:
 
 def hundred(value: float, sign: bool = False) -> str:
     """A fraction x 100 with one decimal: '86.4', '-0.3', '+1.2'."""
-    text = f"{100 * value:.1f}"
-    if float(text) == 0:
-        return "0.0"
-    return f"{'+' if sign and value > 0 else ''}{text.replace('-', MINUS)}"
+    return terms.hundred(value, sign).replace("-", MINUS)
 
 
 def span(interval: Interval, sign: bool = False) -> str:
@@ -102,14 +83,25 @@ def of_full(value: float | None, full: float | None) -> Value:
     return Value(f"{100 * value / full:.1f}%", value / full) if value and full else NOTHING
 
 
-def listed(values: Sequence[object], joint: str = "and") -> str:
-    """'0, 1 and 2'."""
-    *most, last = map(str, values)
-    return f"{', '.join(most)} {joint} {last}" if most else last
-
-
 def answer(curve: Curve) -> str:
-    """How many layers retain 90% of full fine-tuning, in one or two sentences, as far as the intervals confirm it."""
+    """How many layers retain 90% of full fine-tuning, in a few sentences, as far as the intervals confirm it.
+
+    Where the score of the best constant answer is known and not 0, 90% of the gain over it; the paper's plain ratio
+    comes second, by its name.
+    """
+    constant, full = CONSTANT_ANSWER.get(curve.task), curve.full
+    if not constant or full is None or not curve.partial or not curve.smallest:
+        return plain_answer(curve)
+    told = f"the same answer for every row ({hundred(constant)} on GLUE's dev set)"
+    if not beats_constant_answer(curve, full):
+        shown = f"the full model's {with_span(full.mean, full.interval)} {metric(curve)} is not told apart from {told}"
+        return f"{shown}, so there is no gain to keep a share of. {_plain_ratio(curve)}"
+    kept = _kept(curve, above(curve, constant), f"'s gain over {told}")
+    return f"{kept} {_plain_ratio(curve)}"
+
+
+def plain_answer(curve: Curve) -> str:
+    """The same by the paper's plain ratio of scores."""
     full = curve.full
     if full is None:
         return (
@@ -120,37 +112,56 @@ def answer(curve: Curve) -> str:
         return f"only the full model was run: {with_sd(full.mean, full.sd)} ({counted_runs(full.n)})."
     if not curve.smallest:
         return f"the full model's mean is {hundred(full.mean)}, of which no share can be taken."
+    warning = ""
+    if curve.smallest[0].layers != ALL and (cell := curve.cell(curve.smallest[0].layers)):
+        warning = constant_answer_warning(curve, cell)
+    return f"{_kept(curve, curve, '')} {warning}".rstrip()
+
+
+def _plain_ratio(curve: Curve) -> str:
+    """'By the paper's plain ratio of scores: 94.2% at k = 0.'"""
     smallest = curve.smallest[0]
-    return _only_all(curve, full, smallest) if smallest.layers == ALL else _some_layers(curve, full, smallest)
+    if smallest.layers == ALL:
+        return "By the paper's plain ratio of scores: no k keeps 90%."
+    ratio = curve.qualities[smallest.layers].value
+    return f"By the paper's plain ratio of scores: {percent(ratio, None)} at k = {smallest.layers}."
 
 
-def _some_layers(curve: Curve, full: Cell, smallest: Smallest) -> str:
-    k, quality = smallest.layers, curve.qualities[smallest.layers]
+def _kept(curve: Curve, judged: Curve, of_what: str) -> str:
+    """The sentences on 90%. judged: the curve whose qualities count. of_what: follows 'full fine-tuning'."""
+    full, smallest = curve.full, judged.smallest[0]
+    assert full is not None  # there are qualities
+    of_full = f"full fine-tuning{of_what}"
+    if smallest.layers == ALL:
+        return _only_all(judged, full, smallest, of_full)
+    return _some_layers(curve, judged, full, smallest, of_full)
+
+
+def _some_layers(curve: Curve, judged: Curve, full: Cell, smallest: Smallest, of_full: str) -> str:
+    k, quality = smallest.layers, judged.qualities[smallest.layers]
     cell = next(cell for cell in curve.partial if cell.layers == k)
     who = "the head alone" if k == 0 else f"{k} of {curve.num_layers} layers"
     keep = ("keeps" if k in (0, 1) else "keep") if smallest.decided else "kept"
     time = cost(cell).train_seconds / max(cost(full).train_seconds, 1e-9)
     text = (
-        f"{who} {keep} {percent(quality.value, quality.interval)} of full fine-tuning, {hundred(cell.mean)} against "
+        f"{who} {keep} {percent(quality.value, quality.interval)} of {of_full}, {hundred(cell.mean)} against "
         f"{hundred(full.mean)} {metric(curve)}, at {time:.0%} of its training time"
     )
     if quality.interval is None:
-        text += f"; {_no_interval(cell, full)}, so the seeds do not decide."
-    elif not smallest.decided:
-        text += f". The interval contains 90%: the seeds do not decide. {_reliable(smallest)}"
-    elif smallest.undecided_below:
+        return f"{text}; {_no_interval(cell, full)}, so the seeds do not decide."
+    if not smallest.decided:
+        return f"{text}. The interval contains 90%: the seeds do not decide. {_reliable(smallest)}"
+    if smallest.undecided_below:
         fewer = "the head alone" if smallest.undecided_below == [0] else f"k = {listed(smallest.undecided_below, 'or')}"
-        text += f". Whether {fewer} would keep 90% too, the seeds do not decide."
-    else:
-        text += "."
-    return f"{text} {constant_answer_warning(curve, cell)}".rstrip()
+        return f"{text}. Whether {fewer} would keep 90% too, the seeds do not decide."
+    return f"{text}."
 
 
-def _only_all(curve: Curve, full: Cell, smallest: Smallest) -> str:
+def _only_all(curve: Curve, full: Cell, smallest: Smallest, of_full: str) -> str:
     tried = listed([cell.layers for cell in curve.partial], "or")
     best = max(curve.qualities, key=lambda k: curve.qualities[k].value)
     quality = curve.qualities[best]
-    text = f"k = {tried} {'keeps' if smallest.decided else 'kept'} less than 90% of full fine-tuning in the mean; "
+    text = f"k = {tried} {'keeps' if smallest.decided else 'kept'} less than 90% of {of_full} in the mean; "
     text += f"the most is {percent(quality.value, quality.interval)} at k = {best}."
     if smallest.decided:
         return text

@@ -97,8 +97,18 @@ def _curve(model: str, task: str, rate: float, num_layers: int, metric: str, run
         Cell(layers, tuple(by_layers[layers]), np.array([run.metrics[metric] for run in by_layers[layers]], np.float64))
         for layers in sorted(by_layers, key=order)
     )
-    curve = Curve(model, task, rate, metric, num_layers, cells, {}, {}, ())
-    full = curve.full
+    return _compared(Curve(model, task, rate, metric, num_layers, cells, {}, {}, ()))
+
+
+def above(curve: Curve, constant: float) -> Curve:
+    """The curve of what its runs score above a constant answer; its relative qualities are shares of that gain."""
+    cells = tuple(dataclasses.replace(cell, scores=cell.scores - constant) for cell in curve.cells)
+    return _compared(dataclasses.replace(curve, cells=cells, qualities={}, smallest=()))
+
+
+def _compared(curve: Curve) -> Curve:
+    """The curve with its differences, relative qualities and smallest k, where they exist."""
+    full, cells = curve.full, curve.cells
     if full is None:
         return curve
     differences = {cell.layers: paired for cell in curve.partial if (paired := difference(cell, full)) is not None}
