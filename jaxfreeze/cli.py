@@ -116,12 +116,22 @@ def _find_layers(given: dict[str, Any]) -> None:
     surplus = given.keys() & {*per_run, *settings_of(ClusterConfig)}
     if surplus:
         raise InputError(f"--{min(surplus)}: not with --find_layers, which tries numbers of layers and --seeds itself")
+    if search.protocol == "honest" and "learning_rate" in given:
+        raise InputError(
+            "--learning_rate: --find_layers chooses it for every k; leave it out, or give --protocol paper"
+        )
     config = _train_config(given)
     folder = Path(config.output_dir or f"runs/find_layers-{config.task}-{Path(config.model).name}")
-    from jaxfreeze.sweep.search import find_layers
-
     config = dataclasses.replace(config, output_dir=None)
-    find_layers(config, search.find_layers, search.confidence, search.seeds, folder, search.budget)
+    if search.protocol == "paper":
+        from jaxfreeze.sweep import search as paper
+
+        seeds, budget = search.seeds or (1, 2, 3), float(search.budget)
+        paper.find_layers(config, search.find_layers, search.confidence, seeds, folder, budget)
+        return
+    from jaxfreeze.search.conduct import find_layers
+
+    find_layers(config, search, folder)
 
 
 def _inspect(given: dict[str, Any]) -> None:
@@ -236,7 +246,7 @@ TRAIN = Command(
     (FileConfig, TrainConfig),
     "python run.py --task demo --model demo --trainable_layers 3",
     {
-        "how many layers are enough? The full model first, then k = 0, 1, 2 ...": settings_of(SearchConfig),
+        "how many layers are enough? Every k at its own learning rate": settings_of(SearchConfig),
         "one run on several processes (TPU pods and SLURM steps need no flags)": settings_of(ClusterConfig),
     },
     DESCRIPTION,

@@ -1,6 +1,7 @@
 """What commands are told beside the settings of one run: a search, the processes of a cluster, a sweep."""
 
 import dataclasses
+import math
 import re
 from typing import Annotated, Literal
 
@@ -14,28 +15,42 @@ PER_RUN = ("model", "task", "learning_rate", "seed", "trainable", "eval_every", 
 """Settings of one run that a sweep does not take; an axis stands for each of the first four."""
 
 
+BUDGET = "a number above 1, a multiple of the full model's cost, or seconds such as 900s"
+
+
 @dataclasses.dataclass(frozen=True)
 class SearchConfig:
-    """The search for the smallest number of layers that is enough: the full model first, then k = 0, 1, 2 ..."""
+    """The search for the smallest number of layers that is enough, each with a learning rate of its own."""
 
     find_layers: Annotated[float, Takes("SHARE", 1e-9, 1 - 1e-9, "a share between 0 and 1, such as 0.9")] | None = None
-    """Find the smallest k that keeps this share of the full model's score; 0.90 means 90%."""
+    """Find the smallest k that keeps this share of the best score found, above a constant answer's."""
+    within: Annotated[float, Takes("POINTS", 0, 100)] = 1.0
+    """Points below the best score that count as good."""
     confidence: Annotated[float, Takes("SHARE", 1e-9, 1 - 1e-9, "a share between 0 and 1, such as 0.9")] = 0.9
-    """Share of the resamples over seeds in which it must be kept."""
-    seeds: Annotated[tuple[int, ...], Takes(expected="whole numbers, each once")] = (1, 2, 3)
-    """Seeds of the runs with each k."""
-    budget: Annotated[
-        int | float,
-        Takes(
-            "X", 1 + 1e-9, expected="a number above 1, the cost of the search as a multiple of that of its full runs"
-        ),
-    ] = 2
-    """Stop before the search costs more than this many times its full runs."""
+    """Probability, over seeds and test rows, with which the share must be kept."""
+    selection_share: Annotated[float, Takes("SHARE", 1e-6, 0.9)] = 0.1
+    """Share of the training rows held out to choose rates and epochs by; the test rows choose nothing."""
+    seeds: Annotated[tuple[int, ...], Takes(expected="whole numbers, each once")] = ()
+    """Seeds of the final runs of each k (default: 1 to 3; 1 to 5 for k = 0 and 1)."""
+    budget: Annotated[int | float | str, Takes("X|Xs", expected=BUDGET)] = 2
+    """What the search may cost: a multiple of tuning and running the full model alone, or seconds, as in 900s."""
+    protocol: Literal["honest", "paper"] = "honest"
+    """paper: one --learning_rate for every k, judged on the rows it is chosen by."""
 
     def __post_init__(self) -> None:
         check_limits(self)
         if len(set(self.seeds)) < len(self.seeds) or not all(0 <= seed <= MAX_SEED for seed in self.seeds):
             raise InputError(f"--seeds {' '.join(map(str, self.seeds))}: expected whole numbers, each once")
+        if not (self.budget_seconds or (isinstance(self.budget, (int, float)) and 1 < self.budget < math.inf)):
+            raise InputError(f"--budget {self.budget}: expected {BUDGET}")
+        if self.protocol == "paper" and self.budget_seconds:
+            raise InputError(f"--budget {self.budget}: with --protocol paper expected a multiple, such as 2")
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The budget, if it is in seconds."""
+        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)s", str(self.budget))
+        return float(found[1]) or None if found else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,6 +27,7 @@ OF_TASK = {"files": (*FILES, "no_header"), "hub": (*HUB, "train_split")}
 """Settings about where the rows are that only this task takes."""
 OF_OWN_ROWS = (
     *("text_columns", "label_column", "label_names", "label_separator", "objective", "regression", "on_bad_row"),
+    "test_share",
 )
 STANDARD_INPUT = "-"
 
@@ -63,6 +64,8 @@ class TrainConfig:
     """Labelled rows, for --task files, scored once at the end."""
     validation_share: Annotated[float, Takes("SHARE", 1e-6, 0.9)] | None = None
     """Share of the training rows held out for validation (default: 0.1 if there are no other validation rows)."""
+    test_share: Annotated[float, Takes("SHARE", 1e-6, 0.9)] | None = None
+    """Share of own training rows held out as test rows, before those for validation."""
     split_seed: Annotated[int, Takes(low=0, high=MAX_SEED)] = 0
     """Seed of the rows held out; --seed does not change them."""
     dataset: Name | None = None
@@ -216,11 +219,11 @@ def _check_rows(config: TrainConfig) -> None:
         if config.data_dir is not None:
             raise InputError(f"--data_dir is for GLUE tasks; --task {config.task} reads --{needed}")
         _check_columns(config)
-    for given in ("validation_file", "validation_split"):
-        if getattr(config, given) is not None and config.validation_share is not None:
+    for what, given in ((what, f"{what}_{source}") for what in ("validation", "test") for source in ("file", "split")):
+        if getattr(config, given) is not None and getattr(config, f"{what}_share") is not None:
             raise InputError(
-                f"--validation_share: takes validation rows out of the training rows, but --{given} gives them; leave "
-                "one of the two out"
+                f"--{what}_share: takes {what} rows out of the training rows, but --{given} gives them; leave one of "
+                "the two out"
             )
     if [getattr(config, name) for name in FILES].count(STANDARD_INPUT) > 1:
         raise InputError(f"--{', --'.join(FILES)}: two are -, but standard input can be read once; give a file for one")

@@ -134,9 +134,13 @@ class HubRows:
 
     def validations(self, task: Task) -> list[Split]:
         name = self.config.validation_split
-        if name is None and self.config.validation_share is None and "validation" in self._splits:
-            name = "validation"
+        if name is None and self.config.validation_share is None:
+            name = self.default_validation()
         return [] if name is None else [self._read(task, "validation", "validation_split", name)[0]]
+
+    def default_validation(self) -> str | None:
+        """The split with validation rows where none is named."""
+        return "validation" if "validation" in self._splits else None
 
     def tests(self, task: Task) -> list[Split]:
         name = self.config.test_split

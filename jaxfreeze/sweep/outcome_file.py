@@ -23,24 +23,26 @@ def is_ours(path: Path) -> bool:
     return path.name == FOLDER and path.is_dir() and all(FILES.fullmatch(file.name) for file in path.iterdir())
 
 
-def name_of(record: Mapping[str, Any]) -> str:
-    """The file's name: a digest of the settings that change a run's result, and of what it was made of."""
-    config = {name: value for name, value in record["config"].items() if name not in NOT_COMPARED}
-    made_of = json.dumps([config, record["origin"]["identity"]], sort_keys=True)
-    return f"{hashlib.sha256(made_of.encode()).hexdigest()[:32]}.npz"
+def name_of(config: Mapping[str, Any]) -> str:
+    """The file's name: a digest of the settings that change a run's result, as JSON has them."""
+    settings = {name: value for name, value in config.items() if name not in NOT_COMPARED}
+    return f"{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]}.npz"
 
 
-def write(folder: Path, record: Mapping[str, Any], logits: Mapping[str, np.ndarray]) -> str:
-    """Keep the logits of every test split, float32 [N, C], atomically -> their digest, for the record."""
+def write(folder: Path, config: Mapping[str, Any], logits: Mapping[str, np.ndarray]) -> str:
+    """Keep the logits of every test split, float32 [N, C], atomically -> their digest, for the line of the run."""
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-    with new_file(folder / FOLDER / name_of(record), "--output_dir", binary=True) as file:
+    with new_file(folder / FOLDER / name_of(config), "--output_dir", binary=True) as file:
         np.savez(file, allow_pickle=False, **logits)
     return _digest(logits)
 
 
-def read(folder: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The logits by test split. Raises InputError if the file is gone, or not the one that was written."""
-    path = folder / FOLDER / name_of(record)
+def read(folder: Path, config: Mapping[str, Any], digest: str | None) -> dict[str, np.ndarray]:
+    """The logits by test split, of the run with this config and this digest in its line of results.jsonl.
+
+    Raises InputError if the file is gone, or is not the one that was written.
+    """
+    path = folder / FOLDER / name_of(config)
     mend = "restore it, or give another --output_dir"
     try:
         with np.load(path) as file:
@@ -51,7 +53,7 @@ def read(folder: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
         raise InputError(
             f"{path}: expected what a finished run answers, found a damaged file ({error}); {mend}"
         ) from error
-    if _digest(logits) != record["outcome"]:
+    if _digest(logits) != digest:
         raise InputError(f"{path}: expected what the run in results.jsonl answers, found something else; {mend}")
     return logits
 

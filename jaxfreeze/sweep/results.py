@@ -50,11 +50,20 @@ class RunResult:
     """File and line that it was read from."""
     origin: Origin | None
     """What it was made of; None if an earlier jaxfreeze made it."""
+    validation_loss: float | None = None
+    """Mean loss on the validation rows; None if an earlier jaxfreeze made it."""
+    threshold: float | None = None
+    """Probability above which a class is predicted, for labels that have one."""
+    tests: str | None = None
+    """What became of the test rows: scored, kept (their logits too) or untouched; None of an earlier jaxfreeze."""
+    outcome: str | None = None
+    """Digest of its logits for the test rows, if they are kept (outcome_file.py)."""
 
     @property
-    def key(self) -> tuple[str, str, Layers, int, float]:
-        """Distinguishes the runs of a sweep."""
-        return self.model, self.task, self.trainable_layers, self.seed, self.learning_rate
+    def key(self) -> tuple[str, str, Layers, int, float, int | None]:
+        """Distinguishes the runs of a sweep and of a search."""
+        epochs = self.config.get("epochs")
+        return self.model, self.task, self.trainable_layers, self.seed, self.learning_rate, epochs
 
     @property
     def task_name(self) -> str:
@@ -79,6 +88,8 @@ class Results(NamedTuple):
     runs: list[RunResult]
     notes: list[str]
     """What was left out, and why; a sentence each."""
+    diverged: list[dict[str, Any]]
+    """The lines of runs whose loss was not finite: trainable_layers, seed, learning_rate, seconds, config."""
 
 
 def read(folders: Sequence[Path]) -> Results:
@@ -87,7 +98,7 @@ def read(folders: Sequence[Path]) -> Results:
     Raises InputError for a folder without results, for a line that is not a result, for two different results of the
     same run, and if there is no run at all.
     """
-    found = Results([], [])
+    found = Results([], [], [])
     for folder in folders:
         _read_folder(folder, found)
     by_key: dict[tuple[Any, ...], RunResult] = {}
@@ -99,9 +110,9 @@ def read(folders: Sequence[Path]) -> Results:
         found.notes.append(
             f"{counted_runs(len(found.runs) - len(by_key))} stood there twice, with the same scores: kept once."
         )
-    if not by_key:
+    if not by_key and not found.diverged:
         raise InputError(f"{', '.join(map(str, folders))}: no finished run to report on. {' '.join(found.notes)}")
-    return Results(list(by_key.values()), found.notes)
+    return Results(list(by_key.values()), found.notes, found.diverged)
 
 
 def _two_results(first: RunResult, second: RunResult) -> str:
@@ -168,10 +179,17 @@ def _add(record: Any, place: str, found: Results) -> None:
     if record.get("trainable_layers") is None and record.get("trainable"):
         found.notes.append(f"{place}: trained by --trainable patterns, so it has no number of layers; left out.")
         return
+    diverged = record.get("diverged") is True
     for name, (fits, expected) in _FIELDS.items():
+        if diverged and name not in _OF_DIVERGED:
+            continue
         if not fits(record.get(name)):
             what = shorten(repr(record[name])) if name in record else "none"
             raise InputError(f"{place}: {name}: expected {expected}, found {what}; remove the line or mend it")
+    if diverged:
+        found.diverged.append(record)
+        found.notes.append(f"{place}: its loss was not finite; it has no score.")
+        return
     layers, num_layers = record["trainable_layers"], record["num_layers"]
     if layers != ALL and layers > num_layers:
         raise InputError(f"{place}: trainable_layers: expected 0 to {num_layers} or all, found {layers}")
@@ -229,7 +247,12 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "date": (lambda value: value is None or isinstance(value, str), "an ISO date, or none"),
     "config": (lambda value: isinstance(value, dict), "the settings of the run by name"),
     "versions": (lambda value: _table(value, lambda text: isinstance(text, str)), "versions by package"),
+    "validation_loss": (lambda value: value is None or _number(value), "a number, or none"),
+    "threshold": (lambda value: value is None or _number(value), "a number, or none"),
+    "tests": (lambda value: value in (None, "scored", "kept", "untouched"), "scored, kept or untouched"),
+    "outcome": (lambda value: value is None or isinstance(value, str), "a digest, or none"),
 }
+_OF_DIVERGED = ("model", "task", "trainable_layers", "seed", "learning_rate", "seconds", "config", "tests")
 
 
 def counted_runs(count: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jaxfreeze import console
-from jaxfreeze.atomic import check_writable, locked, write_errors
+from jaxfreeze.atomic import WRITING, check_writable, locked, write_errors
 from jaxfreeze.config import TrainConfig, as_json
 from jaxfreeze.errors import InputError
 from jaxfreeze.identity import Origin
@@ -23,6 +23,10 @@ ROWS = ("model", "task", "train_file", "dataset")
 """Settings by which two runs have other rows."""
 IDENTITY = (*ROWS, "trainable_layers", "seed", "learning_rate")
 """Settings that distinguish the runs of a sweep."""
+OF_SEARCH = (*IDENTITY, "epochs")
+"""Settings that distinguish the runs of a search."""
+SEARCH_FILE = "search.json"
+"""What a search keeps beside the results of its runs."""
 LOCKS = f".{results.RESULTS_FILES}.lock"
 DEFAULTS = as_json(TrainConfig("rte"))
 BEGIN = b'{"task": "'
@@ -36,11 +40,16 @@ class ResultsFile:
     A part of a sweep writes a file of its own, and reads those of the others.
     """
 
-    def __init__(self, folder: Path, name: str = results.RESULTS_FILE) -> None:
-        """Raises InputError for a folder that cannot be written to, or that holds anything but a sweep."""
-        self.folder, self.path = folder, folder / name
+    def __init__(self, folder: Path, name: str = results.RESULTS_FILE, axes: tuple[str, ...] = IDENTITY) -> None:
+        """Raises InputError for a folder that cannot be written to, or that holds anything but a sweep.
+
+        axes: settings that distinguish the runs.
+        """
+        self.folder, self.path, self._axes = folder, folder / name, axes
         self.notes: list[str] = []
         self.done: dict[tuple[Any, ...], RunResult] = {}
+        self.diverged: dict[tuple[Any, ...], dict[str, Any]] = {}
+        """The lines of runs that have no score."""
         self._origins: dict[tuple[Any, ...], Origin] = {}
         """By task and model; one for all lines."""
         if folder.exists() and not folder.is_dir():
@@ -58,7 +67,8 @@ class ResultsFile:
         if any(b"\n" in file.read_bytes() for file in self.folder.glob(results.RESULTS_FILES)):
             found = results.read([self.folder])
             self.notes = found.notes
-            self.done = {_identity(run.config): run for run in found.runs}
+            self.done = {self._identity(run.config): run for run in found.runs}
+            self.diverged = {self._identity(line["config"]): line for line in found.diverged}
             self._origins = {_made_of(run.config): run.origin for run in found.runs if run.origin}
 
     def locked(self) -> AbstractContextManager[None]:
@@ -69,9 +79,11 @@ class ResultsFile:
     def has(self, config: TrainConfig) -> bool:
         """Whether the result of this run is there. Raises InputError if it is there with other settings."""
         asked = as_json(config)
-        if _identity(asked) not in self.done:
+        identity = self._identity(asked)
+        if identity not in self.done and identity not in self.diverged:
             return False
-        before = DEFAULTS | self.done[_identity(asked)].config  # a setting that is new was the default
+        found = self.done[identity].config if identity in self.done else self.diverged[identity]["config"]
+        before = DEFAULTS | found  # a setting that is new was the default
         differing = [
             f"{name} was {before.get(name)}, is {value}"
             for name, value in asked.items()
@@ -80,6 +92,9 @@ class ResultsFile:
         if differing:
             raise InputError(f"{self.path}: holds other runs ({'; '.join(differing)}); give another --output_dir")
         return True
+
+    def _identity(self, config: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(config.get(name) for name in self._axes)
 
     def check_origins(self, configs: Iterable[TrainConfig], elsewhere: bool = False) -> None:
         """Raise InputError if a result that is there was made of other rows, classes, tokenizer or weights than now.
@@ -127,8 +142,9 @@ class ResultsFile:
 
 
 def _may_precede(path: Path) -> bool:
-    """Whether a path in a sweep's folder may be there before the first line is: a lock, or a first outcome."""
-    return fnmatch(path.name, LOCKS) or outcome_file.is_ours(path)
+    """Whether a path may be in a folder before the first line is: a lock, a search's own file, a first outcome."""
+    own = path.name in (SEARCH_FILE, f".{SEARCH_FILE}{WRITING}")
+    return own or fnmatch(path.name, LOCKS) or outcome_file.is_ours(path)
 
 
 def _end_of_lines(file: BinaryIO) -> int:
@@ -155,7 +171,3 @@ def _check_end(file: Path) -> None:
 
 def _made_of(config: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(config.get(name) for name in ROWS)
-
-
-def _identity(config: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(config.get(name) for name in IDENTITY)

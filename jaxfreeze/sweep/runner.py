@@ -2,7 +2,7 @@
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -13,18 +13,20 @@ from jaxfreeze import console, devices, freezing, processes
 from jaxfreeze.config import TrainConfig, as_json
 from jaxfreeze.data.sources import from_standard_input
 from jaxfreeze.errors import InputError
+from jaxfreeze.freezing import order
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.sweep import outcome_file
 from jaxfreeze.sweep.grid import Grid, Group, check_depths
 from jaxfreeze.sweep.progress import SweepProgress
 from jaxfreeze.sweep.results import RESULTS_FILE
-from jaxfreeze.sweep.results_file import ResultsFile
+from jaxfreeze.sweep.results_file import IDENTITY, OF_SEARCH, ResultsFile
 from jaxfreeze.training.experiment import (
     Experiment,
     TrainState,
     alike,
     begin,
     compile_steps,
+    fill_cache,
     get_ready,
     prepare,
     score_runs,
@@ -42,11 +44,6 @@ ACTIVATIONS = 40  # values of width D that one trained layer keeps for each toke
 
 class DivergedError(Exception):
     """The loss of some runs of a sweep was not finite; the others are finished."""
-
-    def __init__(self, configs: Sequence[TrainConfig]) -> None:
-        self.configs = tuple(configs)
-        described = "; ".join(map(_described, configs))
-        super().__init__(f"the loss was not finite, try a lower learning rate: {described}")
 
 
 class Part(NamedTuple):
@@ -95,30 +92,36 @@ def run_groups(
     dry_run: bool = False,
     part: Part | None = None,
     engine: "Engine | None" = None,
+    searching: bool = False,
 ) -> None:
-    """Make the runs of these groups that are not in the folder's results yet. Raises InputError."""
+    """Make the runs of these groups that are not in the folder's results yet. Raises InputError.
+
+    searching: the runs differ in their epochs too, and one whose loss is not finite gets a line as well: it is a result
+    like others. Without it, raises DivergedError once all others are done.
+    """
     if any(from_standard_input(run) for group in groups for run in group.runs):
         raise InputError("standard input can be read once, but every group of runs reads the rows; give a file")
-    file = ResultsFile(folder, RESULTS_FILE if part is None else part.file_name)
+    file = ResultsFile(folder, RESULTS_FILE if part is None else part.file_name, OF_SEARCH if searching else IDENTITY)
     if dry_run:
         from jaxfreeze.sweep.plan import describe_plan
 
         describe_plan(_missing(groups, file, engine))
         return
-    diverged: list[TrainConfig] = []
+    diverged: list[dict[str, Any]] = []
     with file.locked():
         missing = _missing(groups, file, engine)
         with SweepProgress(missing) as progress:
             for outcome in (engine or make_groups)(missing, progress):
                 for record, logits in zip(outcome.records, outcome.logits, strict=True):
                     if logits:
-                        record["outcome"] = outcome_file.write(folder, record, logits)
-                file.append(*outcome.records)
+                        record["outcome"] = outcome_file.write(folder, record["config"], logits)
+                if lines := outcome.records + (outcome.diverged if searching else []):
+                    file.append(*lines)
                 for record in outcome.records:
                     progress.finished(record)
                 diverged += outcome.diverged
-    if diverged:
-        raise DivergedError(diverged)
+    if diverged and not searching:
+        raise DivergedError(f"the loss was not finite, try a lower learning rate: {_described(diverged)}")
 
 
 def _missing(groups: Sequence[Group], file: ResultsFile, engine: "Engine | None") -> list[Group]:
@@ -139,8 +142,8 @@ class Outcome(NamedTuple):
 
     records: list[dict[str, Any]]
     """A line of results.jsonl each."""
-    diverged: list[TrainConfig]
-    """The runs whose loss was not finite."""
+    diverged: list[dict[str, Any]]
+    """A line for each run whose loss was not finite."""
     logits: list[dict[str, np.ndarray]]
     """For each record what the run answers for every test split, float32 [N, C]; {} where it is not kept."""
 
@@ -192,7 +195,21 @@ class Workshop:
         watch.add(common | {"total": sum(common[part] for part in PARTS)})
         return train_together(experiment, state, watch, progress, group.tests)
 
-    def _ready_for(self, configs: tuple[TrainConfig, ...], watch: Stopwatch, width: int) -> Experiment:
+    def begin(self, configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
+        """What runs with these settings, of one search, are made of, before any of them is made.
+
+        The trunk is computed once: every cut's states are made from those of the cut below it, and kept on disk where
+        there is room for them.
+        """
+        deepest_first = sorted(configs, key=lambda config: order(config.trainable_layers or 0), reverse=True)
+        self._experiment = experiment = self._ready_for(deepest_first[:1], watch, 1)
+        for config in deepest_first:
+            experiment = alike(experiment, [config])
+            if experiment.cache.place != "off" and experiment.cache.keep:
+                fill_cache(experiment, experiment.model.start(config.seed), watch)
+        return self._experiment
+
+    def _ready_for(self, configs: Sequence[TrainConfig], watch: Stopwatch, width: int) -> Experiment:
         before, self._experiment = self._experiment, None
         if before is not None and _same_rows_and_model(before.config, configs[0]):
             with watch.part("load"):
@@ -256,7 +273,7 @@ def train_together(
         try:
             state = fit(experiment, state, [log])
         except NonFiniteLossError:
-            return Outcome([], [experiment.config], [])
+            return Outcome([], [_line_of_diverged(experiment, watch, 0, tests)], [])
     with watch.part("load"):
         freezing.check_unmoved(experiment.frozen_digests, freezing.digests(experiment.model.frozen))
     with watch.part("eval"):
@@ -265,12 +282,13 @@ def train_together(
     for number, scores in enumerate(scored):
         config = experiment.configs[number]
         if number in log.diverged or scores is None:
-            diverged.append(config)
+            diverged.append(_line_of_diverged(experiment, watch, number, tests))
             continue
         records.append(
             {
                 **result_of(experiment, state.progress, watch, scores.metrics, scores.test_metrics, number),
                 "validation_loss": scores.loss,
+                "tests": tests,
                 "learning_rate": config.learning_rate,
                 "config": as_json(config),
                 "origin": experiment.origin.as_json(),
@@ -284,8 +302,22 @@ def train_together(
     return Outcome(records, diverged, logits)
 
 
-def _described(config: TrainConfig) -> str:
-    return (
-        f"{config.task} {config.model} k={config.trainable_layers} seed {config.seed} learning rate "
-        f"{config.learning_rate:g}"
+def _line_of_diverged(experiment: Experiment, watch: Stopwatch, number: int, tests: str) -> dict[str, Any]:
+    config = experiment.configs[number]
+    names = ("task", "model", "trainable_layers", "seed", "learning_rate")
+    return {
+        **{name: getattr(config, name) for name in names},
+        "diverged": True,
+        "tests": tests,
+        "seconds": {part: round(value / experiment.runs, 3) for part, value in watch.seconds().items()},
+        "config": as_json(config),
+        "origin": experiment.origin.as_json(),
+    }
+
+
+def _described(lines: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(
+        f"{line['task']} {line['model']} k={line['trainable_layers']} seed {line['seed']} learning rate "
+        f"{line['learning_rate']:g}"
+        for line in lines
     )

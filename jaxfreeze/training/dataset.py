@@ -1,6 +1,7 @@
 """The rows of a run: the task and its splits, read and checked; each split tokenised and put on the devices."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,24 +62,22 @@ class Rows(NamedTuple):
 
 
 def read_rows(config: TrainConfig) -> Rows:
-    """The task and its splits, validation rows held out of the training rows where none are given.
+    """The task and its splits, those held out of the training rows that are not given.
 
     Raises InputError for anything wrong in them.
     """
     source = source_of(config)
-    train, task = source.train(source.task())
+    whole, task = source.train(source.task())
     validations, tests = source.validations(task), source.tests(task)
-    total = len(train.texts[0])
-    if held_out := not validations:
-        train, held = _held_out(config, task, train)
-        validations = [held]
+    train, held = _hold_out(config, task, whole, not validations)
     task = trained(task, config, _labels_of(train))
-    if held_out:
-        count = total - len(train.texts[0])
+    for split in held:
+        purpose = "validation" if split.name == "validation" else "the test at the end"
         console.say(
-            f"{count:,} of {total:,} training rows held out for validation, by --split_seed {config.split_seed}"
+            f"{len(split.texts[0]):,} of {len(whole.texts[0]):,} training rows held out for {purpose}, by "
+            f"--split_seed {config.split_seed}"
         )
-    return Rows(task, train, tuple(validations), tuple(tests))
+    return Rows(task, train, *_with_held(validations, tests, held))
 
 
 def _labels_of(train: Split) -> np.ndarray:
@@ -89,19 +88,41 @@ def _labels_of(train: Split) -> np.ndarray:
 def read_scored(config: TrainConfig, task: Task) -> tuple[list[Split], list[Split]]:
     """The validation and the test rows of a run whose task, classes included, is known. Raises InputError."""
     source = source_of(config)
-    validations = source.validations(task) or [_held_out(config, task, source.train(task)[0])[1]]
-    return validations, source.tests(task)
+    validations, tests = source.validations(task), source.tests(task)
+    held: list[Split] = []
+    if not validations or config.test_share is not None:
+        held = _hold_out(config, task, source.train(task)[0], not validations)[1]
+    validations, tests = map(list, _with_held(validations, tests, held))
+    return validations, tests
 
 
-def _held_out(config: TrainConfig, task: Task, train: Split) -> tuple[Split, Split]:
-    """The rows that train, and those that validate."""
-    share = SHARE if config.validation_share is None else config.validation_share
-    strata = task.objective.strata(_labels_of(train), train.counts)
-    try:
-        kept, held = hold_out(train.texts, strata, share, config.split_seed)
-    except InputError as reason:
-        raise InputError(f"--validation_share {share:g}: {reason}") from None
-    return train.take(kept), dataclasses.replace(train.take(held), name="validation", skipped=0, first_skipped="")
+def _hold_out(config: TrainConfig, task: Task, train: Split, validation: bool) -> tuple[Split, list[Split]]:
+    """The rows that train, and those held out of them: for the test, if asked for, and then for validation."""
+    shares = {"test": config.test_share}
+    if validation:
+        shares["validation"] = SHARE if config.validation_share is None else config.validation_share
+    held = []
+    for name, share in shares.items():
+        if share is None:
+            continue
+        strata = task.objective.strata(_labels_of(train), train.counts)
+        try:
+            kept, out = hold_out(train.texts, strata, share, config.split_seed)
+        except InputError as reason:
+            raise InputError(f"--{name}_share {share:g}: {reason}") from None
+        held.append(dataclasses.replace(train.take(out), name=name, skipped=0, first_skipped=""))
+        train = train.take(kept)
+    return train, held
+
+
+def _with_held(
+    validations: Sequence[Split], tests: Sequence[Split], held: Sequence[Split]
+) -> tuple[tuple[Split, ...], tuple[Split, ...]]:
+    """The validation and the test rows, with those that were held out."""
+    return (
+        (*validations, *(split for split in held if split.name == "validation")),
+        (*tests, *(split for split in held if split.name == "test")),
+    )
 
 
 def rows_files_of(config: TrainConfig) -> list[Path]:

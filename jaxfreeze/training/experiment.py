@@ -296,14 +296,20 @@ def get_ready(experiment: Experiment, state: TrainState, watch: Stopwatch) -> Ex
     """Fill the trunk cache, and compile the training steps meanwhile -> the experiment with its cache filled."""
     with ThreadPoolExecutor(1) as worker:
         compiling = worker.submit(compile_steps, experiment, state)
-        with watch.part("cache"):
-            params = experiment.model.params(state.trained)
-            train_set, *scored = (
-                trunk_cache.load_or_compute(experiment.cache, dataset, experiment.model.column, params, experiment.mesh)
-                for dataset in (experiment.train_set, *experiment.validation_sets, *experiment.test_sets)
-            )
+        experiment = fill_cache(experiment, state.trained, watch)
         with watch.part("compile"):
             compiling.result()
+    return experiment
+
+
+def fill_cache(experiment: Experiment, trained: freezing.Params, watch: Stopwatch) -> Experiment:
+    """The experiment with the states at the cut found on disk or computed, for every split."""
+    with watch.part("cache"):
+        params = experiment.model.params(trained)
+        train_set, *scored = (
+            trunk_cache.load_or_compute(experiment.cache, dataset, experiment.model.column, params, experiment.mesh)
+            for dataset in (experiment.train_set, *experiment.validation_sets, *experiment.test_sets)
+        )
     count = len(experiment.validation_sets)
     validation_sets, test_sets = tuple(scored[:count]), tuple(scored[count:])
     return dataclasses.replace(experiment, train_set=train_set, validation_sets=validation_sets, test_sets=test_sets)
