@@ -10,9 +10,9 @@ classifier([("A man plays a guitar.", "Somebody makes music.")])
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxfreeze.api import apply_top, finetune, load
+    from jaxfreeze.api import apply_top, find_layers, finetune, load
 
-__all__ = ["apply_top", "finetune", "load"]
+__all__ = ["apply_top", "find_layers", "finetune", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
+from jaxfreeze.command_config import SearchConfig, check_search, folder_of_search
 from jaxfreeze.config import TrainConfig, check_settings
+from jaxfreeze.errors import InputError
 from jaxfreeze.inference.classifier import Classifier, SharedClassifier
 from jaxfreeze.inference.ensemble import Ensemble
 from jaxfreeze.inference.export import apply_top
 from jaxfreeze.inference.shared_trunk import SharedTrunk
-from jaxfreeze.settings import expanded
+from jaxfreeze.search import conduct
+from jaxfreeze.search.answer import Answer
+from jaxfreeze.settings import expanded, settings_of
 from jaxfreeze.training import loop
 
-__all__ = ["Classifier", "FineTuned", "SharedClassifier", "apply_top", "finetune", "load"]
+__all__ = ["Answer", "Classifier", "FineTuned", "SharedClassifier", "apply_top", "find_layers", "finetune", "load"]
 
 Run = str | os.PathLike[str]
 
@@ -50,6 +54,25 @@ def finetune(task: str, **settings: Any) -> FineTuned:
     config = TrainConfig(**check_settings({"task": task, **texts}, "finetune"))
     record = loop.finetune(config)
     return FineTuned(config.run_folder, record)
+
+
+def find_layers(task: str, share: float = 0.95, **settings: Any) -> Answer:
+    """Find the smallest k that keeps a share of the best score found, above a constant answer's.
+
+    task and settings: the flags of `python run.py --find_layers` by their names, such as within=1, confidence=0.9,
+    budget=2, seeds=(1, 2, 3), selection_share=0.1, and those of training but for learning_rate. Every k has a learning
+    rate and a number of epochs of its own, chosen on selection rows; test rows choose nothing. output_dir: a search
+    that was stopped goes on there. Returns what answer.json holds. Raises InputError for what no run could have.
+    """
+    given = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
+    asked = {name: given.pop(name) for name in list(given) if name in settings_of(SearchConfig)}
+    if asked.get("protocol", "honest") != "honest":
+        raise InputError("protocol: expected honest; the paper's is --protocol paper of `python run.py --find_layers`")
+    search = SearchConfig(**asked | {"find_layers": share})
+    check_search(search, given)
+    config = TrainConfig(**check_settings({"task": task, **given}, "find_layers"))
+    folder = folder_of_search(config)
+    return conduct.find_layers(dataclasses.replace(config, output_dir=None), search, folder)
 
 
 @overload

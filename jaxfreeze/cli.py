@@ -9,8 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from jaxfreeze import run_commands
-from jaxfreeze.command_config import AXES, PER_RUN, ClusterConfig, SearchConfig, SweepConfig
-from jaxfreeze.config import BEST_FLAGS, FOLDER_FLAGS, File, Folder, TrainConfig, read_settings
+from jaxfreeze.command_config import (
+    AXES,
+    PER_RUN,
+    ClusterConfig,
+    SearchConfig,
+    SweepConfig,
+    check_search,
+    folder_of_search,
+)
+from jaxfreeze.config import File, Folder, TrainConfig, read_settings
 from jaxfreeze.errors import InputError, Stopped, one_of_names
 from jaxfreeze.flags import Command, asks_for_help, help_text, read
 from jaxfreeze.output import guarded
@@ -112,16 +120,9 @@ def _find_layers(given: dict[str, Any]) -> None:
     search = make(SearchConfig, given)
     if search.find_layers is None:
         raise InputError(f"--{min(given.keys() & settings_of(SearchConfig).keys())}: only with --find_layers")
-    per_run = {"trainable_layers", "trainable", "seed", "eval_every", *FOLDER_FLAGS, *BEST_FLAGS} - {"output_dir"}
-    surplus = given.keys() & {*per_run, *settings_of(ClusterConfig)}
-    if surplus:
-        raise InputError(f"--{min(surplus)}: not with --find_layers, which tries numbers of layers and --seeds itself")
-    if search.protocol == "honest" and "learning_rate" in given:
-        raise InputError(
-            "--learning_rate: --find_layers chooses it for every k; leave it out, or give --protocol paper"
-        )
+    check_search(search, given)
     config = _train_config(given)
-    folder = Path(config.output_dir or f"runs/find_layers-{config.task}-{Path(config.model).name}")
+    folder = folder_of_search(config)
     config = dataclasses.replace(config, output_dir=None)
     if search.protocol == "paper":
         from jaxfreeze.sweep import search as paper

@@ -3,9 +3,11 @@
 import dataclasses
 import math
 import re
+from collections.abc import Collection
+from pathlib import Path
 from typing import Annotated, Literal
 
-from jaxfreeze.config import BEST_FLAGS, FOLDER_FLAGS, MAX_SEED, File, Folder
+from jaxfreeze.config import BEST_FLAGS, FOLDER_FLAGS, MAX_SEED, File, Folder, TrainConfig
 from jaxfreeze.errors import InputError
 from jaxfreeze.settings import Takes, check_limits
 
@@ -51,6 +53,23 @@ class SearchConfig:
         """The budget, if it is in seconds."""
         found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)s", str(self.budget))
         return float(found[1]) or None if found else None
+
+
+def check_search(search: SearchConfig, given: Collection[str]) -> None:
+    """Raise InputError for a flag, among those given, that a search does not take."""
+    cluster = [field.name for field in dataclasses.fields(ClusterConfig)]
+    per_run = {"trainable_layers", "trainable", "seed", "eval_every", *FOLDER_FLAGS, *BEST_FLAGS} - {"output_dir"}
+    if surplus := {*given} & {*per_run, *cluster}:
+        raise InputError(f"--{min(surplus)}: not with --find_layers, which tries numbers of layers and --seeds itself")
+    if search.protocol == "honest" and "learning_rate" in given:
+        raise InputError(
+            "--learning_rate: --find_layers chooses it for every k; leave it out, or give --protocol paper"
+        )
+
+
+def folder_of_search(config: TrainConfig) -> Path:
+    """Where a search lies."""
+    return Path(config.output_dir or f"runs/find_layers-{config.task}-{Path(config.model).name}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from jaxfreeze.search.answer import Answer
 from jaxfreeze.search.judge import About, judge
 from jaxfreeze.search.laboratory import Laboratory
 from jaxfreeze.search.outcomes import Outcomes, Reported, best_constant
-from jaxfreeze.search.price import expected_costs, price, reference_price
+from jaxfreeze.search.price import expected_costs, price, reference_epochs, reference_price
 from jaxfreeze.search.record import LONGER, final_seeds
 from jaxfreeze.search.rows import in_three_sets
 from jaxfreeze.search.trial import Candidate, Finding, Question, Stage, Trial
@@ -41,6 +41,9 @@ def find_layers(config: TrainConfig, search: SearchConfig, folder: Path, engine:
     num_layers = read_config(model_folder(config.model)).num_hidden_layers
     laboratory.open(Question(num_layers, config.epochs, 0.0, 1).ladder)
     question = ask(num_layers, config.epochs, search, laboratory.selection)
+    if search.budget_seconds is not None:
+        full = reference_epochs(config.epochs) * laboratory.full_epoch_seconds()
+        question = dataclasses.replace(question, budget=search.budget_seconds / full)
     while (stage := schedule.next_stage(question, findings := laboratory.findings())) is not None:
         estimate = price(stage, findings, expected_costs(question))
         console.say(_planned(stage, estimate, question, findings))
@@ -53,7 +56,7 @@ def find_layers(config: TrainConfig, search: SearchConfig, folder: Path, engine:
 
 
 def ask(num_layers: int, epochs: int, search: SearchConfig, selection: Reported) -> Question:
-    """The question of these settings, on these selection rows."""
+    """The question of these settings, on these selection rows; a budget in seconds is left open."""
     assert search.find_layers is not None  # who asks gives the share
     return Question(
         num_layers=num_layers,
@@ -65,7 +68,7 @@ def ask(num_layers: int, epochs: int, search: SearchConfig, selection: Reported)
         within=search.within / 100,
         confidence=search.confidence,
         seeds=search.seeds,
-        budget=float(search.budget),
+        budget=float(search.budget) if search.budget_seconds is None else math.inf,
     )
 
 

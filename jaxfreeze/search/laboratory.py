@@ -13,7 +13,7 @@ import numpy as np
 from jaxfreeze.atomic import new_file
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.errors import InputError
-from jaxfreeze.freezing import Layers
+from jaxfreeze.freezing import ALL, Layers
 from jaxfreeze.identity import Origin
 from jaxfreeze.objectives import Objective
 from jaxfreeze.search.outcomes import Outcomes, Reported, sign_of
@@ -51,11 +51,30 @@ class Laboratory:
             _rows_of(sets[0], objective) for sets in (experiment.validation_sets, experiment.test_sets)
         )
         self._reported_name = experiment.test_sets[0].name
+        if not (self.folder / SEARCH_FILE).is_file():
+            self._note({"seconds": round(watch.seconds()["total"], 3)})
+
+    def full_epoch_seconds(self) -> float:
+        """Seconds of an epoch of the full model on this machine, measured once in a search."""
+        noted = self._noted()
+        if "full_epoch" not in noted:
+            config = dataclasses.replace(self._config, trainable_layers=ALL)
+            noted |= {"full_epoch": self._workshop.seconds_of_an_epoch(config)}
+            self._note(noted)
+        return noted["full_epoch"]
+
+    def _note(self, noted: Mapping[str, float]) -> None:
+        """Keep what belongs to no single run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with new_file(self.folder / SEARCH_FILE, "--output_dir") as file:
+            json.dump(noted, file)
+
+    def _noted(self) -> dict[str, float]:
         file = self.folder / SEARCH_FILE
-        if not file.is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with new_file(file, "--output_dir") as opened:
-                json.dump({"seconds": round(watch.seconds()["total"], 3)}, opened)
+        try:
+            return {name: float(value) for name, value in json.loads(file.read_text()).items()}
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise InputError(f"{file}: expected what a search noted, by name ({error}); remove the file") from error
 
     def _check_origin(self, now: Origin) -> None:
         """Raise InputError if a result that is there was made of other rows, classes, tokenizer or weights than now."""
@@ -94,10 +113,10 @@ class Laboratory:
         for run in self._runs():
             loss = math.inf if run.validation_loss is None else run.validation_loss
             score = sign * run.metrics[run.primary_metric]
-            found.append(Finding(_trial_of(run.config, run.tests), score, loss, run.seconds["total"]))
+            found.append(Finding(_trial_of(run.config, run.tests), score, loss, _own_seconds(run.seconds)))
         for line in self._read().diverged.values():
-            seconds = line["seconds"]["total"]
-            found.append(Finding(_trial_of(line["config"], line["tests"]), -math.inf, math.inf, seconds))
+            trial = _trial_of(line["config"], line["tests"])
+            found.append(Finding(trial, -math.inf, math.inf, _own_seconds(line["seconds"])))
         return found
 
     def outcomes(self, candidate: Candidate, seeds: Sequence[int]) -> Outcomes:
@@ -123,12 +142,9 @@ class Laboratory:
     @property
     def seconds(self) -> float:
         """Of the whole search so far, whatever it was stopped by in between. Raises InputError."""
-        file = self.folder / SEARCH_FILE
-        try:
-            shared = float(json.loads(file.read_text())["seconds"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file}: expected the seconds of a search ({error}); remove the file") from error
-        return shared + sum(finding.seconds for finding in self.findings())
+        lines = self._read().diverged.values()
+        runs = [run.seconds for run in self._runs()] + [line["seconds"] for line in lines]
+        return self._noted()["seconds"] + sum(seconds["total"] for seconds in runs)
 
     def _runs(self) -> list[RunResult]:
         """The results of this search: of its rows and its model."""
@@ -150,6 +166,11 @@ def _in_common(trial: Trial) -> tuple[Layers, int, bool]:
 def _trial_of(config: Mapping[str, Any], tests: str | None) -> Trial:
     layers, rate, epochs, seed = (config[name] for name in ("trainable_layers", "learning_rate", "epochs", "seed"))
     return Trial(Candidate(layers, rate, epochs), seed, tests == "kept")
+
+
+def _own_seconds(seconds: Mapping[str, float]) -> float:
+    """What a run costs by itself: training and scoring, without what is read, computed or compiled once for many."""
+    return seconds["train"] + seconds.get("eval", 0.0)
 
 
 def _rows_of(dataset: Dataset, objective: Objective) -> Reported:

@@ -39,7 +39,7 @@ class Finding(NamedTuple):
     loss: float
     """Mean loss on the selection rows; inf if it diverged."""
     seconds: float
-    """Of the run, with its share of what it shared with others."""
+    """Of training and scoring; what is computed once for many runs, such as a program or the trunk, is not in it."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -208,6 +209,22 @@ class Workshop:
             if experiment.cache.place != "off" and experiment.cache.keep:
                 fill_cache(experiment, experiment.model.start(config.seed), watch)
         return self._experiment
+
+    def seconds_of_an_epoch(self, config: TrainConfig) -> float:
+        """What an epoch of such a run takes here, from its second dispatch; what is compiled serves the run too."""
+        experiment = self._ready_for([config], Stopwatch(), 1)
+        state = begin(experiment)
+        self._experiment = experiment = get_ready(experiment, state, Stopwatch())
+        clock = [(0, time.perf_counter())]
+
+        def note(state: TrainState) -> bool:
+            jax.block_until_ready(state.trained)
+            clock.append((state.progress.steps, time.perf_counter()))
+            return len(clock) == 3
+
+        fit(experiment, state, [note])
+        (before, since), (steps, now) = clock[-2:]
+        return (now - since) / (steps - before) * experiment.plan.steps_per_epoch
 
     def _ready_for(self, configs: Sequence[TrainConfig], watch: Stopwatch, width: int) -> Experiment:
         before, self._experiment = self._experiment, None

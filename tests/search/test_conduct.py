@@ -1,0 +1,337 @@
+"""A whole search on a tiny model: what is made, on which rows, how often a program is traced, and that it goes on."""
+
+import dataclasses
+import json
+import math
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jaxfreeze import find_layers
+from jaxfreeze.command_config import SearchConfig
+from jaxfreeze.config import TrainConfig
+from jaxfreeze.errors import InputError
+from jaxfreeze.search import answer_file, conduct, laboratory
+from jaxfreeze.search.answer import Answer
+from jaxfreeze.sweep import outcome_file, runner
+from jaxfreeze.sweep.grid import Group
+from jaxfreeze.sweep.progress import SweepProgress
+from jaxfreeze.sweep.runner import Outcome
+from jaxfreeze.training import step
+from jaxfreeze.training.hooks import NonFiniteLossError
+from tests.folders import make_folder, tiny_rte
+from tests.training.test_own_rows import rows, write
+
+DEV = 16
+SETTINGS = {
+    "epochs": 3,
+    "max_length": 32,
+    "batch_size": 8,
+    "budget": 50,
+    "seeds": (1, 2),
+    "share": 0.9,
+    "metric": "log_loss",
+}  # no two sets of rows have the same one
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("model") / "tiny", "bert")
+
+
+@pytest.fixture(scope="module")
+def glue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_rte(tmp_path_factory.mktemp("glue"), 60, DEV)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_second_a_run() -> Iterator[None]:
+    """What a run took decides nothing here: the same trials on a busy machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(laboratory, "_own_seconds", lambda seconds: 1.0)
+        yield
+
+
+def search(folder: Path, model: Path, data: Path, **more: Any) -> Answer:
+    return find_layers("rte", **SETTINGS | {"model": model, "data_dir": data, "output_dir": folder} | more)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def trials(folder: Path) -> list[tuple[Any, ...]]:
+    names = ("trainable_layers", "learning_rate", "epochs", "seed")
+    return [(*(line["config"][name] for name in names), line["tests"]) for line in lines(folder)]
+
+
+class Found:
+    """One search, made for real."""
+
+    def __init__(self, folder: Path, model: Path, glue: Path) -> None:
+        self.folder, self.traced = folder, []
+        honest = step.train_steps
+
+        def traced(program: step.Program, *inputs: object) -> object:
+            self.traced.append(program.column.cut)
+            return honest(program, *inputs)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(step, "train_steps", traced)
+            step.forget_programs()
+            self.answer = search(folder, model, glue)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory, model: Path, glue: Path) -> Found:
+    return Found(tmp_path_factory.mktemp("found") / "search", model, glue)
+
+
+def test_a_k_has_one_program(found: Found) -> None:
+    """Whatever the rates, epochs and seeds of its trials."""
+    made = {(layers, epochs) for layers, _, epochs, _, _ in trials(found.folder)}
+    assert {epochs for layers, epochs in made if layers == 0} >= {1, 3}
+    assert {epochs for layers, epochs in made if layers == "all"} >= {1, 3}
+    assert sorted(found.traced) == [0, 2, 3]  # by the cut, of two layers: all, k = 1, k = 0
+
+
+def test_test_rows_are_scored_by_final_trials_alone(found: Found) -> None:
+    for line in lines(found.folder):
+        final = line["seed"] < 1001
+        assert line["tests"] == ("kept" if final else "untouched")
+        assert bool(line["test_metrics"]) == ("outcome" in line) == final
+        if final:
+            (logits,) = outcome_file.read(found.folder, line["config"], line["outcome"]).values()
+            assert (logits.shape, logits.dtype) == ((DEV, 2), np.float32)
+    files = [path.name for path in (found.folder / "outcomes").iterdir()]
+    assert len(files) == sum(line["seed"] < 1001 for line in lines(found.folder))
+
+
+def test_the_answer_is_kept(found: Found) -> None:
+    assert answer_file.read(found.folder / "answer.json") == found.answer
+    assert (found.answer.rows, found.answer.selection_rows) == (DEV, 6)
+    assert {point.candidate.layers for point in found.answer.points} == {0, 1, "all"}
+    assert found.answer.runs == len(lines(found.folder))
+    assert "--trainable_layers" in found.answer.command
+    assert "--validation_share" not in found.answer.command
+
+
+def test_once_more_makes_nothing(found: Found, model: Path, glue: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (found.folder / "results.jsonl").read_bytes()
+    assert search(found.folder, model, glue) == found.answer
+    assert (found.folder / "results.jsonl").read_bytes() == before
+    assert "learning rates" not in capsys.readouterr().out
+
+
+def test_labels_of_the_test_rows_choose_nothing(found: Found, model: Path, glue: Path, tmp_path: Path) -> None:
+    """The same trials, and the same bits of what they answer."""
+    tiny_rte(tmp_path, 60, DEV)
+    first, *table = [line.split("\t") for line in (glue / "RTE" / "dev.tsv").read_text().splitlines()]
+    labels = [row[-1] for row in table]
+    random.Random(1).shuffle(labels)
+    swapped = [first, *([*row[:-1], label] for row, label in zip(table, labels, strict=True))]
+    (tmp_path / "RTE" / "dev.tsv").write_text("".join("\t".join(row) + "\n" for row in swapped))
+    (tmp_path / "RTE" / "train.tsv").write_text((glue / "RTE" / "train.tsv").read_text())
+    answer = search(tmp_path / "search", model, tmp_path)
+    assert trials(tmp_path / "search") == trials(found.folder)
+    ours, theirs = ([line.get("outcome") for line in lines(folder)] for folder in (tmp_path / "search", found.folder))
+    assert ours == theirs
+    assert [point.candidate for point in answer.points] == [point.candidate for point in found.answer.points]
+    assert answer.rates == found.answer.rates
+    assert [point.score for point in answer.points] != [point.score for point in found.answer.points]
+
+
+def test_other_rows_are_refused(found: Found, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a result from different training rows, .*; restore them"):
+        search(found.folder, model, tiny_rte(tmp_path, 44, DEV))
+    with pytest.raises(InputError, match=r"validation_share was 0\.1, is 0\.2"):
+        search(found.folder, model, Path(found.answer.command.split("--data_dir ")[1].split()[0]), selection_share=0.2)
+
+
+def test_an_outcome_that_is_gone(found: Found, model: Path, glue: Path, tmp_path: Path) -> None:
+    file = next((found.folder / "outcomes").iterdir())
+    content = file.read_bytes()
+    for damaged, word in ((None, "found no such file"), (content[:99], "a damaged file"), (b"", "a damaged file")):
+        file.unlink()
+        if damaged is not None:
+            file.write_bytes(damaged)
+        with pytest.raises(InputError, match=word):
+            search(found.folder, model, glue)
+    np.savez(file, test=np.zeros((DEV, 2), np.float32))
+    with pytest.raises(InputError, match="found something else"):
+        search(found.folder, model, glue)
+    file.write_bytes(content)
+
+
+# Searches whose trials are invented
+
+
+class Invented:
+    """An engine that trains nothing: scores that depend on the trial alone."""
+
+    def __init__(self, rows: int = DEV, lower: bool = False, diverges: Callable[[TrainConfig], bool] | None = None):
+        self.rows, self.lower, self.made = rows, lower, Counter()
+        self.diverges = diverges or (lambda config: False)
+
+    def __call__(self, groups: Sequence[Group], progress: SweepProgress) -> Iterator[Outcome]:
+        for group in groups:
+            for config in group.runs:
+                self.made[config] += 1
+                yield self.run(config, group.tests)
+
+    def run(self, config: TrainConfig, tests: str) -> Outcome:
+        layers = 6 if config.trainable_layers == "all" else int(config.trainable_layers or 0)
+        best = math.log10(2e-3) - 0.3 * layers
+        skill = 0.9 - 0.2 * (math.log10(config.learning_rate) - best) ** 2 - 0.3 / (1 + layers)
+        skill += 0.01 * config.epochs + 0.001 * (config.seed % 7)
+        return made_up(config, tests, 1 - skill if self.lower else skill, self.rows, self.diverges(config))
+
+
+def made_up(config: TrainConfig, tests: str, score: float, count: int, diverged: bool) -> Outcome:
+    from jaxfreeze.config import as_json
+
+    random = np.random.default_rng(config.seed)
+    metric = config.metric or "accuracy"
+    record = {
+        "task": config.task, "model": config.model, "trainable_layers": config.trainable_layers, "seed": config.seed,
+        "learning_rate": config.learning_rate, "num_layers": 2, "metrics": {metric: score}, "primary_metric": metric,
+        "seconds": {"total": 2.0, "train": 1.0, "eval": 0.0}, "tests": tests, "validation_loss": 1 - score,
+        "parameters": {"total": 3, "trainable": 1, "frozen": 2}, "versions": {}, "devices": "1 cpu",
+        "config": as_json(config), "origin": ORIGIN[0],
+    }  # fmt: skip
+    if diverged:
+        return Outcome([], [record | {"diverged": True}], [])
+    right = random.random(count) < score
+    side = np.where(right, 1, -1) * np.where(np.arange(count) % 2, 1, -1)  # dev rows have both labels in turn
+    logits = {"test": np.stack([-side, side], 1).astype(np.float32)} if tests == "kept" else {}
+    return Outcome([record], [], [logits])
+
+
+ORIGIN: list[Any] = [None]
+
+
+@pytest.fixture(scope="module")
+def invented(model: Path, glue: Path, found: Found) -> Callable[..., Answer]:
+    """A search whose trials are invented."""
+    ORIGIN[0] = lines(found.folder)[0]["origin"]
+
+    def run(folder: Path, engine: Invented, **more: Any) -> Answer:
+        asked = SearchConfig(find_layers=0.9, budget=50, seeds=(1, 2))
+        config = TrainConfig("rte", str(glue), model=str(model), max_length=32, **more)
+        return conduct.find_layers(config, asked, folder, engine)
+
+    return run
+
+
+def test_a_rate_that_diverges_is_a_finding(invented: Callable[..., Answer], tmp_path: Path) -> None:
+    engine = Invented(diverges=lambda config: config.learning_rate > 1.5e-3)
+    answer = invented(tmp_path / "found", engine)
+    assert all(point.candidate.learning_rate <= 1e-3 for point in answer.points)
+    lost = [rate for rate in answer.rates if rate.candidate.learning_rate > 1.5e-3]
+    assert lost
+    assert {rate.score for rate in lost} == {-math.inf}
+    assert not any(rate.chosen for rate in lost)
+    made = +engine.made
+    assert invented(tmp_path / "found", engine) == answer
+    assert engine.made == made  # not once more
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_anywhere(
+    seed: int, invented: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any write, before or after it reaches the disk: the next call goes on, makes no run twice, ends the same."""
+    whole = invented(tmp_path / "whole", Invented())
+    engine, chance, kills = Invented(), random.Random(seed), 0
+    honest, left = os.fsync, [0]
+
+    def fsync(file: int) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            if chance.random() < 0.5:
+                honest(file)
+            raise KilledError
+        honest(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for _ in range(200):
+        left[0] = chance.randint(1, 25)
+        try:
+            answer = invented(tmp_path / "parts", engine)
+            break
+        except KilledError:
+            kills += 1
+    assert kills >= 4
+    assert dataclasses.replace(answer, seconds=0) == dataclasses.replace(whole, seconds=0)
+    assert sorted(map(str, trials(tmp_path / "parts"))) == sorted(map(str, trials(tmp_path / "whole")))
+    assert sum(engine.made.values()) <= len(lines(tmp_path / "parts")) + kills
+
+
+def test_a_metric_of_which_less_is_better(model: Path, found: Found, tmp_path: Path) -> None:
+    number = [(text, f"{place % 5 + place / 100:.2f}") for place, (text, _) in enumerate(rows(60))]
+    write(tmp_path / "a.csv", number)
+    asked = SearchConfig(find_layers=0.9, budget=50, seeds=(1, 2))
+    config = TrainConfig("files", train_file=str(tmp_path / "a.csv"), model=str(model), max_length=32, metric="mae")
+    del found
+    engine = Real(config)
+    answer = conduct.find_layers(config, asked, tmp_path / "found", engine)
+    assert answer.metric == "mae"
+    best = {}
+    for rate in answer.rates:
+        best.setdefault((rate.candidate.layers, rate.candidate.epochs), []).append(rate)
+    assert all(rate.score < 0 for rate in answer.rates)
+    assert answer.best.score == min(point.score for point in answer.points)
+
+
+class Real(Invented):
+    """Invented numbers, on the rows that there are."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(lower=True)
+
+    def run(self, config: TrainConfig, tests: str) -> Outcome:
+        from jaxfreeze.training.experiment import prepare
+        from jaxfreeze.training.stopwatch import Stopwatch
+
+        if not hasattr(self, "experiment"):
+            self.experiment = prepare([config], Stopwatch())
+        outcome = super().run(config, tests)
+        (record,) = outcome.records
+        record["origin"] = self.experiment.origin.as_json()
+        label = self.experiment.test_sets[0].store.flat_label
+        error = record["metrics"]["mae"]
+        noise = np.random.default_rng(config.seed).standard_normal(len(label))
+        logits = {"test": (label + 2 * error * noise)[:, None].astype(np.float32)} if tests == "kept" else {}
+        return Outcome([record], [], [logits])
+
+
+def test_a_run_that_diverges_by_itself(
+    model: Path, glue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a sweep the others are finished, and the sweep says so at its end."""
+    honest = runner.fit
+
+    def fit(experiment: Any, state: Any, hooks: Any) -> Any:
+        if experiment.config.seed == 1:
+            raise NonFiniteLossError("step 1 of 2")
+        return honest(experiment, state, hooks)
+
+    monkeypatch.setattr(runner, "fit", fit)
+    runs = tuple(
+        TrainConfig("rte", str(glue), model=str(model), max_length=32, trainable_layers=1, seed=seed, max_steps=2)
+        for seed in (1, 2)
+    )
+    group = Group(str(model), "rte", 1, runs)
+    with pytest.raises(runner.DivergedError, match="seed 1 learning rate"):
+        runner.run_groups([group], tmp_path / "sweep")
+    assert [line["seed"] for line in lines(tmp_path / "sweep")] == [2]
