@@ -32,7 +32,7 @@ HOPELESS = 3.0
 TIMING = 0.98
 """Share of the budget that is planned for: estimates of seconds are off by some percent."""
 TOLERANCE = 0.03
-"""Share of the budget that may be missing before a k is given up that had been planned for."""
+"""Share of the budget that may be missing before a k is left out: not every race moves on at an edge."""
 
 
 class Choice(NamedTuple):
@@ -199,13 +199,15 @@ class Record:
         spent = sum(finding.seconds for finding in self.findings)
         return self.allowed - spent - sum(map(self.least, self.ahead()))
 
-    def beyond_the_budget(self) -> list[Layers]:
-        """The k that the budget has no room for; it goes to the cheap ones first, the full model, then from below."""
-        ladder = self.question.ladder
-        left, out = self.allowed, []
+    def beyond_the_budget(self) -> list[tuple[Layers, float]]:
+        """The k that the budget has no room for, each with a budget that has.
+
+        The budget goes to the cheap ones first, then to the full model, then to the others from below.
+        """
+        ladder, allowed = self.question.ladder, (1 + TOLERANCE) * self.allowed
+        total, out = 0.0, []
         for layers in sorted(ladder, key=lambda k: (not is_cheap(k), k != ALL)):
-            if self.least(layers) <= left or layers == ladder[0]:
-                left -= self.least(layers)
-            else:
-                out.append(layers)
+            total += self.least(layers)
+            if total > allowed and layers != ladder[0]:
+                out.append((layers, self.question.budget * total / allowed))
         return out

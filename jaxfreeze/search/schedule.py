@@ -5,6 +5,7 @@ if it had not been. The search is written down once, as a generator that yields 
 (`steps`); the public functions replay it.
 """
 
+import math
 from collections.abc import Generator, Sequence
 
 import numpy as np
@@ -18,8 +19,6 @@ from jaxfreeze.search.trial import Candidate, Dropped, Finding, Question, Stage,
 
 SURVIVORS: dict[Layers, int] = {0: 4, 1: 3}
 """How many rates are raced at all epochs where runs are cheap."""
-EDGES = 2
-"""How far a grid moves on where runs are dear."""
 PAPER_SEEDS = 3
 """How many seeds the paper's protocol has where runs are cheap; elsewhere one."""
 Steps = Generator[Stage, Sequence[Finding], None]
@@ -42,8 +41,8 @@ def paper_candidates(question: Question, findings: Sequence[Finding]) -> tuple[C
 
 
 def dropped(question: Question, findings: Sequence[Finding]) -> tuple[Dropped, ...]:
-    """Every k that gets no final trials, with the reason."""
-    return tuple(_replay(question, findings)[0].dropped)
+    """Every k that gets no final trials, in the order of the ladder, with the reason."""
+    return tuple(sorted(_replay(question, findings)[0].dropped, key=lambda drop: question.ladder.index(drop.layers)))
 
 
 def rates(question: Question, findings: Sequence[Finding]) -> tuple[RateScore, ...]:
@@ -86,8 +85,8 @@ def _replay(question: Question, findings: Sequence[Finding]) -> tuple[Record, St
 def steps(record: Record) -> Steps:
     """The whole search, in the order in which it happens: yields a stage, is sent its findings, writes the record."""
     budget = f"a budget of {record.question.budget:g} times the full model's"
-    for layers in record.beyond_the_budget():
-        record.drop(layers, f"{budget} leaves no room for it")
+    for layers, enough in record.beyond_the_budget():
+        record.drop(layers, f"{budget} leaves no room for it; {math.ceil(10 * enough) / 10:g} would")
     for layers in record.ahead():
         if layers != ALL and not is_cheap(layers) and record.room() < -TOLERANCE * record.allowed:
             record.drop(layers, f"runs take longer than expected, and {budget} leaves no room for it")
@@ -108,9 +107,10 @@ def _race(record: Record, layers: Layers) -> Steps:
     """
     epochs, short = record.question.epochs, short_epochs(record.question.epochs)
     yield from _rung(record, layers, first_rates(layers, record.below(layers)), short)
-    for _ in SERIES if is_cheap(layers) else range(EDGES):
+    for moved in range(len(SERIES)):
         edge = next_edge(record.tried(layers, short), record.best(layers, short)[0])
-        if edge is None:
+        planned = is_cheap(layers) or moved == 0
+        if edge is None or not (planned or _affordable(record, layers, [edge], short)):
             break
         yield from _rung(record, layers, [edge], short)
     if short < epochs:
