@@ -12,9 +12,10 @@ import numpy as np
 
 from jaxfreeze.freezing import ALL, Layers
 from jaxfreeze.search.answer import RateScore
+from jaxfreeze.search.budget import LONGER, beyond_the_budget, exceeded, longer_price, price, room
 from jaxfreeze.search.price import FULL_SURVIVORS, short_epochs
 from jaxfreeze.search.rates import SERIES, first_rates, next_edge
-from jaxfreeze.search.record import LONGER, TOLERANCE, Record, final_seeds, is_cheap, race_seeds, trials_of
+from jaxfreeze.search.record import Record, final_seeds, is_cheap, race_seeds, trials_of
 from jaxfreeze.search.trial import Candidate, Dropped, Finding, Question, Stage, Trial
 
 SURVIVORS: dict[Layers, int] = {0: 4, 1: 3}
@@ -85,10 +86,10 @@ def _replay(question: Question, findings: Sequence[Finding]) -> tuple[Record, St
 def steps(record: Record) -> Steps:
     """The whole search, in the order in which it happens: yields a stage, is sent its findings, writes the record."""
     budget = f"a budget of {record.question.budget:g} times the full model's"
-    for layers, enough in record.beyond_the_budget():
+    for layers, enough in beyond_the_budget(record):
         record.drop(layers, f"{budget} leaves no room for it; {math.ceil(10 * enough) / 10:g} would")
     for layers in record.ahead():
-        if layers != ALL and not is_cheap(layers) and record.room() < -TOLERANCE * record.allowed:
+        if layers != ALL and not is_cheap(layers) and exceeded(record):
             record.drop(layers, f"runs take longer than expected, and {budget} leaves no room for it")
         else:
             yield from _race(record, layers)
@@ -130,7 +131,7 @@ def _rung(record: Record, layers: Layers, rates: Sequence[float], epochs: int) -
 
 
 def _affordable(record: Record, layers: Layers, rates: Sequence[float], epochs: int) -> bool:
-    return record.price(_race_trials(record, layers, rates, epochs)) <= record.room()
+    return price(record, _race_trials(record, layers, rates, epochs)) <= room(record)
 
 
 def _race_trials(record: Record, layers: Layers, rates: Sequence[float], epochs: int) -> tuple[Trial, ...]:
@@ -150,8 +151,8 @@ def _longer(record: Record, layers: Layers) -> Steps:
     Nothing, where such a run costs more than one of the full model or the budget has no room for all of them.
     """
     epochs = LONGER * record.question.epochs
-    seconds = record.longer_price(layers)
-    if seconds is None or record.room() < (0.0 if layers == 0 else seconds):  # room is kept for the head alone
+    seconds = longer_price(record, layers)
+    if seconds is None or room(record) < (0.0 if layers == 0 else seconds):  # room is kept for the head alone
         return
     chosen = record.choices[layers][0].candidate.learning_rate
     rates = {chosen, next_edge([chosen], chosen) or chosen}
@@ -167,7 +168,7 @@ def _paper_trials(record: Record) -> Steps:
             candidate = choice.candidate._replace(layers=layers)
             seeds = final_seeds(record.question, layers)[: PAPER_SEEDS if is_cheap(layers) else 1]
             trials = record.missing(trials_of([candidate], seeds, final=True))
-            if trials and record.price(trials) > record.room():
+            if trials and price(record, trials) > room(record):
                 continue
             record.paper.append(candidate)
             if trials:
