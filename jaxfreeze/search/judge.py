@@ -49,7 +49,7 @@ def judge(
     places = {candidate: place for place, candidate in enumerate(every)}
     draws = drawn.take([places[one.candidate] for one in found])
     best = int(draws.score.argmax())
-    points = _points(found, draws, best, question, reported)
+    points = _points(found, draws, best, question, reported, rivals=range(len(found)))
     chosen = next((place for place, point in enumerate(points) if point.p_keeps >= question.confidence), None)
     recommended = best if chosen is None else chosen
     seed_error, row_error = draws.errors(recommended, _compared(points, recommended, best))
@@ -87,12 +87,17 @@ def _order(candidate: Candidate) -> tuple[float, int, float]:
 
 
 def _points(
-    found: Sequence[Outcomes], draws: Draws, reference: int, question: Question, reported: Reported
+    found: Sequence[Outcomes],
+    draws: Draws,
+    reference: int,
+    question: Question,
+    reported: Reported,
+    rivals: Sequence[int] = (),
 ) -> tuple[Point, ...]:
     sign = sign_of(reported.metric)
     ends = np.sort(sign * uncertainty.simultaneous(draws, reported.metric, len(reported.counts)), axis=1)
-    kept = uncertainty.shares(draws, reference, question.share)
-    behind = uncertainty.distances(draws, reference, question.within)
+    kept = uncertainty.shares(draws, reference, question.share, rivals)
+    behind = uncertainty.distances(draws, reference, question.within, rivals)
     seconds = np.array([np.mean(one.seconds) for one in found])
     front = pareto(draws.score, seconds)
     return tuple(

@@ -1,4 +1,4 @@
-"""What a search has found and chosen so far, and what its budget leaves for more."""
+"""What a search has found, chosen and left out so far."""
 
 import itertools
 import math
@@ -8,16 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxfreeze.freezing import ALL, Layers
-from jaxfreeze.search.price import (
-    FULL_SEEDS,
-    FULL_SURVIVORS,
-    epoch_seconds,
-    expected_costs,
-    price_of,
-    reference_epochs,
-    short_epochs,
-)
-from jaxfreeze.search.rates import best_rates, expectation, first_rates
+from jaxfreeze.search.price import FULL_SEEDS, epoch_seconds, expected_costs, short_epochs
+from jaxfreeze.search.rates import best_rates, expectation
 from jaxfreeze.search.trial import Candidate, Dropped, Finding, Question, Trial
 
 FIRST_RACE_SEED = 1001
@@ -25,14 +17,8 @@ RACE_SEEDS = ((0.02, 3), (0.1, 2), (1.0, 1))
 """(cost, seeds): how many seeds a race has for a k that costs at most this share of the full model."""
 CHEAP_SEEDS = 5
 """Final seeds for k = 0 and 1."""
-LONGER = 3
-"""Where a run is cheap, its k is also tried with this many times the epochs: the view at equal cost."""
 HOPELESS = 3.0
 """Standard errors by which the score of a hopeless k lies below what it would have to keep."""
-TIMING = 0.98
-"""Share of the budget that is planned for: estimates of seconds are off by some percent."""
-TOLERANCE = 0.03
-"""Share of the budget that may be missing before a k is given up that had been planned for."""
 
 
 class Choice(NamedTuple):
@@ -143,69 +129,11 @@ class Record:
         """Leave a k out from here on."""
         self.dropped.append(Dropped(layers, reason))
 
-    # The budget
-
-    def epoch_seconds(self) -> dict[Layers, float]:
-        """Seconds of an epoch with each k, as far as is known."""
-        return epoch_seconds(self.findings, expected_costs(self.question))
-
-    def price(self, trials: Iterable[Trial]) -> float:
-        """Seconds of those trials that are still to be made."""
-        return price_of(self.missing(trials), self.epoch_seconds())
-
     def missing(self, trials: Iterable[Trial]) -> tuple[Trial, ...]:
         """The trials that were not made yet."""
         made = {finding.trial for finding in self.findings}
         return tuple(trial for trial in trials if trial not in made)
 
-    def least(self, layers: Layers) -> float:
-        """Seconds from here to the end of the final trials of a k, with the shortest race that it may have.
-
-        One rate more than the race begins with is counted, for the edge of its grid. The full model has the
-        reference's race, and the head alone its longer runs too.
-        """
-        question, second = self.question, self.epoch_seconds()[layers]
-        epochs, short, seeds = question.epochs, short_epochs(question.epochs), len(race_seeds(question, layers))
-        longer = self.longer_price(layers) or 0.0 if layers == 0 and len(self.choices.get(0, ())) < 2 else 0.0
-        if layers in self.choices:
-            candidate = self.choices[layers][0].candidate
-            return longer + self.price(trials_of([candidate], final_seeds(question, layers), final=True))
-        at_all_epochs = len(final_seeds(question, layers)) + (seeds if is_cheap(layers) and short < epochs else 0)
-        at_short = 0
-        if not self.races_of(layers):
-            at_short = seeds * (len(first_rates(layers, self.below(layers))) + 1)
-            at_all_epochs += FULL_SURVIVORS if layers == ALL and short < epochs else 0
-        return longer + second * (at_short * short + at_all_epochs * epochs)
-
-    def longer_price(self, layers: Layers) -> float | None:
-        """Seconds of racing two rates at LONGER times the epochs and of final trials of one of them.
-
-        None where such a run costs more than one of the full model.
-        """
-        question, seconds = self.question, self.epoch_seconds()
-        if LONGER * seconds[layers] > seconds[ALL]:
-            return None
-        runs = 2 * len(race_seeds(question, layers)) + len(final_seeds(question, layers))
-        return runs * LONGER * question.epochs * seconds[layers]
-
-    @property
-    def allowed(self) -> float:
-        """Seconds that may be planned for."""
-        reference = reference_epochs(self.question.epochs) * self.epoch_seconds()[ALL]
-        return TIMING * self.question.budget * reference
-
-    def room(self) -> float:
-        """Seconds that the budget leaves beside taking every k that was not dropped to its end; below 0: too few."""
-        spent = sum(finding.seconds for finding in self.findings)
-        return self.allowed - spent - sum(map(self.least, self.ahead()))
-
-    def beyond_the_budget(self) -> list[Layers]:
-        """The k that the budget has no room for; it goes to the cheap ones first, the full model, then from below."""
-        ladder = self.question.ladder
-        left, out = self.allowed, []
-        for layers in sorted(ladder, key=lambda k: (not is_cheap(k), k != ALL)):
-            if self.least(layers) <= left or layers == ladder[0]:
-                left -= self.least(layers)
-            else:
-                out.append(layers)
-        return out
+    def epoch_seconds(self) -> dict[Layers, float]:
+        """Seconds of an epoch with each k, as far as is known."""
+        return epoch_seconds(self.findings, expected_costs(self.question))

@@ -5,21 +5,21 @@ if it had not been. The search is written down once, as a generator that yields 
 (`steps`); the public functions replay it.
 """
 
+import math
 from collections.abc import Generator, Sequence
 
 import numpy as np
 
 from jaxfreeze.freezing import ALL, Layers
 from jaxfreeze.search.answer import RateScore
+from jaxfreeze.search.budget import LONGER, beyond_the_budget, exceeded, longer_price, price, room
 from jaxfreeze.search.price import FULL_SURVIVORS, short_epochs
 from jaxfreeze.search.rates import SERIES, first_rates, next_edge
-from jaxfreeze.search.record import LONGER, TOLERANCE, Record, final_seeds, is_cheap, race_seeds, trials_of
+from jaxfreeze.search.record import Record, final_seeds, is_cheap, race_seeds, trials_of
 from jaxfreeze.search.trial import Candidate, Dropped, Finding, Question, Stage, Trial
 
 SURVIVORS: dict[Layers, int] = {0: 4, 1: 3}
 """How many rates are raced at all epochs where runs are cheap."""
-EDGES = 2
-"""How far a grid moves on where runs are dear."""
 PAPER_SEEDS = 3
 """How many seeds the paper's protocol has where runs are cheap; elsewhere one."""
 Steps = Generator[Stage, Sequence[Finding], None]
@@ -42,8 +42,8 @@ def paper_candidates(question: Question, findings: Sequence[Finding]) -> tuple[C
 
 
 def dropped(question: Question, findings: Sequence[Finding]) -> tuple[Dropped, ...]:
-    """Every k that gets no final trials, with the reason."""
-    return tuple(_replay(question, findings)[0].dropped)
+    """Every k that gets no final trials, in the order of the ladder, with the reason."""
+    return tuple(sorted(_replay(question, findings)[0].dropped, key=lambda drop: question.ladder.index(drop.layers)))
 
 
 def rates(question: Question, findings: Sequence[Finding]) -> tuple[RateScore, ...]:
@@ -86,10 +86,10 @@ def _replay(question: Question, findings: Sequence[Finding]) -> tuple[Record, St
 def steps(record: Record) -> Steps:
     """The whole search, in the order in which it happens: yields a stage, is sent its findings, writes the record."""
     budget = f"a budget of {record.question.budget:g} times the full model's"
-    for layers in record.beyond_the_budget():
-        record.drop(layers, f"{budget} leaves no room for it")
+    for layers, enough in beyond_the_budget(record):
+        record.drop(layers, f"{budget} leaves no room for it; {math.ceil(10 * enough) / 10:g} would")
     for layers in record.ahead():
-        if layers != ALL and not is_cheap(layers) and record.room() < -TOLERANCE * record.allowed:
+        if layers != ALL and not is_cheap(layers) and exceeded(record):
             record.drop(layers, f"runs take longer than expected, and {budget} leaves no room for it")
         else:
             yield from _race(record, layers)
@@ -108,9 +108,10 @@ def _race(record: Record, layers: Layers) -> Steps:
     """
     epochs, short = record.question.epochs, short_epochs(record.question.epochs)
     yield from _rung(record, layers, first_rates(layers, record.below(layers)), short)
-    for _ in SERIES if is_cheap(layers) else range(EDGES):
+    for moved in range(len(SERIES)):
         edge = next_edge(record.tried(layers, short), record.best(layers, short)[0])
-        if edge is None:
+        planned = is_cheap(layers) or moved == 0
+        if edge is None or not (planned or _affordable(record, layers, [edge], short)):
             break
         yield from _rung(record, layers, [edge], short)
     if short < epochs:
@@ -130,7 +131,7 @@ def _rung(record: Record, layers: Layers, rates: Sequence[float], epochs: int) -
 
 
 def _affordable(record: Record, layers: Layers, rates: Sequence[float], epochs: int) -> bool:
-    return record.price(_race_trials(record, layers, rates, epochs)) <= record.room()
+    return price(record, _race_trials(record, layers, rates, epochs)) <= room(record)
 
 
 def _race_trials(record: Record, layers: Layers, rates: Sequence[float], epochs: int) -> tuple[Trial, ...]:
@@ -150,8 +151,8 @@ def _longer(record: Record, layers: Layers) -> Steps:
     Nothing, where such a run costs more than one of the full model or the budget has no room for all of them.
     """
     epochs = LONGER * record.question.epochs
-    seconds = record.longer_price(layers)
-    if seconds is None or record.room() < (0.0 if layers == 0 else seconds):  # room is kept for the head alone
+    seconds = longer_price(record, layers)
+    if seconds is None or room(record) < (0.0 if layers == 0 else seconds):  # room is kept for the head alone
         return
     chosen = record.choices[layers][0].candidate.learning_rate
     rates = {chosen, next_edge([chosen], chosen) or chosen}
@@ -167,7 +168,7 @@ def _paper_trials(record: Record) -> Steps:
             candidate = choice.candidate._replace(layers=layers)
             seeds = final_seeds(record.question, layers)[: PAPER_SEEDS if is_cheap(layers) else 1]
             trials = record.missing(trials_of([candidate], seeds, final=True))
-            if trials and record.price(trials) > record.room():
+            if trials and price(record, trials) > room(record):
                 continue
             record.paper.append(candidate)
             if trials:

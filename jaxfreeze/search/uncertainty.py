@@ -199,9 +199,10 @@ class Shares(NamedTuple):
     p_keeps: np.ndarray
 
 
-def shares(draws: Draws, reference: int, share: float) -> Shares:
-    """Qualities with their 95% intervals, and the probability of keeping `share` of the reference's.
+def shares(draws: Draws, reference: int, share: float, rivals: Sequence[int] = ()) -> Shares:
+    """Qualities with their 95% intervals, and the probability of keeping `share` of the best quality.
 
+    In each draw the best one is that of the best rival, or of the reference (`highest`).
     Where the reference is not above the constant answer there is nothing to keep: qualities are 0, and draws in which
     it is not count as kept by nobody. They count at both ends of the intervals, which are infinite if there are more
     of them than an interval leaves out.
@@ -213,18 +214,28 @@ def shares(draws: Draws, reference: int, share: float) -> Shares:
     high = np.quantile(np.where(some, ratio, np.inf), TAILS[1], axis=0, method="inverted_cdf")
     observed = draws.score[reference] - draws.constant
     quality = (draws.score - draws.constant) / observed if observed > 0 else np.zeros(len(draws.score))
-    kept = some & (above >= share * whole[:, None])
+    best = (highest(draws, reference, rivals) - draws.drawn_constant)[:, None]
+    kept = (best > 0) & (above >= share * best)
     return Shares(quality, low, high, kept.mean(axis=0))
 
 
+def highest(draws: Draws, reference: int, rivals: Sequence[int]) -> np.ndarray:
+    """The highest score of each draw among the reference and its rivals: float64 [B].
+
+    The point that scored best here need not be the best one: where it is compared with itself alone, nothing is
+    uncertain about it, and of five k that are equally good the luckiest would be recommended with probability 1.
+    """
+    return draws.drawn[:, [reference, *rivals]].max(axis=1)
+
+
 class Distances(NamedTuple):
-    """How far each point is from the reference: [P] each."""
+    """How far each point is from the best one: [P] each."""
 
     p_within: np.ndarray
     regret: np.ndarray
 
 
-def distances(draws: Draws, reference: int, within: float) -> Distances:
-    """The probability of being at most `within` below the reference, and the expected distance below it."""
-    behind = draws.drawn[:, [reference]] - draws.drawn
+def distances(draws: Draws, reference: int, within: float, rivals: Sequence[int] = ()) -> Distances:
+    """The probability of being at most `within` below the highest score, and the expected distance below it."""
+    behind = highest(draws, reference, rivals)[:, None] - draws.drawn
     return Distances((behind <= within).mean(axis=0), np.maximum(behind, 0).mean(axis=0))

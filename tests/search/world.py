@@ -137,7 +137,7 @@ def complete(world: World) -> Record:
         return record
 
 
-RESAMPLES, DRAWS = 400, 4000  # a fifth of the judge's own
+RESAMPLES, DRAWS = 400, 2000  # a fifth and a tenth of the judge's own
 
 
 @functools.cache
@@ -167,6 +167,14 @@ OBJECTIVE = Classification(labels=("rare", "usual"), metrics=("accuracy",))
 
 def judged(world: World, record: Record) -> Answer:
     """The answer of a complete search, by the real judge on the reported rows."""
+    return judge(*asked(world, record))
+
+
+Asked = tuple[Question, list[Outcomes], list[Outcomes], Reported, About]
+
+
+def asked(world: World, record: Record) -> Asked:
+    """What the judge is asked; the answers of the final runs are drawn anew in each call."""
     finals = [finding.trial for finding in record.findings if finding.trial.final]
     right, _ = world.outcomes(world.reported, finals)
     label = world.reported.label
@@ -194,7 +202,7 @@ def judged(world: World, record: Record) -> Answer:
         command=str,
     )
     reported = Reported(OBJECTIVE, label, np.ones(len(label), np.int64))
-    return judge(world.question, [of(c) for c in record.finals], [of(c) for c in record.paper], reported, about)
+    return world.question, [of(c) for c in record.finals], [of(c) for c in record.paper], reported, about
 
 
 class Naive(NamedTuple):
