@@ -114,10 +114,14 @@ class MultiLabel(Objective):
         return dataclasses.replace(self, threshold=chosen["threshold"]) if "threshold" in chosen else self
 
     def constant_answers(self, label: np.ndarray) -> np.ndarray:
-        """No class, the most frequent one, the two most frequent ones, ..., all; by frequency in every answer."""
+        """No class, the most frequent one, the two most frequent ones, ..., all; and the most frequent set of classes.
+
+        In each answer the more frequent class has the higher logit.
+        """
         order = np.argsort(-label.mean(axis=0), kind="stable")
         rank = np.argsort(order)  # 0: the most frequent
-        named = rank < np.arange(len(self.labels) + 1)[:, None]  # [C + 1, C]
+        sets, times = np.unique(label, axis=0, return_counts=True)
+        named = np.vstack([rank < np.arange(len(self.labels) + 1)[:, None], sets[times.argmax()] > 0])  # [A, C]
         return np.where(named, 10.0, -10.0).astype(np.float32) - (rank / len(self.labels)).astype(np.float32)
 
     def predictions(self, logits: np.ndarray, counts: np.ndarray | None = None) -> list[Prediction]:

@@ -17,9 +17,9 @@ class Point(NamedTuple):
     """Ends of its 95% interval over seeds and rows, simultaneous over all points."""
     high: float
     quality: float
-    """(score - constant) / (the best point's score - constant)."""
+    """(score - constant) / (the best point's score - constant); 0 where the best point is not above the constant."""
     quality_low: float
-    """Ends of the 95% interval of that share."""
+    """Ends of the 95% interval of that share, of this point alone; -inf and inf where it is unbounded."""
     quality_high: float
     p_within: float
     """Probability that the score is within `within` of the best."""
@@ -78,7 +78,8 @@ class Answer:
     dropped: tuple[Dropped, ...]
     dominant_uncertainty: Literal["seeds", "rows"]
     seed_error: float
-    """Standard error of the difference between `chosen` and `best` that comes from seeds ..."""
+    """Standard error of the difference between `chosen` and `best` that comes from seeds ... Where they are the same
+    point: between it and the cheaper point that most likely keeps the share, or else the constant answer."""
     row_error: float
     """... and from the reported rows."""
     runs: int

@@ -1,9 +1,9 @@
 """answer.json: all that a search says, for programs. `read` gives back the `Answer` that `write` was given.
 
 The recommendation is at the top (trainable_layers, learning_rate, epochs, score, low, high, p_within, p_keeps), with
-`best` beside it, `seconds` {search, chosen, full}, and `front`, which lists every point. The other keys are the fields of
-`Answer`. Scores are fractions; null stands for what is not there: the full model if it was not run, and an end of an
-interval that is unbounded.
+`best` and `full` beside it, `seconds` {search, chosen, full}, and `front`, which lists every point. The other keys are
+the fields of `Answer`. Scores are fractions. null stands for what is not there: the full model if it was not run, and
+an end of an interval that is unbounded.
 """
 
 import dataclasses

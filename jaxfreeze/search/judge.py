@@ -41,12 +41,12 @@ def judge(
     """
     if not outcomes:
         raise ValueError("no candidate was run")
-    every = {one.candidate: one for one in (*outcomes, *paper)}
+    found, of_paper = (sorted(some, key=lambda one: _order(one.candidate)) for some in (outcomes, paper))
+    every = {one.candidate: one for one in (*found, *of_paper)}
     constant = best_constant(reported)
     runs = [runs_of(one, reported) for one in every.values()]
     drawn = uncertainty.draw([one.seeds for one in every.values()], runs, constant.run, reported)
     places = {candidate: place for place, candidate in enumerate(every)}
-    found = sorted(outcomes, key=lambda one: _order(one.candidate))
     draws = drawn.take([places[one.candidate] for one in found])
     best = int(draws.score.argmax())
     points = _points(found, draws, best, question, reported)
@@ -69,7 +69,7 @@ def judge(
         sure=chosen is not None,
         best=points[best],
         full=_full(points, draws),
-        paper=_paper_points(paper, drawn, places, question, reported),
+        paper=_paper_points(of_paper, drawn, places, question, reported),
         rates=about.rates,
         not_tried=about.not_tried,
         dropped=about.dropped,
@@ -119,7 +119,7 @@ def pareto(scores: np.ndarray, seconds: np.ndarray) -> np.ndarray:
     """Which points no other is as good as and cheaper, or as cheap as and better: bool [P]."""
     good, cheap = scores[:, None] >= scores, seconds[:, None] <= seconds  # [other, point]
     strictly = (scores[:, None] > scores) | (seconds[:, None] < seconds)
-    return ~(good & cheap & strictly).any(axis=0)
+    return np.logical_not((good & cheap & strictly).any(axis=0))
 
 
 def _compared(points: Sequence[Point], chosen: int, best: int) -> int | None:
@@ -138,13 +138,12 @@ def _full(points: Sequence[Point], draws: Draws) -> Point | None:
 
 
 def _paper_points(
-    paper: Sequence[Outcomes], drawn: Draws, places: dict[Candidate, int], question: Question, reported: Reported
+    found: Sequence[Outcomes], drawn: Draws, places: dict[Candidate, int], question: Question, reported: Reported
 ) -> tuple[Point, ...]:
     """The points of the paper's protocol, with plain ratios to the full model's score: a constant answer of 0.
 
-    None without the full model.
+    found: by k. None without the full model.
     """
-    found = sorted(paper, key=lambda one: _order(one.candidate))
     if not found or found[-1].candidate.layers != ALL:
         return ()
     draws = drawn.take([places[one.candidate] for one in found])

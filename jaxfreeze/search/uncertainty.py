@@ -32,8 +32,8 @@ SLOW_RESAMPLES = 200
 """Resamples of rows for a metric that is computed one resample at a time."""
 CHUNK = 4_000_000
 """Weights of examples that are in memory at a time."""
-UNIT_INTERVAL = (0.0, 1.0)
-RANGES = {  # others are shares, from 0 to 1
+SHARE = (0.0, 1.0)
+RANGES = {  # of the metrics that are not shares
     **dict.fromkeys(("matthews_correlation", "cohen_kappa", "spearman", "pearson", "kendall"), (-1.0, 1.0)),
     **dict.fromkeys(("mae", "mse", "rmse", "log_loss"), (0.0, np.inf)),
     **dict.fromkeys(("r2", "explained_variance"), (-np.inf, 1.0)),
@@ -55,7 +55,7 @@ class Draws(NamedTuple):
     drawn_constant: np.ndarray
     """float64 [B]."""
     influence: np.ndarray
-    """float64 [seeds + single runs, P]: what each seed adds to the deviation of each point."""
+    """float64 [seeds + single runs, P]: what each seed adds to the deviation of each point, rows apart."""
     rows: np.ndarray
     """float64 [ROW_RESAMPLES, P + 1]: deviations over resampled rows alone; the constant answer's last."""
 
@@ -85,25 +85,29 @@ def draw(seeds: Sequence[Sequence[int]], runs: Sequence[Sequence[Run]], constant
     label, counts = reported.label, reported.counts
     scores = tuple(np.array([score(run, label, counts) for run in some]) for some in runs)
     ends = np.cumsum([len(some) for some in runs])
-    *by_run, of_constant = np.split(row_deviations([*(run for some in runs for run in some), constant], reported), ends, 1)
-    influence = seed_influence(seeds, scores) * [_share_of_seeds(*pair) for pair in zip(scores, by_run, strict=True)]
+    deviations = row_deviations([*(run for some in runs for run in some), constant], reported)
+    *by_run, of_constant = np.split(deviations, ends, axis=1)
+    influence = seed_influence(seeds, scores) * [_of_seeds_alone(*pair) for pair in zip(scores, by_run, strict=True)]
     influence, freedom = _with_borrowed(influence, [len(some) for some in runs])
     rows = np.stack([some.mean(axis=1) for some in (*by_run, of_constant)], axis=1)
     observed = np.array([values.mean() for values in scores])
     repeated = np.resize(rows, (DRAWS, rows.shape[1]))  # each draw of seeds with one of the resamples of rows
-    drawn, apart = (
-        observed + repeated[:, :-1] + resampled_deviations(influence, freedom, DRAWS, seed=0, apart=apart)
-        for apart in (False, True)
-    )
+    by_seeds = [resampled_deviations(influence, freedom, DRAWS, seed=0, apart=apart) for apart in (False, True)]
+    drawn, apart = (np.clip(observed + repeated[:, :-1] + some, *range_of(reported.metric)) for some in by_seeds)
     at = score(constant, label, counts)
     return Draws(scores, observed, drawn, apart, at, at + repeated[:, -1], influence, rows)
 
 
-def _share_of_seeds(scores: np.ndarray, rows: np.ndarray) -> float:
-    """The share of the spread over seeds [n], a standard deviation, that there would be on any number of rows.
+def range_of(metric: str) -> np.ndarray:
+    """The lowest and the highest score that there is, in the sign where larger is better."""
+    return np.sort(sign_of(metric) * np.array(RANGES.get(metric, SHARE)))
 
-    rows: deviations of these runs over resampled rows [R, n]. Where they differ from one seed to another, it is what a
-    seed does to single rows; on as few rows as there are, that spreads the scores too.
+
+def _of_seeds_alone(scores: np.ndarray, rows: np.ndarray) -> float:
+    """The share of the standard deviation over seeds [n] that would be left on any number of rows.
+
+    rows: deviations of these runs over resampled rows [R, n]. The variance in which they are not alike is what a seed
+    does to single rows.
     """
     n = len(scores)
     if n < 2 or np.ptp(scores) == 0:
@@ -125,8 +129,9 @@ def _with_borrowed(influence: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndar
     if not total:
         raise InputError("one run of each candidate says nothing of how seeds differ; give --seeds two or more")
     known = np.nan_to_num(influence)
+    variance = np.square(known).sum(axis=0) * sizes  # of one run
     own = np.zeros((len(single), len(sizes)))  # a row for a seed that no other point has
-    own[range(len(single)), single] = np.sqrt(np.square(known).sum(axis=0) @ np.multiply(sizes, freedom) / total)
+    own[range(len(single)), single] = np.sqrt(variance @ freedom / total)
     return np.vstack([known, own]), [df or total for df in freedom]
 
 
@@ -185,7 +190,7 @@ def simultaneous(draws: Draws, metric: str, examples: int) -> np.ndarray:
     deviation = np.abs(draws.apart - draws.score)
     half = np.quantile(deviation, 0.95, axis=0)
     stretch = np.quantile((deviation / np.where(half > 0, half, np.inf)).max(axis=1), 0.95)
-    ends = np.sort(sign_of(metric) * np.array(RANGES.get(metric, UNIT_INTERVAL)))
+    ends = range_of(metric)
     least = 3 / examples if np.isfinite(ends).all() else 0.0
     reach = np.maximum(max(stretch, 1.0) * half, least)
     return np.clip(np.stack([draws.score - reach, draws.score + reach], axis=1), *ends)

@@ -1,9 +1,9 @@
 """The primary metric of a run with weights on the examples, for many sets of weights at once.
 
 Resampling examples with replacement is giving each of them a weight: how often it was drawn. Nearly every metric is a
-function of sums over examples, so thousands of resamples are one matrix product; Spearman's correlation needs ranks
-among the rows that were drawn, which are cumulative sums of the weights. All are exact: with the weights of a resample
-they are what `Objective.score` says of the resampled rows (the weights of all 1: of the rows).
+function of sums over examples, so thousands of resamples are one matrix product; Spearman's correlation and areas under
+curves need ranks among the rows that were drawn, which are cumulative sums of the weights. All are exact: with the
+weights of a resample they are what `Objective.score` says of the resampled rows.
 """
 
 from collections.abc import Callable
@@ -34,6 +34,8 @@ def weighted_metric(run: Run, label: np.ndarray, counts: np.ndarray) -> Weighted
     decided = run.objective.decide(run.logits)
     if metric == "spearman":
         return _spearman(decided, label)
+    if metric in _CURVES and not run.objective.by_token:
+        return _over_classes(_CURVES[metric], run.objective.probabilities(run.logits), label)
     if metric in _MOMENTS:
         return _of_sums(_moments(decided, label), _MOMENTS[metric])
     values = _row_values(metric, run, decided, label)
@@ -195,25 +197,73 @@ _MOMENTS: dict[str, Callable[[Sums], np.ndarray]] = {
 
 def _spearman(decided: np.ndarray, label: np.ndarray) -> Weighted:
     """Pearson's correlation of the ranks among the rows that were drawn, equal values sharing their mean rank."""
-    ranks = [_ranks(values) for values in (decided, label)]
+    both = [_up_to(values) for values in (decided, label)]
 
     def value(weights: np.ndarray) -> np.ndarray:
         middle = (weights.sum(axis=0) + 1) / 2
-        x, y = (rank(weights) - middle for rank in ranks)
+        x, y = (_ranks(up_to(weights), group) - middle for up_to, group in both)
         squares = [np.einsum("eb,eb,eb->b", weights, one, other) for one, other in ((x, y), (x, x), (y, y))]
         return _divide(squares[0], np.sqrt(squares[1] * squares[2]))
 
     return value
 
 
-def _ranks(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Mean ranks of values [E] as a function of their weights, [E, B] -> [E, B]."""
+def _up_to(values: np.ndarray) -> tuple[Weighted, np.ndarray]:
+    """The weight of all values up to each of the G different ones, [E, B] -> [G, B]; and which one each is, [E]."""
     _, group, size = np.unique(values, return_inverse=True, return_counts=True)
     order, last = np.argsort(group, kind="stable"), np.cumsum(size) - 1
+    return lambda weights: np.cumsum(weights[order], axis=0)[last], group
 
-    def rank(weights: np.ndarray) -> np.ndarray:
-        up_to = np.cumsum(weights[order], axis=0)[last]  # [G, B]
-        below = np.vstack([np.zeros((1, weights.shape[1])), up_to[:-1]])
-        return ((below + up_to + 1) / 2)[group]
 
-    return rank
+def _ranks(up_to: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Mean ranks [E, B] from weights up to each value [G, B]."""
+    return ((np.vstack([np.zeros((1, up_to.shape[1])), up_to[:-1]]) + up_to + 1) / 2)[group]
+
+
+# Areas under curves, of each class against the others
+
+
+def _over_classes(of_class: Callable[..., Weighted], probability: np.ndarray, label: np.ndarray) -> Weighted:
+    """The mean over the classes that it is defined for, of two classes the second's; as jaxfreeze/metrics.py has it."""
+    count = probability.shape[1]
+    truth = label > 0 if label.ndim == 2 else label[:, None] == np.arange(count)
+    classes = range(1, 2) if label.ndim == 1 and count == 2 else range(count)
+    values = [of_class(probability[:, number], truth[:, number]) for number in classes]
+    otherwise = 0.5 if of_class is _roc_auc else 0.0
+
+    def value(weights: np.ndarray) -> np.ndarray:
+        found = np.stack([one(weights) for one in values])  # [classes, B]
+        known = np.isfinite(found)
+        mean = _divide(np.where(known, found, 0.0).sum(axis=0), known.sum(axis=0))
+        return np.where(known.any(axis=0), mean, otherwise)
+
+    return value
+
+
+def _roc_auc(score: np.ndarray, truth: np.ndarray) -> Weighted:
+    """The share of pairs that are in the right order, from the sum of ranks (Mann and Whitney 1947)."""
+    up_to, group = _up_to(score)
+
+    def value(weights: np.ndarray) -> np.ndarray:
+        ranks, positive = _ranks(up_to(weights), group), weights[truth].sum(axis=0)
+        pairs = positive * (weights.sum(axis=0) - positive)
+        above = (weights * ranks)[truth].sum(axis=0) - positive * (positive + 1) / 2
+        return np.where(pairs > 0, _divide(above, pairs), np.nan)
+
+    return value
+
+
+def _average_precision(score: np.ndarray, truth: np.ndarray) -> Weighted:
+    """The mean precision at the rows with the class, by falling score."""
+    up_to, _ = _up_to(-score)
+
+    def value(weights: np.ndarray) -> np.ndarray:
+        rows, right = up_to(weights), up_to(weights * truth[:, None])
+        steps = np.diff(right, axis=0, prepend=0.0)
+        total = right[-1]
+        return np.where(total > 0, _divide((steps * _divide(right, rows)).sum(axis=0), total), np.nan)
+
+    return value
+
+
+_CURVES = {"roc_auc": _roc_auc, "average_precision": _average_precision}
