@@ -162,10 +162,10 @@ def _refuse_in_sweep(name: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ReportConfig:
-    """Write a report about searches and finished runs: how many layers are enough, with figures and tables."""
+    """Write a report about searches and finished runs: how many layers are enough, and why."""
 
     folders: Annotated[tuple[Folder, ...], Takes("DIR [DIR ...]", expected="DIR", positional=True)]
-    """Folders of searches (--find_layers), of sweeps or of single runs."""
+    """Folders of searches, sweeps or single runs."""
     output: Folder
     """Folder for report.html, report.md and the figures."""
 

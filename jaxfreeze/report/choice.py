@@ -30,7 +30,7 @@ def blocks(answer: Answer, stem: str = "search", level: int = 3) -> list[Block]:
 
 def _of(answer: Answer, level: int) -> str:
     """What tells a heading from those of another answer."""
-    return f", {terms.task(answer.task)}" if level > 2 else ""
+    return f", {terms.data(answer.task)}" if level > 2 else ""
 
 
 def _lead(answer: Answer, stem: str) -> Lead:
@@ -102,5 +102,5 @@ def _made(answer: Answer) -> list[tuple[str, str]]:
         ("Rows", rows),
         ("Cost of the search", f"{answer.runs:,} runs, {terms.duration(answer.seconds)}"),
         ("Model", f"{answer.model}, {answer.num_layers} layers"),
-        ("Task", f"{terms.task(answer.task)}, scored by {terms.metric(answer.metric)}"),
+        ("Task", f"{terms.data(answer.task)}, scored by {terms.metric(answer.metric)}"),
     ]

@@ -40,7 +40,7 @@ IN_SIGHT = 1.6
 def front_figure(name: str, answer: Answer) -> Drawing:
     """Score against the seconds of one run (log axis); each point has its k and rate, the paper's points are hollow."""
     with style():
-        figure, axes = frame(f"Score against cost, {terms.task(answer.task)}", 4.3, 3.7)
+        figure, axes = frame(f"Score against cost, {terms.data(answer.task)}", 4.3, 3.7)
         axes.set_xscale("log")
         front = [point for point in answer.points if point.on_front]
         _joined(axes, answer, [point.seconds for point in front], front)
@@ -61,7 +61,7 @@ def layers_figure(name: str, answer: Answer) -> Drawing:
     at = {k: float(i) for i, k in enumerate(tried)}
     best = [_best_of(answer, k) for k in tried]
     with style():
-        figure, axes = frame(f"Score by k, {terms.task(answer.task)}", 4.3, 3.5)
+        figure, axes = frame(f"Score by k, {terms.data(answer.task)}", 4.3, 3.5)
         own = [point for point in best if point is not None]
         _joined(axes, answer, [at[point.candidate.layers] for point in own], own)
         _own(axes, answer, [at[point.candidate.layers] - _shift(answer, point) for point in answer.points])

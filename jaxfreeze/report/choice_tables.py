@@ -40,7 +40,7 @@ def _row(answer: Answer, point: Point) -> list[Value]:
         _probability(point.p_within),
         Value(terms.score(point.regret, answer.metric), point.regret) if math.isfinite(point.regret) else NOTHING,
         Value(f"{point.seconds:,.3g}" if point.seconds < 1000 else f"{point.seconds:,.0f}", point.seconds),
-        Value(terms.probability(point.seconds / full), point.seconds / full) if full else NOTHING,
+        Value(terms.part(point.seconds / full), point.seconds / full) if full else NOTHING,
         Value(str(len(point.scores)), len(point.scores)),
         Value(_mark(answer, point)),
     ]
@@ -114,7 +114,7 @@ def all_answers(answers: Sequence[Answer]) -> Table:
         share = chosen.seconds / answer.full.seconds if answer.full is not None and answer.full.seconds > 0 else None
         of_paper = wording.paper_choice(answer)
         rows.append([
-            Value(terms.task(answer.task)),
+            Value(terms.data(answer.task)),
             layers_value(k, answer.num_layers),
             Value(verdict(answer)),
             _probability(chosen.p_keeps) if wording.anything_learned(answer) else NOTHING,
@@ -123,7 +123,7 @@ def all_answers(answers: Sequence[Answer]) -> Table:
             _score(answer, chosen),
             Value(terms.metric(answer.metric)),
             Value(typographic(terms.score(answer.best.score, answer.metric)), answer.best.score),
-            NOTHING if share is None else Value(terms.probability(share), share),
+            NOTHING if share is None else Value(terms.part(share), share),
             NOTHING if of_paper is None else layers_value(of_paper.candidate.layers, answer.num_layers),
             Value(str(answer.num_layers), answer.num_layers),
             Value(terms.short(answer.model)),

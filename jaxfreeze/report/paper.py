@@ -26,7 +26,7 @@ def blocks(answer: Answer, names: Names, level: int) -> list[Block]:
         return words.task(curve)
 
     found: list[Block] = [
-        Heading(level, f"By the paper's protocol{f', {terms.task(answer.task)}' if level > 2 else ''}"),
+        Heading(level, f"By the paper's protocol{f', {terms.data(answer.task)}' if level > 2 else ''}"),
         Paragraph(text),
         Items([("Its answer for 90%", words.plain_answer(curve))]),
         differences(answer.model, [curve], title, names),

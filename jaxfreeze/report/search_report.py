@@ -17,10 +17,10 @@ def compose(answers: Sequence[Answer], others: Document | None = None) -> Docume
     names = Names()
     if len(answers) == 1 and others is None:
         (answer,) = answers
-        title = f"How many layers does {terms.task(answer.task)} need?"
+        title = f"How many layers does {terms.data(answer.task)} need?"
         return Document(title, _subtitle(answer), _section(answer, names, level=2))
     blocks: list[Block] = [Heading(2, "All answers"), choice_tables.all_answers(answers)] if len(answers) > 1 else []
-    titles = [terms.task(answer.task) for answer in answers]
+    titles = [terms.data(answer.task) for answer in answers]
     for answer, title in zip(answers, titles, strict=True):
         several = titles.count(title) > 1
         blocks.append(Heading(2, f"{title}, {terms.short(answer.model)}" if several else title))

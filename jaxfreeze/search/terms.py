@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from jaxfreeze.data.tasks import HUB, OWN_FILES
 from jaxfreeze.metrics import LOWER_IS_BETTER
 from jaxfreeze.sweep.curves import MISMATCHED
 
@@ -49,6 +50,14 @@ def task(name: str) -> str:
     return TASKS.get(name, name)
 
 
+def data(name: str) -> str:
+    """What a question is about: 'MRPC'; 'reviews.csv' of the task `files (reviews.csv)`; 'this data' of no name."""
+    kind, _, of = name.removesuffix(")").partition(" (")
+    if kind in (OWN_FILES, HUB):
+        return short(of) or "this data"
+    return task(name)
+
+
 def metric(name: str) -> str:
     """'F1'; 'F1 of toxic' for `f1:toxic`."""
     kind, _, of_class = name.removesuffix(MISMATCHED).partition(":")
@@ -57,7 +66,7 @@ def metric(name: str) -> str:
 
 
 def short(model: str) -> str:
-    """A model's name without its folder or its owner."""
+    """The name of a model or a file without its folder or its owner."""
     return PurePosixPath(model).name or model
 
 
@@ -101,12 +110,15 @@ def epochs(count: int) -> str:
 
 
 def probability(value: float) -> str:
-    """'83%'; '>99%' and '<1%' where rounding would tell of certainty."""
+    """'83%'; '>99%' and '<1%' at the ends, since resampling shows no certainty."""
     if not math.isfinite(value):
         return "unknown"
-    if 0.995 <= value < 1:
-        return ">99%"
-    return "<1%" if 0 < value < 0.005 else f"{value:.0%}"
+    return ">99%" if value >= 0.995 else "<1%" if value < 0.005 else f"{value:.0%}"
+
+
+def part(value: float) -> str:
+    """A cost as a share of another one: '31%', '0.9%'."""
+    return f"{value:.0%}" if value >= 0.0095 else f"{100 * value:.1g}%"
 
 
 def share(value: float) -> str:

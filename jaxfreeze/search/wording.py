@@ -14,7 +14,8 @@ DECIDES = 2.0
 
 def one_line(answer: Answer) -> str:
     """The whole answer: setting, score, best score found, probabilities, cost, command."""
-    end = "." if anything_learned(answer) else ":"
+    it = "it" if same(answer.best, answer.chosen) else name(answer.chosen.candidate)
+    end = "." if anything_learned(answer) else f"; to train {it} all the same:"
     return f"{headline(answer)}: {'; '.join(evidence(answer))}{end} {answer.command}"
 
 
@@ -46,13 +47,12 @@ def evidence(answer: Answer) -> list[str]:
 
 def _nothing_learned(answer: Answer) -> list[str]:
     best = answer.best
-    it = "it" if same(best, answer.chosen) else name(answer.chosen.candidate)
     return [
         f"the same answer scores {terms.score(answer.constant, answer.metric)} {terms.metric(answer.metric)}",
         f"the best found, {described(best.candidate, answer.num_layers)}, scores {_with_interval(answer, best)} on "
         f"{answer.rows:,} rows it never saw",
         f"so there is no quality to keep {terms.share(answer.share)} of, at any number of layers",
-        f"more test rows would tell, more training rows may help; to train {it} all the same",
+        "more test rows would tell, more training rows may help",
     ]
 
 
@@ -82,7 +82,7 @@ def cost(answer: Answer) -> str:
         return f"a run takes {terms.duration(chosen.seconds)}"
     if full is None or full.seconds <= 0:
         return f"a run takes {terms.duration(chosen.seconds)} (the full model was not run)"
-    return f"a run takes {terms.probability(chosen.seconds / full.seconds)} of the full model's time"
+    return f"a run takes {terms.part(chosen.seconds / full.seconds)} of the full model's time"
 
 
 def uncertainty(answer: Answer) -> str:

@@ -17,7 +17,7 @@ from jaxfreeze.report.figures import frame, style
 from jaxfreeze.report.point_labels import MARKER, Label, place
 from jaxfreeze.report.report import report
 from jaxfreeze.report.sections import Names
-from jaxfreeze.search import answer_file, wording
+from jaxfreeze.search import answer_file, terms, wording
 from jaxfreeze.search.answer import Answer
 from jaxfreeze.search.wording import one_line
 from tests.report.answers import KINDS, LOWER, answer, cola, deep, full, head, lower, mrpc, single, stsb
@@ -110,6 +110,14 @@ def test_the_papers_answer_stands_beside_it() -> None:
     assert said.endswith("; but the same answer for every row scores 81.2.")
     assert wording.of_paper(stsb()).startswith("The full model: no smaller k keeps 95% of its score")
     assert wording.of_paper(single()).startswith("Not run")
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [("mrpc", "MRPC"), ("files (in/reviews.csv)", "reviews.csv"), ("hub (imdb)", "imdb"), ("files", "this data")],
+)
+def test_own_data_is_called_by_its_name(task: str, said: str) -> None:
+    assert terms.data(task) == said
 
 
 def test_what_was_left_out() -> None:

@@ -325,7 +325,7 @@ def test_several_learning_rates_and_unlike_runs_are_said(make: Callable[..., Pat
         (
             {0: [0.81, 0.812], "all": [0.813, 0.811]},
             "the full model's 81.2 (79.9 to 82.5) F1 is not told apart from the same answer for every row (81.2 on "
-            "GLUE's dev set), so there is no gain to keep a share of. By the paper's plain ratio of scores: 99.9% at k = 0.",
+            "GLUE's dev set), so there is no gain to keep a share of. By the paper's plain ratio of scores: 99.9%",
         ),
         (
             {0: [0.811, 0.8125], 2: [0.89, 0.892], "all": [0.90, 0.901]},
