@@ -2,8 +2,8 @@
 
 The recommendation is at the top (trainable_layers, learning_rate, epochs, score, low, high, p_within, p_keeps), with
 `best` and `full` beside it, `seconds` {search, chosen, full}, and `front`, which lists every point. The other keys are
-the fields of `Answer`. Scores are fractions. null stands for what is not there: the full model if it was not run, and
-an end of an interval that is unbounded.
+the fields of `Answer`. Scores are fractions. null stands for what is not there: the full model if it was not run, an
+end of an interval that is unbounded, and the score of a learning rate that diverged.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jaxfreeze.atomic import new_file
 from jaxfreeze.errors import InputError, listed
-from jaxfreeze.search.answer import Answer, Point
+from jaxfreeze.search.answer import Answer, Point, RateScore
 from jaxfreeze.search.trial import Candidate
 
 NAMES = {"layers": "trainable_layers"}
@@ -26,7 +26,11 @@ RECOMMENDED = ("score", "low", "high", "p_within", "p_keeps")
 DERIVED = ("points", "chosen", "best", "full", "seconds")
 """Fields of an answer that the file has in another form; the others are as they are."""
 OTHERS = tuple(field.name for field in dataclasses.fields(Answer) if field.name not in DERIVED)
-UNBOUNDED = {"quality_low": -math.inf, "quality_high": math.inf}
+UNBOUNDED = {
+    (Point, "quality_low"): -math.inf,
+    (Point, "quality_high"): math.inf,
+    (RateScore, "score"): -math.inf,  # of a rate with a run that diverged
+}
 
 
 def write(answer: Answer, path: Path) -> None:
@@ -127,7 +131,7 @@ def _encoded(value: Any) -> Any:
             if isinstance(item, Candidate):
                 result |= _encoded(item)
             else:
-                result[_name(name)] = None if UNBOUNDED.get(name) == item else _encoded(item)
+                result[_name(name)] = None if UNBOUNDED.get((type(value), name)) == item else _encoded(item)
         return result
     return [_encoded(item) for item in value] if isinstance(value, tuple) else value
 
@@ -153,7 +157,9 @@ def _named_tuple(kind: Any, value: Any, where: str) -> Any:
     inner = [_name(name) for name in Candidate._fields] if len(own) < len(hints) else []
     _check_keys(value, [*inner, *own.values()], where)
     fields = {
-        name: UNBOUNDED[name] if name in UNBOUNDED and value[key] is None else _decoded(hints[name], value[key], key)
+        name: UNBOUNDED[kind, name]
+        if (kind, name) in UNBOUNDED and value[key] is None
+        else _decoded(hints[name], value[key], key)
         for name, key in own.items()
     }
     if inner:

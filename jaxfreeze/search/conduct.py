@@ -14,11 +14,12 @@ from jaxfreeze.errors import InputError
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.search import answer_file, schedule, terms
 from jaxfreeze.search.answer import Answer
+from jaxfreeze.search.budget import LONGER
 from jaxfreeze.search.judge import About, judge
 from jaxfreeze.search.laboratory import Laboratory
 from jaxfreeze.search.outcomes import Outcomes, Reported, best_constant
 from jaxfreeze.search.price import expected_costs, price, reference_epochs, reference_price
-from jaxfreeze.search.record import LONGER, final_seeds
+from jaxfreeze.search.record import final_seeds
 from jaxfreeze.search.rows import in_three_sets
 from jaxfreeze.search.trial import Candidate, Finding, Question, Stage, Trial
 from jaxfreeze.search.wording import one_line

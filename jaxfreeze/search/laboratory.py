@@ -78,7 +78,9 @@ class Laboratory:
 
     def _check_origin(self, now: Origin) -> None:
         """Raise InputError if a result that is there was made of other rows, classes, tokenizer or weights than now."""
+        file = self._read()
         for run in self._runs():
+            file.has(self._config_of(_trial_of(run.config, run.tests)))  # raises for other settings
             if run.origin and (differences := run.origin.differences(now)):
                 raise InputError(
                     f"{run.place}: a result from {differences}; restore them, or give another --output_dir"

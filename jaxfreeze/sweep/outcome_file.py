@@ -45,7 +45,7 @@ def read(folder: Path, config: Mapping[str, Any], digest: str | None) -> dict[st
     path = folder / FOLDER / name_of(config)
     mend = "restore it, or give another --output_dir"
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             logits = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise InputError(f"{path}: expected what a finished run answers, found no such file; {mend}") from None

@@ -147,18 +147,22 @@ def test_labels_of_the_test_rows_choose_nothing(found: Found, model: Path, glue:
     assert [point.score for point in answer.points] != [point.score for point in found.answer.points]
 
 
-def test_other_rows_are_refused(found: Found, model: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a result from different training rows, .*; restore them"):
-        search(found.folder, model, tiny_rte(tmp_path, 44, DEV))
+def test_other_rows_are_refused(found: Found, model: Path, glue: Path) -> None:
     with pytest.raises(InputError, match=r"validation_share was 0\.1, is 0\.2"):
-        search(found.folder, model, Path(found.answer.command.split("--data_dir ")[1].split()[0]), selection_share=0.2)
+        search(found.folder, model, glue, selection_share=0.2)
+    file = glue / "RTE" / "train.tsv"
+    content = file.read_text()
+    file.write_text(content.replace("bowl", "cup"))
+    with pytest.raises(InputError, match=r"a result from different training rows, .*; restore them"):
+        search(found.folder, model, glue)
+    file.write_text(content)
 
 
 def test_an_outcome_that_is_gone(found: Found, model: Path, glue: Path, tmp_path: Path) -> None:
     file = next((found.folder / "outcomes").iterdir())
     content = file.read_bytes()
     for damaged, word in ((None, "found no such file"), (content[:99], "a damaged file"), (b"", "a damaged file")):
-        file.unlink()
+        file.unlink(missing_ok=True)
         if damaged is not None:
             file.write_bytes(damaged)
         with pytest.raises(InputError, match=word):
@@ -246,7 +250,7 @@ class KilledError(BaseException):
     """Stands for SIGKILL: nothing catches it."""
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_killed_anywhere(
     seed: int, invented: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,7 +269,7 @@ def test_killed_anywhere(
 
     monkeypatch.setattr(os, "fsync", fsync)
     for _ in range(200):
-        left[0] = chance.randint(1, 25)
+        left[0] = chance.randint(1, 15)
         try:
             answer = invented(tmp_path / "parts", engine)
             break
@@ -277,18 +281,14 @@ def test_killed_anywhere(
     assert sum(engine.made.values()) <= len(lines(tmp_path / "parts")) + kills
 
 
-def test_a_metric_of_which_less_is_better(model: Path, found: Found, tmp_path: Path) -> None:
+def test_a_metric_of_which_less_is_better(model: Path, tmp_path: Path) -> None:
     number = [(text, f"{place % 5 + place / 100:.2f}") for place, (text, _) in enumerate(rows(60))]
     write(tmp_path / "a.csv", number)
     asked = SearchConfig(find_layers=0.9, budget=50, seeds=(1, 2))
     config = TrainConfig("files", train_file=str(tmp_path / "a.csv"), model=str(model), max_length=32, metric="mae")
-    del found
     engine = Real(config)
     answer = conduct.find_layers(config, asked, tmp_path / "found", engine)
     assert answer.metric == "mae"
-    best = {}
-    for rate in answer.rates:
-        best.setdefault((rate.candidate.layers, rate.candidate.epochs), []).append(rate)
     assert all(rate.score < 0 for rate in answer.rates)
     assert answer.best.score == min(point.score for point in answer.points)
 
