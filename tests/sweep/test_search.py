@@ -179,7 +179,7 @@ def test_for_real(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         "--max_length",
         "32",
     ]
-    arguments += ["--find_layers", "0.5", "--confidence", "0.8", "--seeds", "1", "2"]
+    arguments += ["--find_layers", "0.5", "--confidence", "0.8", "--seeds", "1", "2", "--protocol", "paper"]
     assert main([*arguments, "--output_dir", str(tmp_path / "found")]) == 0
     lines = [json.loads(line) for line in (tmp_path / "found" / "results.jsonl").read_text().splitlines()]
     assert {line["trainable_layers"] for line in lines} >= {"all", 0}
@@ -194,7 +194,18 @@ def test_for_real(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["--find_layers", "0.9", "--confidence", "no"], "--confidence no: expected a share"),
         (["--find_layers", "0.9", "--seeds", "1", "1"], "--seeds 1 1: expected whole numbers, each once"),
         (["--find_layers", "0.9", "--seeds"], "--seeds : expected whole numbers"),
-        (["--find_layers", "0.9", "--budget", "1"], "--budget 1: expected a number above 1, the cost of the search"),
+        (["--find_layers", "0.9", "--budget", "1"], "--budget 1: expected a number above 1, a multiple of the full"),
+        (["--find_layers", "0.9", "--budget", "0s"], "--budget 0s: expected a number above 1"),
+        (["--find_layers", "0.9", "--budget", "soon"], "--budget soon: expected a number above 1"),
+        (["--find_layers", "0.9", "--budget", "9s", "--protocol", "paper"], "--budget 9s: with --protocol paper"),
+        (["--find_layers", "0.9", "--within", "-1"], "--within -1.0: expected 0 to 100"),
+        (["--find_layers", "0.9", "--selection_share", "0"], "--selection_share 0.0: expected 1e-06 to 0.9"),
+        (["--find_layers", "0.9", "--protocol", "fair"], "--protocol fair: expected honest or paper"),
+        (["--find_layers", "0.9", "--learning_rate", "1e-4"], "--learning_rate: --find_layers chooses it for every k"),
+        (["--find_layers", "0.9", "--validation_share", "0.2"], "--validation_share 0.2: --find_layers holds out"),
+        (["--find_layers", "0.9", "--max_steps", "9"], "--max_steps: not with --find_layers, which tries --epochs"),
+        (["--within", "2"], "--within: only with --find_layers"),
+        (["--test_share", "0.1"], "--test_share: only for --task files or hub"),
         (["--find_layers", "0.9", "--budget", "2", "3"], "--budget 2 3: expected a number above 1"),
         (["--find_layers", "0.9", "--budget", "nan"], "--budget nan: expected a number above 1"),
         (["--find_layers", "0.9", "--trainable_layers", "2"], "--trainable_layers: not with --find_layers"),
