@@ -157,6 +157,7 @@ def test_the_replayed_search_is_the_live_one() -> None:
         except StopIteration:
             stage = None
     assert next_stage(question, findings) is None
+    assert len({finding.trial for finding in record.findings}) == len(record.findings) == len(findings)
     assert sorted(candidates(question, findings), key=str) == sorted(record.finals, key=str)
     assert paper_candidates(question, findings) == tuple(record.paper)
     assert set(dropped(question, findings)) == set(record.dropped)
