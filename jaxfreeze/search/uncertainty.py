@@ -22,7 +22,7 @@ import numpy as np
 
 from jaxfreeze.errors import InputError
 from jaxfreeze.search.outcomes import Reported, Run, score, sign_of
-from jaxfreeze.search.weighted import weighted_metric
+from jaxfreeze.search.weighted import weighted_metrics
 from jaxfreeze.sweep.statistics import TAILS, resampled_deviations, seed_influence
 
 DRAWS = 20_000
@@ -141,19 +141,13 @@ def _with_borrowed(influence: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndar
 def row_deviations(runs: Sequence[Run], reported: Reported, seed: int = 0) -> np.ndarray:
     """How far the score of each run moves when the examples are drawn anew: float64 [resamples, runs], means 0."""
     label, counts = reported.label, reported.counts
-    functions = [weighted_metric(run, label, counts) for run in runs]
-    fast = all(functions)
-    resamples, random = ROW_RESAMPLES if fast else SLOW_RESAMPLES, np.random.default_rng(seed)
+    values, random = weighted_metrics(runs, label, counts), np.random.default_rng(seed)
+    resamples, step = (ROW_RESAMPLES, max(1, CHUNK // len(counts))) if values else (SLOW_RESAMPLES, 1)
     found = np.empty((resamples, len(runs)))
-    step = max(1, CHUNK // len(counts)) if fast else 1
     for start in range(0, resamples, step):
         rows = slice(start, min(start + step, resamples))
         drawn = random.integers(len(counts), size=(rows.stop - start, len(counts)))
-        if fast:
-            weights = weights_of(drawn)
-            found[rows] = np.stack([value(weights) for value in functions if value], axis=1)
-        else:
-            found[rows] = _one_by_one(drawn[0], runs, reported)
+        found[rows] = values(weights_of(drawn)).T if values else _one_by_one(drawn[0], runs, reported)
     return sign_of(reported.metric) * (found - found.mean(axis=0))
 
 

@@ -6,7 +6,8 @@ curves need ranks among the rows that were drawn, which are cumulative sums of t
 weights of a resample they are what `Objective.score` says of the resampled rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -16,51 +17,74 @@ from jaxfreeze.objectives.entities import METRICS as ENTITIES
 from jaxfreeze.search.outcomes import Run
 
 Weighted = Callable[[np.ndarray], np.ndarray]
-"""Weights float64 [E, B], whole numbers, to the metric's values float64 [B] in its own sign."""
-Sums = np.ndarray
+"""Weights float64 [E, B], whole numbers, to values float64 [B], or [R, B] of R runs, in the metric's own sign."""
 
 
-def weighted_metric(run: Run, label: np.ndarray, counts: np.ndarray) -> Weighted | None:
-    """The primary metric of a run as a function of the examples' weights; None where it is no such function here.
+class Sums(NamedTuple):
+    """A metric that is a function of sums over examples."""
 
-    label: [N, *label_shape]; counts: int64 [E], how many of the labels belong to each example.
+    terms: np.ndarray | sparse.csr_array
+    """[K, E]."""
+    finish: Callable[[np.ndarray], np.ndarray]
+    """From weighted sums of the terms, [K, B], to [B]."""
+
+
+def weighted_metrics(runs: Sequence[Run], label: np.ndarray, counts: np.ndarray) -> Weighted | None:
+    """The primary metric of R runs as a function of the examples' weights; None where it is no such function here.
+
+    runs: with one primary metric. label: [N, *label_shape]; counts: int64 [E], how many of the labels belong to each
+    example.
     """
+    if runs[0].objective.primary_metric == "spearman":
+        return _spearman([run.objective.decide(run.logits) for run in runs], label)
+    found = [_weighted_metric(run, label, counts) for run in runs]
+    sums = [some for some in found if isinstance(some, Sums)]
+    functions = [some for some in found if some is not None and not isinstance(some, Sums)]
+    if functions:
+        return lambda weights: np.stack([value(weights) for value in functions])
+    if not sums:
+        return None
+    dense = np.stack([some.terms for some in sums]) if isinstance(sums[0].terms, np.ndarray) else None  # [R, K, E]
+
+    def value(weights: np.ndarray) -> np.ndarray:
+        if dense is None:
+            return np.stack([some.finish(some.terms @ weights) for some in sums])
+        products = (dense.reshape(-1, len(weights)) @ weights).reshape(*dense.shape[:2], -1)  # all runs at once
+        return np.stack([some.finish(product) for some, product in zip(sums, products, strict=True)])
+
+    return value
+
+
+def _weighted_metric(run: Run, label: np.ndarray, counts: np.ndarray) -> Sums | Weighted | None:
     metric = run.objective.primary_metric
     kind, _, of_class = metric.partition(":")
     example = np.repeat(np.arange(len(counts)), counts)  # [N]
     if isinstance(run.objective, Tokens) and metric in ENTITIES:
         found = run.objective.entity_matches(run.objective.decide(run.logits), label, counts)
-        return _of_sums(found.T, _ENTITIES[metric])
+        return Sums(found.T, _ENTITIES[metric])
     decided = run.objective.decide(run.logits)
-    if metric == "spearman":
-        return _spearman(decided, label)
     if metric in _CURVES and not run.objective.by_token:
         return _over_classes(_CURVES[metric], run.objective.probabilities(run.logits), label)
     if metric in _MOMENTS:
-        return _of_sums(_moments(decided, label), _MOMENTS[metric])
+        return Sums(_moments(decided, label), _MOMENTS[metric])
     values = _row_values(metric, run, decided, label)
     if values is not None:
         total = np.bincount(example, values, minlength=len(counts))
         finish = np.sqrt if metric == "rmse" else np.asarray
-        return _of_sums(np.stack([total, counts]), lambda sums: finish(_divide(sums[0], sums[1])))
+        return Sums(np.stack([total, counts]), lambda sums: finish(_divide(sums[0], sums[1])))
     if kind not in _CLASSES:
         return None
     classes = len(run.objective.labels)
     one = run.objective.labels.index(of_class) if of_class else 1 if kind == "f1" else None
     function = _CLASSES[kind]
 
-    def finish_classes(sums: Sums) -> np.ndarray:
+    def finish_classes(sums: np.ndarray) -> np.ndarray:
         right, predicted, true = sums.reshape(3, classes, -1)
         if one is not None:
             right, predicted, true = right[[one]], predicted[[one]], true[[one]]
         return function(right, predicted, true, label.ndim == 1 and one is None)
 
-    return _of_sums(_class_terms(decided, label, example, (classes, len(counts))), finish_classes)
-
-
-def _of_sums(terms: np.ndarray | sparse.csr_array, finish: Callable[[Sums], np.ndarray]) -> Weighted:
-    """A metric from terms [K, E] of each example and a function of their weighted sums [K, B]."""
-    return lambda weights: finish(terms @ weights)
+    return Sums(_class_terms(decided, label, example, (classes, len(counts))), finish_classes)
 
 
 def _divide(over: np.ndarray, under: np.ndarray) -> np.ndarray:
@@ -154,7 +178,7 @@ _CLASSES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, bool], np.ndar
     "cohen_kappa": _kappa,
 }
 
-_ENTITIES: dict[str, Callable[[Sums], np.ndarray]] = {  # of how many are right, predicted and true
+_ENTITIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of how many are right, predicted and true
     "entity_f1": lambda sums: _divide(2 * sums[0], sums[1] + sums[2]),
     "entity_precision": lambda sums: _divide(sums[0], sums[1]),
     "entity_recall": lambda sums: _divide(sums[0], sums[2]),
@@ -176,36 +200,48 @@ def _spread(rows: np.ndarray, total: np.ndarray, squares: np.ndarray) -> np.ndar
     return np.where(found > 1e-12 * squares, found, 0.0)
 
 
-def _pearson(sums: Sums) -> np.ndarray:
+def _pearson(sums: np.ndarray) -> np.ndarray:
     rows, x, y, xx, yy, xy, _, _ = sums
     return _divide(xy - x * y / rows, np.sqrt(_spread(rows, x, xx) * _spread(rows, y, yy)))
 
 
-def _explained(sums: Sums, centred: bool) -> np.ndarray:
+def _explained(sums: np.ndarray, centred: bool) -> np.ndarray:
     """A share of the labels' variance; where they have none 1 without an error and else 0, as scikit-learn's."""
     rows, _, y, _, yy, _, error, squares = sums
     left, all_of_it = _spread(rows, error, squares) if centred else squares, _spread(rows, y, yy)
     return np.where(all_of_it > 0, 1 - _divide(left, all_of_it), np.where(left > 0, 0.0, 1.0))
 
 
-_MOMENTS: dict[str, Callable[[Sums], np.ndarray]] = {
+_MOMENTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "pearson": _pearson,
     "r2": lambda sums: _explained(sums, centred=False),
     "explained_variance": lambda sums: _explained(sums, centred=True),
 }
 
 
-def _spearman(decided: np.ndarray, label: np.ndarray) -> Weighted:
+def _spearman(decided: Sequence[np.ndarray], label: np.ndarray) -> Weighted:
     """Pearson's correlation of the ranks among the rows that were drawn, equal values sharing their mean rank."""
-    both = [_up_to(values) for values in (decided, label)]
+    of_runs, of_label = [_up_to(values) for values in decided], _up_to(label)
 
     def value(weights: np.ndarray) -> np.ndarray:
         middle = (weights.sum(axis=0) + 1) / 2
-        x, y = (_ranks(up_to(weights), group) - middle for up_to, group in both)
-        squares = [np.einsum("eb,eb,eb->b", weights, one, other) for one, other in ((x, y), (x, x), (y, y))]
-        return _divide(squares[0], np.sqrt(squares[1] * squares[2]))
+
+        def deviations(up_to: Weighted, group: np.ndarray) -> np.ndarray:
+            return _ranks(up_to(weights), group) - middle
+
+        y = deviations(*of_label)
+        weighted, squares = weights * y, _product(weights * y, y)
+        found = []
+        for run in of_runs:
+            x = deviations(*run)
+            found.append(_divide(_product(weighted, x), np.sqrt(_product(weights * x, x) * squares)))
+        return np.stack(found)
 
     return value
+
+
+def _product(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.einsum("eb,eb->b", one, other)
 
 
 def _up_to(values: np.ndarray) -> tuple[Weighted, np.ndarray]:

@@ -8,7 +8,7 @@ import pytest
 from jaxfreeze.objectives import Classification, MultiLabel, Objective, Regression, Tokens
 from jaxfreeze.search import uncertainty
 from jaxfreeze.search.outcomes import Run
-from jaxfreeze.search.weighted import weighted_metric
+from jaxfreeze.search.weighted import weighted_metrics
 from tests.search.made import reported
 from tests.test_metrics import examples, names_of
 
@@ -52,15 +52,15 @@ def test_weights_are_repeated_rows(objective: Objective) -> None:
     weights, slow = uncertainty.weights_of(drawn), set()
     for name in metrics_of(objective):
         measured = with_metric(objective, name)
-        value = weighted_metric(Run(measured, logits), label, counts)
-        if value is None:
+        values = weighted_metrics([Run(measured, logits), Run(measured, -logits)], label, counts)
+        if values is None:
             slow.add(name)
             continue
-        found = value(weights)
-        for some, one in zip(drawn, found, strict=True):
+        for some, found in zip(drawn, values(weights).T, strict=True):
             places = uncertainty.places_of(some, counts)
-            expected = measured.score(logits[places], label[places], counts[some])[name]
-            assert one == pytest.approx(expected, abs=1e-9), name
+            for outputs, one in zip((logits, -logits), found, strict=True):
+                expected = measured.score(outputs[places], label[places], counts[some])[name]
+                assert one == pytest.approx(expected, abs=1e-9), name
     assert slow == SLOW & set(metrics_of(objective))
 
 
@@ -83,7 +83,7 @@ def test_the_slow_way_moves_a_score_as_the_fast_one(monkeypatch: pytest.MonkeyPa
         reported(label, objective, np.array([1, 2] * 20)),
     )
     fast = uncertainty.row_deviations(runs, rows)
-    monkeypatch.setattr(uncertainty, "weighted_metric", lambda *_: None)
+    monkeypatch.setattr(uncertainty, "weighted_metrics", lambda *_: None)
     slow = uncertainty.row_deviations(runs, rows)
     assert slow == pytest.approx(fast, abs=1e-12)
     assert np.array_equal(slow[:, :2], slow[:, 2:])
