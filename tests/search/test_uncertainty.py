@@ -59,10 +59,10 @@ def test_what_a_seed_does_to_single_rows_is_not_counted_twice() -> None:
     """Seeds that are right in rows of their own: the spread over seeds is that of rows, 0.7 x 0.3 / 300 of one run."""
     right = np.random.default_rng(0).random((300, 40)) < 0.7
     draws = drawn([right])
-    variance = draws.scores[0].var(ddof=1)
-    assert draws.rows[:, 0].var() == pytest.approx(0.7 * 0.3 / 300 / 40, rel=0.15)
-    assert 40 * np.square(draws.influence).sum() == pytest.approx(variance - 0.5 * 0.7 * 0.3 / 300, rel=0.05)
-    assert draws.drawn.var() == pytest.approx((variance + 0.5 * 0.7 * 0.3 / 300) / 40, rel=0.08)
+    seeds, rows = np.square(draws.influence).sum(), draws.rows[:, 0].var()
+    assert rows == pytest.approx(0.7 * 0.3 / 300 / 40, rel=0.15)
+    assert 40 * seeds == pytest.approx(draws.scores[0].var(ddof=1) - 0.5 * 0.7 * 0.3 / 300, rel=0.05)
+    assert draws.drawn.var() == pytest.approx(seeds * 39 / 37 + rows, rel=0.03)  # Student's variance, and that of rows
 
 
 def test_equal_predictions_do_not_differ_whatever_the_rows() -> None:
