@@ -59,13 +59,15 @@ def finetune(task: str, **settings: Any) -> FineTuned:
 def find_layers(task: str, share: float = 0.95, **settings: Any) -> Answer:
     """Find the smallest k that keeps a share of the best score found, above a constant answer's.
 
-    task and settings: the flags of `python run.py --find_layers` by their names, such as within=1, confidence=0.9,
+    task and settings: the flags of `python run.py --find_layers` by their names, such as within=1, confidence=0.8,
     budget=2, seeds=(1, 2, 3), selection_share=0.1, and those of training but for learning_rate. Every k has a learning
     rate and a number of epochs of its own, chosen on selection rows; test rows choose nothing. output_dir: a search
     that was stopped goes on there. Returns what answer.json holds. Raises InputError for what no run could have.
     """
     given = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
     asked = {name: given.pop(name) for name in list(given) if name in settings_of(SearchConfig)}
+    if "find_layers" in asked:
+        raise InputError("find_layers: expected the share as share=0.95")
     if asked.get("protocol", "honest") != "honest":
         raise InputError("protocol: expected honest; the paper's is --protocol paper of `python run.py --find_layers`")
     search = SearchConfig(**asked | {"find_layers": share})

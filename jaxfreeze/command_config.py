@@ -28,7 +28,7 @@ class SearchConfig:
     """Find the smallest k that keeps this share of the best score found, above a constant answer's."""
     within: Annotated[float, Takes("POINTS", 0, 100)] = 1.0
     """Points below the best score that count as good."""
-    confidence: Annotated[float, Takes("SHARE", 1e-9, 1 - 1e-9, "a share between 0 and 1, such as 0.9")] = 0.9
+    confidence: Annotated[float, Takes("SHARE", 1e-9, 1 - 1e-9, "a share between 0 and 1, such as 0.9")] = 0.8
     """Probability, over seeds and test rows, with which the share must be kept."""
     selection_share: Annotated[float, Takes("SHARE", 1e-6, 0.9)] = 0.1
     """Share of the training rows held out to choose rates and epochs by; the test rows choose nothing."""
@@ -47,6 +47,8 @@ class SearchConfig:
             raise InputError(f"--budget {self.budget}: expected {BUDGET}")
         if self.protocol == "paper" and self.budget_seconds:
             raise InputError(f"--budget {self.budget}: with --protocol paper expected a multiple, such as 2")
+        if self.protocol == "honest" and len(self.seeds) == 1:
+            raise InputError(f"--seeds {self.seeds[0]}: one seed does not show how seeds differ; give two or more")
 
     @property
     def budget_seconds(self) -> float | None:

@@ -60,7 +60,7 @@ class Question:
     """Share of the reference's quality, above the constant answer's, that is to be kept."""
     within: float = 0.01
     """A score this far below the best one found counts as good."""
-    confidence: float = 0.9
+    confidence: float = 0.8
     """Probability with which the share has to be kept."""
     seeds: tuple[int, ...] = ()
     """Seeds of the final trials of every k; (): five where runs are cheap, three for the full model."""
