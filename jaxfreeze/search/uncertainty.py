@@ -8,9 +8,9 @@ A candidate that was run once has no spread of its own. It gets the spread that 
 degrees of freedom: a made-up certainty would be worse, and no interval at all would leave the cheapest candidates out.
 Its deviation is drawn independently of those of the others, which makes differences to it less certain.
 
-What a seed does to single rows spreads the scores of the seeds, and the resampled scores too. So that it is counted
-once, it is taken out of the spread over seeds: of the three parts of the variance (seeds, rows, and seeds by rows; as
-in a two-way analysis of variance) the draws of seeds hold the first, those of rows the two others.
+Of the three parts of the variance (seeds, rows, and seeds by rows, as in a two-way analysis of variance) the resampled
+rows hold the last two, and the spread over seeds the first and the last. What both hold would count twice, so
+`IN_BOTH` of it is taken out of the spread over seeds.
 
 All scores are in the sign where larger is better.
 """
@@ -30,6 +30,14 @@ DRAWS = 20_000
 ROW_RESAMPLES = 2_000
 SLOW_RESAMPLES = 200
 """Resamples of rows for a metric that is computed one resample at a time."""
+IN_BOTH = 0.5
+"""The share of what a seed does to single rows that is taken out of the spread over seeds.
+
+In simulations (4 points, 3 to 5 seeds, 300 rows, 600 searches each) simultaneous intervals then hold the truth in 95 to
+99% where the standard deviation over seeds is up to 9 points, and in 93 or 94% where it is 14, or where the errors of
+two seeds have next to nothing in common. With nothing taken out it is up to 99.7%, and with all of it down to 88%,
+since the spread of three seeds may be small by chance.
+"""
 CHUNK = 4_000_000
 """Weights of examples that are in memory at a time."""
 SHARE = (0.0, 1.0)
@@ -104,7 +112,7 @@ def range_of(metric: str) -> np.ndarray:
 
 
 def _of_seeds_alone(scores: np.ndarray, rows: np.ndarray) -> float:
-    """The share of the standard deviation over seeds [n] that would be left on any number of rows.
+    """The share of the standard deviation over seeds [n] that is left without what the draws of rows hold of it.
 
     rows: deviations of these runs over resampled rows [R, n]. The variance in which they are not alike is what a seed
     does to single rows.
@@ -113,7 +121,7 @@ def _of_seeds_alone(scores: np.ndarray, rows: np.ndarray) -> float:
     if n < 2 or np.ptp(scores) == 0:
         return 1.0
     by_rows = np.square(rows - rows.mean(axis=1, keepdims=True)).sum(axis=1).mean() / (n - 1)
-    return float(np.sqrt(max(0.0, 1 - by_rows / scores.var(ddof=1))))
+    return float(np.sqrt(max(0.0, 1 - IN_BOTH * by_rows / scores.var(ddof=1))))
 
 
 def _with_borrowed(influence: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, list[int]]:

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from jaxfreeze.errors import InputError
+from jaxfreeze.objectives import Regression
 from jaxfreeze.search import uncertainty
 from jaxfreeze.search.outcomes import Run, best_constant
 from jaxfreeze.search.uncertainty import Draws
@@ -43,15 +44,25 @@ def test_seeds_alone_spread_a_mean_as_student_says() -> None:
     assert np.quantile(found, 0.975) == pytest.approx(4.303 * 0.02 / np.sqrt(3), rel=0.06)
 
 
-def test_what_a_seed_does_to_single_rows_is_counted_once() -> None:
-    """Seeds that are right in rows of their own: all of the spread over seeds is that of rows."""
-    random = np.random.default_rng(0)
-    right = random.random((300, 40)) < 0.7
+def test_spreads_that_are_small_by_chance_come_together_or_apart() -> None:
+    """Two points with other seeds: 1 in 400 draws is far out at both if apart, more if one chi divides both."""
+    influence = uncertainty.seed_influence([(1, 2, 3), (4, 5, 6)], [np.array([0.70, 0.72, 0.74])] * 2)
+    far = []
+    for apart in (True, False):
+        found = np.abs(uncertainty.resampled_deviations(influence, [2, 2], 20_000, seed=0, apart=apart))
+        far.append((found > np.quantile(found, 0.95, axis=0)).all(axis=1).mean())
+    assert far[0] == pytest.approx(0.0025, abs=0.0015)
+    assert far[1] > 0.008
+
+
+def test_what_a_seed_does_to_single_rows_is_not_counted_twice() -> None:
+    """Seeds that are right in rows of their own: the spread over seeds is that of rows, 0.7 x 0.3 / 300 of one run."""
+    right = np.random.default_rng(0).random((300, 40)) < 0.7
     draws = drawn([right])
-    own = np.sqrt(0.7 * 0.3 / 300 / 40)
-    assert draws.rows[:, 0].std() == pytest.approx(own, rel=0.15)
-    assert draws.drawn.std() < 1.25 * own
-    assert np.sqrt(np.square(draws.influence).sum()) < 0.7 * own
+    seeds, rows = np.square(draws.influence).sum(), draws.rows[:, 0].var()
+    assert rows == pytest.approx(0.7 * 0.3 / 300 / 40, rel=0.15)
+    assert 40 * seeds == pytest.approx(draws.scores[0].var(ddof=1) - 0.5 * 0.7 * 0.3 / 300, rel=0.05)
+    assert draws.drawn.var() == pytest.approx(seeds * 39 / 37 + rows, rel=0.03)  # Student's variance, and that of rows
 
 
 def test_equal_predictions_do_not_differ_whatever_the_rows() -> None:
@@ -76,11 +87,29 @@ def test_a_perfect_score_on_few_rows_is_not_certain() -> None:
 
 
 def test_a_reference_below_the_constant_answer_leaves_nothing_to_keep() -> None:
-    draws = drawn([first_rows(0.30, 0.31, 0.32), first_rows(0.25, 0.26, 0.27)])
+    draws = drawn([first_rows(0.30, 0.31, 0.32), first_rows(0.30, 0.31, 0.32)[::-1]])
     found = uncertainty.shares(draws, 0, 0.95)
     assert found.quality.tolist() == [0.0, 0.0]
     assert (found.low.tolist(), found.high.tolist()) == ([-np.inf] * 2, [np.inf] * 2)
     assert found.p_keeps.max() < 0.1
+
+
+def test_the_constant_answer_is_scored_on_the_same_rows() -> None:
+    """The answer of most rows, and right in eight more: better on every resample that holds one of them."""
+    label = labels(300, ones=0.8)
+    right = ((label == 1) | (np.arange(300) > 291))[:, None].repeat(3, axis=1)
+    draws = drawn([right], label)
+    assert draws.errors(0, None)[1] == pytest.approx(np.sqrt(8) / 300, rel=0.1)
+    assert uncertainty.shares(draws, 0, 0.95).p_keeps[0] > 0.995
+
+
+def test_an_error_is_uncertain_towards_the_worse() -> None:
+    """A single row has all of the error: a resample may hold it several times."""
+    label = np.zeros(300, np.float32)
+    logits = np.where(np.arange(300) == 7, 90.0, 0.0).astype(np.float32)[:, None]
+    objective = Regression(("mae",))
+    found = uncertainty.row_deviations([Run(objective, logits)], reported(label, objective))
+    assert (found.min() < -0.8, found.max()) == (True, pytest.approx(0.3, abs=0.03))
 
 
 def test_quality_is_what_is_above_the_constant_answer() -> None:
@@ -94,7 +123,7 @@ def test_quality_is_what_is_above_the_constant_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seeds", "spread"), [((3, 3, 3, 3), 0.1), ((5, 5, 4, 3), 0.3), ((5, 5, 5, 5), 0.2)], ids=["3", "5 to 3", "5"]
+    ("seeds", "spread"), [((3, 3, 3, 3), 0.1), ((3, 3, 3, 3), 0.3), ((5, 5, 4, 3), 0.2)], ids=["rows", "seeds", "both"]
 )
 def test_intervals_hold_the_truth_together(
     seeds: tuple[int, ...], spread: float, monkeypatch: pytest.MonkeyPatch
