@@ -45,6 +45,8 @@ def find_layers(config: TrainConfig, search: SearchConfig, folder: Path, engine:
     if search.budget_seconds is not None:
         full = reference_epochs(config.epochs) * laboratory.full_epoch_seconds()
         question = dataclasses.replace(question, budget=search.budget_seconds / full)
+    if schedule.next_stage(question, laboratory.findings()) is not None:
+        laboratory.prepare()
     while (stage := schedule.next_stage(question, findings := laboratory.findings())) is not None:
         estimate = price(stage, findings, expected_costs(question))
         console.say(_planned(stage, estimate, question, findings))

@@ -41,10 +41,10 @@ class Laboratory:
         ResultsFile(folder, axes=OF_SEARCH)  # raises before anything is read or computed
 
     def open(self, ladder: Sequence[Layers]) -> None:
-        """Read the rows and, where the trials are made here, compute the trunk for every k. Raises InputError."""
+        """Read the rows. ladder: the numbers of layers of the trials. Raises InputError."""
         watch = Stopwatch()
-        configs = [dataclasses.replace(self._config, trainable_layers=k) for k in ladder]
-        experiment = self._workshop.begin(configs if self._engine is None else configs[:1], watch)
+        self._ladder = ladder
+        experiment = self._workshop.open(self._with_layers(ladder[-1]), watch)
         self._check_origin(experiment.origin)
         objective = experiment.task.objective
         self.selection, self.reported = (
@@ -52,14 +52,24 @@ class Laboratory:
         )
         self._reported_name = experiment.test_sets[0].name
         if not (self.folder / SEARCH_FILE).is_file():
-            self._note({"seconds": round(watch.seconds()["total"], 3)})
+            self._note({"seconds": watch.seconds()["total"]})
+
+    def prepare(self) -> None:
+        """Compute the trunk for every number of layers, if the trials are made here and it is not on disk yet."""
+        if self._engine is None:
+            watch = Stopwatch()
+            self._workshop.fill_caches([self._with_layers(layers) for layers in self._ladder], watch)
+            noted = self._noted()
+            self._note(noted | {"seconds": noted["seconds"] + watch.seconds()["total"]})
+
+    def _with_layers(self, layers: Layers) -> TrainConfig:
+        return dataclasses.replace(self._config, trainable_layers=layers)
 
     def full_epoch_seconds(self) -> float:
         """Seconds of an epoch of the full model on this machine, measured once in a search."""
         noted = self._noted()
         if "full_epoch" not in noted:
-            config = dataclasses.replace(self._config, trainable_layers=ALL)
-            noted |= {"full_epoch": self._workshop.seconds_of_an_epoch(config)}
+            noted |= {"full_epoch": self._workshop.seconds_of_an_epoch(self._with_layers(ALL))}
             self._note(noted)
         return noted["full_epoch"]
 

@@ -39,7 +39,7 @@ from jaxfreeze.training.summary import result_of
 
 MEMORY_SHARE = 0.5  # of the free device memory: what runs side by side may take
 BYTES_OF_A_PARAMETER = 16  # of a trained one: itself, its gradient, and Adam's two moments, float32
-HEADS = 16  # trained side by side on a CPU: more of them run no faster, and their states leave its caches
+HEADS = 8  # trained side by side on a CPU: more of them take longer each, since their states leave its caches
 ACTIVATIONS = 40  # values of width D that one trained layer keeps for each token until its gradient is computed
 
 
@@ -196,19 +196,21 @@ class Workshop:
         watch.add(common | {"total": sum(common[part] for part in PARTS)})
         return train_together(experiment, state, watch, progress, group.tests)
 
-    def begin(self, configs: Sequence[TrainConfig], watch: Stopwatch) -> Experiment:
-        """What runs with these settings, of one search, are made of, before any of them is made.
+    def open(self, config: TrainConfig, watch: Stopwatch) -> Experiment:
+        """What runs with these settings are made of, before any of them is made."""
+        self._experiment = experiment = self._ready_for([config], watch, 1)
+        return experiment
 
-        The trunk is computed once: every cut's states are made from those of the cut below it, and kept on disk where
-        there is room for them.
+    def fill_caches(self, configs: Sequence[TrainConfig], watch: Stopwatch) -> None:
+        """Compute the trunk once for runs of several numbers of layers, and keep every cut's states on disk.
+
+        Each is made from those of the cut below it. Where the disk has no room for one, its runs compute it.
         """
-        deepest_first = sorted(configs, key=lambda config: order(config.trainable_layers or 0), reverse=True)
-        self._experiment = experiment = self._ready_for(deepest_first[:1], watch, 1)
-        for config in deepest_first:
-            experiment = alike(experiment, [config])
-            if experiment.cache.place != "off" and experiment.cache.keep:
+        for config in sorted(configs, key=lambda config: order(config.trainable_layers or 0), reverse=True):
+            experiment = self._experiment = self._ready_for([config], watch, 1)
+            cache = experiment.cache
+            if cache.place != "off" and cache.keep and cache.found != {*cache.layouts}:
                 fill_cache(experiment, experiment.model.start(config.seed), watch)
-        return self._experiment
 
     def seconds_of_an_epoch(self, config: TrainConfig) -> float:
         """What an epoch of such a run takes here, from its second dispatch; what is compiled serves the run too."""

@@ -56,7 +56,7 @@ class LogHook:
         losses, norms = (np.concatenate(column, axis=-1) for column in zip(*unlogged, strict=True))
         self._check(losses, norms, steps)
         now, examples = time.perf_counter(), state.progress.examples
-        rate = experiment.config.learning_rate * experiment.schedules[0].share(steps - 1)
+        rate = experiment.config.learning_rate * experiment.schedules[0].share(steps - 1, np)
         figures = {
             "loss": float(losses.mean()),
             "learning_rate": float(rate),

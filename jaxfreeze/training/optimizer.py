@@ -39,16 +39,17 @@ class Schedule(NamedTuple):
         warmup_steps = math.ceil(warmup_ratio * total_steps)
         return cls(np.float32(peak), np.int32(warmup_steps), np.int32(total_steps))
 
-    def share(self, step: Any) -> jax.Array:
-        """The learning rate after so many steps as a share of the peak: float32.
+    def share(self, step: Any, np: Any = jnp) -> Any:
+        """The learning rate after so many steps as a share of the peak: float32. np: the library that computes it.
 
         Times a reciprocal, as XLA divides by a constant: optax's own schedule has the numbers in the program.
         """
-        steps_down = jnp.maximum(1, self.total_steps - self.warmup_steps)
-        up, down = (1.0 / jnp.float32(steps) for steps in (jnp.maximum(1, self.warmup_steps), steps_down))
-        rise = 1.0 - (1.0 - jnp.clip(step, 0, self.warmup_steps) * up)
-        fall = 1.0 - jnp.clip(step - self.warmup_steps, 0, steps_down) * down
-        return jnp.where(step < self.warmup_steps, rise, fall)
+        steps_down = np.maximum(1, self.total_steps - self.warmup_steps)
+        one = np.float32(1.0)
+        up, down = (one / np.float32(steps) for steps in (np.maximum(1, self.warmup_steps), steps_down))
+        rise = one - (one - np.float32(np.clip(step, 0, self.warmup_steps)) * up)
+        fall = one - np.float32(np.clip(step - self.warmup_steps, 0, steps_down)) * down
+        return np.where(step < self.warmup_steps, rise, fall)
 
 
 class ScheduleState(NamedTuple):

@@ -5,6 +5,9 @@ import json
 import math
 import os
 import random
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 
 from jaxfreeze import find_layers
+from jaxfreeze.cli import main
 from jaxfreeze.command_config import SearchConfig
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.errors import InputError
@@ -25,9 +29,11 @@ from jaxfreeze.sweep.progress import SweepProgress
 from jaxfreeze.sweep.runner import Outcome
 from jaxfreeze.training import step
 from jaxfreeze.training.hooks import NonFiniteLossError
+from tests import effort
 from tests.folders import make_folder, tiny_rte
 from tests.training.test_own_rows import rows, write
 
+ROOT = Path(__file__).parents[2]
 DEV = 16
 SETTINGS = {
     "epochs": 3,
@@ -335,3 +341,39 @@ def test_a_run_that_diverges_by_itself(
     with pytest.raises(runner.DivergedError, match="seed 1 learning rate"):
         runner.run_groups([group], tmp_path / "sweep")
     assert [line["seed"] for line in lines(tmp_path / "sweep")] == [2]
+
+
+DRIVER = """
+import sys
+from jaxfreeze.search import laboratory
+laboratory._own_seconds = lambda seconds: 1.0
+from jaxfreeze.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+KILLS = effort.inputs(4)
+
+
+def test_killed_for_real(found: Found, model: Path, glue: Path, tmp_path: Path, own_cache: Path) -> None:
+    """SIGKILL, between two lines or while a group trains: the search goes on to the answer of one without a stop."""
+    out, chance = tmp_path / "found", random.Random(0)
+    words = ["--task", "rte", "--data_dir", str(glue), "--model", str(model), "--output_dir", str(out)]
+    for name, value in SETTINGS.items():
+        flag = "find_layers" if name == "share" else name
+        words += [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
+    environment = {**os.environ, "JAXFREEZE_CACHE": str(own_cache), "XLA_FLAGS": effort.xla_flags()}
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    total = len(lines(found.folder))
+    for kill in range(KILLS):
+        process = subprocess.Popen([sys.executable, "-c", DRIVER, *words], env=environment, cwd=ROOT, **streams)
+        wanted, deadline = total * (kill + 1) // (KILLS + 1), time.monotonic() + 300
+        while not (out / "results.jsonl").is_file() or (out / "results.jsonl").read_bytes().count(b"\n") < wanted:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(chance.random() / 2)
+        process.kill()
+        process.wait()
+    assert main(words) == 0
+    assert sorted(map(str, trials(out))) == sorted(map(str, trials(found.folder)))
+    answer = answer_file.read(out / "answer.json")
+    assert dataclasses.replace(answer, seconds=0) == dataclasses.replace(found.answer, seconds=0)
