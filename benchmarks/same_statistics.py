@@ -98,15 +98,15 @@ def permutation_p(scores: Mapping[str, tuple[np.ndarray, np.ndarray]], seed: int
     return (hits + 1) / (DRAWS + 1)
 
 
-def interval(runs: Runs, tasks: list[str], seed: int = 0, draws: int = DRAWS) -> tuple[float, float]:
+def interval(runs: Runs, tasks: list[str], seed: int = 0) -> tuple[float, float]:
     """95% of a bootstrap over seeds and rows of the difference ours - theirs in the mean score over the tasks.
 
     The rows of a resample are the same for all runs of its task.
     """
     random = np.random.default_rng(seed)
     predictions = {key: [answers(key[0], run) for run in some] for key, some in runs.items()}
-    found = np.empty(draws)
-    for draw in range(draws):
+    found = np.empty(DRAWS)
+    for draw in range(DRAWS):
         differences = []
         for task in tasks:
             label = runs[task, SIDES[0]][0].label
