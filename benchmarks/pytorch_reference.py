@@ -10,11 +10,13 @@ Linear warm-up from 0 over a tenth of the steps (rounded up), then linear decay 
 
 import argparse
 import csv
+import itertools
 import json
 import math
 import platform
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +46,15 @@ class Split(NamedTuple):
             return dict(padded)
         hidden = torch.nn.utils.rnn.pad_sequence([self.hidden[i] for i in examples], batch_first=True)
         return {"inputs_embeds": hidden, "attention_mask": padded["attention_mask"]}
+
+
+class Step(NamedTuple):
+    """What is known of an optimizer step."""
+
+    examples: int
+    loss: float  # mean over the batch
+    grad_norm: float  # over the trained parameters, before clipping
+    learning_rate: float
 
 
 class Cut(torch.nn.Module):
@@ -154,23 +165,31 @@ def make_optimizer(model: torch.nn.Module, learning_rate: float) -> torch.optim.
     return torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)
 
 
-def train(model: Any, tokenizer: Any, split: Split, args: argparse.Namespace, seed: int) -> tuple[int, int]:
-    """Train `model` in place, each module in the mode it is in; return the numbers of steps and of examples seen."""
+def shuffled(split: Split, batch_size: int, seed: int) -> Iterator[list[int]]:
+    """The examples of every batch, epoch after epoch without end; an epoch's last batch may be smaller."""
+    shuffle = torch.Generator().manual_seed(seed)
+    while True:
+        for batch in torch.randperm(len(split.features), generator=shuffle).split(batch_size):
+            yield batch.tolist()
+
+
+def train(
+    model: Any, tokenizer: Any, split: Split, args: argparse.Namespace, batches: Iterator[list[int]]
+) -> Iterator[Step]:
+    """Train `model` in place, each module in the mode it is in, one step for each Step that is asked for."""
     steps = min(args.epochs * math.ceil(len(split.features) / args.batch_size), args.max_steps or sys.maxsize)
     optimizer = make_optimizer(model, args.learning_rate)
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, math.ceil(WARMUP_RATIO * steps), steps)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    shuffle = torch.Generator().manual_seed(seed)
-    step = examples = 0
-    while step < steps:
-        for batch in torch.randperm(len(split.features), generator=shuffle).split(args.batch_size)[: steps - step]:
-            model(**split.inputs(tokenizer, batch.tolist()), labels=split.labels[batch]).loss.backward()
-            torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            step, examples = step + 1, examples + len(batch)
-    return step, examples
+    for batch in itertools.islice(batches, steps):
+        loss = model(**split.inputs(tokenizer, batch), labels=split.labels[batch]).loss
+        loss.backward()
+        grad_norm = torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM)
+        learning_rate = optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        yield Step(len(batch), loss.item(), float(grad_norm), learning_rate)
 
 
 def score(task: Task, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
@@ -180,43 +199,63 @@ def score(task: Task, labels: np.ndarray, logits: np.ndarray) -> dict[str, float
 
 
 @torch.no_grad()
-def evaluate(model: Any, tokenizer: Any, split: Split, task: Task, batch_size: int) -> dict[str, float]:
-    """Score `model` on labelled examples."""
+def predict(model: Any, tokenizer: Any, split: Split, batch_size: int) -> np.ndarray:
+    """Logits of every example, float32 [E, C]; leaves the model without dropout."""
     model.eval()
     chunks = torch.arange(len(split.features)).split(batch_size)
-    logits = torch.cat([model(**split.inputs(tokenizer, chunk.tolist())).logits for chunk in chunks])  # [E, C]
-    return score(task, split.labels.numpy(), logits.numpy())
+    return torch.cat([model(**split.inputs(tokenizer, chunk.tolist())).logits for chunk in chunks]).numpy()
+
+
+class Training(NamedTuple):
+    """A model before its first step, in the modes in which it trains, and its rows."""
+
+    task: Task
+    tokenizer: Any
+    model: Any
+    train_set: Split
+    dev_set: Split
+
+
+def prepare(
+    args: argparse.Namespace, seed: int, above_trunk: list[Split], dtype: torch.dtype = torch.float32
+) -> Training:
+    """Load model and rows. `above_trunk` keeps what the seeds share: the splits with their state, with --trunk_once."""
+    torch.set_num_threads(args.threads)
+    task = TASKS[args.task]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(args.model)
+    torch.manual_seed(seed)  # for the classifier's first weights, then for dropout
+    model_class: Any = transformers.AutoModelForSequenceClassification  # Any: its annotations miss the second result
+    model, info = model_class.from_pretrained(
+        args.model, num_labels=len(task.classes) or 1, dtype=dtype, output_loading_info=True
+    )
+    if missing := [name for name in info["missing_keys"] if not name.startswith("classifier.")]:
+        raise ValueError(f"{args.model}: expected an encoder (of BERT, with its pooler), found no {sorted(missing)}")
+    frozen = freeze(model, args.trainable_layers)
+    splits = above_trunk
+    if not splits:
+        paths = [args.data_dir / task.folder / name for name in ("train.tsv", task.dev_file)]
+        splits = [load_split(task, path, tokenizer) for path in paths]
+        if not task.classes:
+            splits = [split._replace(labels=split.labels.to(dtype)) for split in splits]
+        if args.trunk_once:
+            above_trunk += [run_trunk(model, tokenizer, s, args.trainable_layers, args.batch_size) for s in splits]
+            splits = above_trunk
+    if args.trunk_once:
+        keep_top(model, args.trainable_layers)
+    model.train()
+    for module in [] if args.frozen_dropout else frozen:
+        module.eval()
+    return Training(task, tokenizer, model, *splits)
 
 
 def run(args: argparse.Namespace, seed: int, above_trunk: list[Split]) -> dict[str, Any]:
     """Train and score one model; return the object that is printed. `above_trunk` keeps what the seeds share."""
     started = time.perf_counter()
-    torch.set_num_threads(args.threads)
-    task = TASKS[args.task]
-    tokenizer = transformers.AutoTokenizer.from_pretrained(args.model)
-    paths = [args.data_dir / task.folder / name for name in ("train.tsv", task.dev_file)]
-    train_set, dev_set = [load_split(task, path, tokenizer) for path in paths]
-    torch.manual_seed(seed)  # for the classifier's first weights, then for dropout
-    model_class: Any = transformers.AutoModelForSequenceClassification  # Any: its annotations miss the second result
-    model, info = model_class.from_pretrained(
-        args.model, num_labels=len(task.classes) or 1, dtype=torch.float32, output_loading_info=True
-    )
-    if missing := [name for name in info["missing_keys"] if not name.startswith("classifier.")]:
-        raise ValueError(f"{args.model}: expected an encoder (of BERT, with its pooler), found no {sorted(missing)}")
-    frozen = freeze(model, args.trainable_layers)
-    if args.trunk_once:
-        if not above_trunk:
-            for part in (train_set, dev_set):
-                above_trunk.append(run_trunk(model, tokenizer, part, args.trainable_layers, args.batch_size))
-        train_set, dev_set = above_trunk
-        keep_top(model, args.trainable_layers)
-    model.train()
-    for module in [] if args.frozen_dropout else frozen:
-        module.eval()
+    task, tokenizer, model, train_set, dev_set = prepare(args, seed, above_trunk)
     train_started = time.perf_counter()
-    steps, examples = train(model, tokenizer, train_set, args, seed)
+    steps = list(train(model, tokenizer, train_set, args, shuffled(train_set, args.batch_size, seed)))
     eval_started = time.perf_counter()
-    metrics = evaluate(model, tokenizer, dev_set, task, args.batch_size)
+    metrics = score(task, dev_set.labels.numpy(), predict(model, tokenizer, dev_set, args.batch_size))
     ended = time.perf_counter()
     versions = {module.__name__: module.__version__ for module in (torch, transformers)}
     return {
@@ -224,9 +263,9 @@ def run(args: argparse.Namespace, seed: int, above_trunk: list[Split]) -> dict[s
         "seed": seed,
         "metrics": metrics,
         "primary_metric": task.metrics[0],
-        "steps": steps,
+        "steps": len(steps),
         "seconds": {"train": eval_started - train_started, "eval": ended - eval_started, "total": ended - started},
-        "examples_per_second": examples / (eval_started - train_started),
+        "examples_per_second": sum(step.examples for step in steps) / (eval_started - train_started),
         "versions": {**versions, "python": platform.python_version()},
     }
 

@@ -19,7 +19,7 @@ def mix(x: jax.Array) -> jax.Array:
 
 
 def mask_multiplier(row: jax.Array, column: jax.Array, seed: jax.Array | None, rate: float) -> jax.Array | float:
-    """What dropout multiplies by: 0 with probability `rate`, else 1 / (1 - rate); 1.0 where there is no dropout.
+    """What dropout multiplies by, float32: 0 with probability `rate`, else 1 / (1 - rate); 1.0 where there is none.
 
     `row` and `column` are integer arrays that broadcast against each other; an element of the mask depends on its
     own row number, its own column number and the seed (uint32 [2]), on nothing else.
@@ -29,10 +29,11 @@ def mask_multiplier(row: jax.Array, column: jax.Array, seed: jax.Array | None, r
     rows = mix(row.astype(jnp.uint32) ^ seed[0])
     columns = mix(column.astype(jnp.uint32) ^ seed[1])
     keep = mix(rows ^ columns) >= jnp.uint32(round(rate * 2**32))
-    return jnp.where(keep, 1.0 / (1.0 - rate), 0.0)
+    return jnp.where(keep, jnp.float32(1.0 / (1.0 - rate)), jnp.float32(0.0))
 
 
 def dropout(x: jax.Array, token: jax.Array, seed: jax.Array | None, rate: float) -> jax.Array:
     """Dropout of x [..., D], whose tokens are numbered by token [...]."""
     multiplier = mask_multiplier(token[..., None], jnp.arange(x.shape[-1]), seed, rate)
-    return x if isinstance(multiplier, float) else x * multiplier.astype(x.dtype)
+    # Multiplied in float32: 1 / (1 - rate) in bfloat16 would change every mean, at rate 0.1 by -0.16%.
+    return x if isinstance(multiplier, float) else (x * multiplier).astype(x.dtype)

@@ -1,0 +1,155 @@
+"""Whether two sides' runs of fine-tuning come from one distribution: what benchmarks/same_training.py concludes.
+
+A run is a seed's predictions for every dev row after every epoch. Rows are common to both sides; seeds are not paired.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from pytorch_reference import METRICS, TASKS
+
+SIDES = ("jaxfreeze", "pytorch")
+DRAWS = 2000  # permutations, and resamples of the bootstrap
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What one training left."""
+
+    losses: np.ndarray  # float [epochs], mean training loss
+    logits: np.ndarray  # float [epochs, E, C], of the dev rows after each epoch
+    label: np.ndarray  # [E]
+
+
+Runs = Mapping[tuple[str, str], list[Run]]
+"""(task, side) -> a run for each seed."""
+
+
+def answers(task: str, run: Run) -> np.ndarray:
+    """What a run predicts after its last epoch: class numbers, or scores; [E]."""
+    logits = run.logits[-1]
+    return logits.argmax(-1) if TASKS[task].classes else logits[:, 0]
+
+
+def score(task: str, label: np.ndarray, prediction: np.ndarray) -> float:
+    """The task's first metric."""
+    return float(METRICS[TASKS[task].metrics[0]](label, prediction))
+
+
+def dev_losses(task: str, run: Run) -> np.ndarray:
+    """Mean loss of the dev rows after each epoch."""
+    if not TASKS[task].classes:
+        return np.square(run.logits[..., 0] - run.label).mean(-1)
+    shifted = run.logits - run.logits.max(-1, keepdims=True)
+    log_probability = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return -np.take_along_axis(log_probability, run.label[None, :, None], -1).mean((-2, -1))
+
+
+def by_epoch(task: str, runs: list[Run]) -> dict[str, Any]:
+    """Mean and standard deviation over the seeds after each epoch."""
+    classes = bool(TASKS[task].classes)
+
+    def scores(run: Run) -> list[float]:
+        return [score(task, run.label, x.argmax(-1) if classes else x[:, 0]) for x in run.logits]
+
+    columns = {
+        "training_loss": [run.losses for run in runs],
+        "dev_loss": [dev_losses(task, run) for run in runs],
+        "score": [scores(run) for run in runs],
+    }
+    return {
+        name: {
+            "mean": np.mean(values, 0).round(4).tolist(),
+            "sd": np.std(values, 0, ddof=len(values) > 1).round(4).tolist(),
+        }
+        for name, values in columns.items()
+    }
+
+
+def disagreement(task: str, ours: list[Run], theirs: list[Run]) -> dict[str, float]:
+    """Share of dev rows on which two seeds differ, a mean over pairs; of scores, the mean distance."""
+    first, second = ([answers(task, run) for run in runs] for runs in (ours, theirs))
+
+    def mean(pairs: Any) -> float:
+        found = [np.mean(a != b) if TASKS[task].classes else np.abs(a - b).mean() for a, b in pairs]
+        return round(float(np.mean(found)), 4) if found else float("nan")
+
+    within = {side: mean(itertools.combinations(some, 2)) for side, some in zip(SIDES, (first, second), strict=True)}
+    return {**within, "between": mean(itertools.product(first, second))}
+
+
+def permutation_p(scores: Mapping[str, tuple[np.ndarray, np.ndarray]], seed: int = 0) -> float:
+    """Share of permutations of the sides' names among the seeds of each task with a mean difference as large.
+
+    scores: by task the scores of each side's seeds. The difference is that of means, a mean over the tasks.
+    """
+    random = np.random.default_rng(seed)
+    found = abs(np.mean([a.mean() - b.mean() for a, b in scores.values()]))
+    hits = 0
+    for _ in range(DRAWS):
+        differences = []
+        for a, b in scores.values():
+            both = random.permutation(np.concatenate([a, b]))
+            differences.append(both[: len(a)].mean() - both[len(a) :].mean())
+        hits += abs(np.mean(differences)) >= found - 1e-12
+    return (hits + 1) / (DRAWS + 1)
+
+
+def interval(runs: Runs, tasks: list[str], seed: int = 0) -> tuple[float, float]:
+    """95% of a bootstrap over seeds and rows of the difference ours - theirs in the mean score over the tasks.
+
+    The rows of a resample are the same for all runs of its task.
+    """
+    random = np.random.default_rng(seed)
+    predictions = {key: [answers(key[0], run) for run in some] for key, some in runs.items()}
+    found = np.empty(DRAWS)
+    for draw in range(DRAWS):
+        differences = []
+        for task in tasks:
+            label = runs[task, SIDES[0]][0].label
+            rows = random.integers(0, len(label), len(label))
+            means = []
+            for side in SIDES:
+                some = predictions[task, side]
+                drawn, counts = np.unique(random.integers(0, len(some), len(some)), return_counts=True)
+                means.append(np.average([score(task, label[rows], some[i][rows]) for i in drawn], weights=counts))
+            differences.append(means[0] - means[1])
+        found[draw] = np.mean(differences)
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def conclude(runs: Runs) -> list[dict[str, Any]]:
+    """An object for each task that both sides have runs of, and one for all of them together."""
+    tasks = [task for task, side in runs if side == SIDES[0] and (task, SIDES[1]) in runs]
+    lines: list[dict[str, Any]] = []
+    scores = {}
+    for task in tasks:
+        sides = [runs[task, side] for side in SIDES]
+        if any(not np.array_equal(run.label, sides[0][0].label) for some in sides for run in some):
+            raise ValueError(f"{task}: expected the same dev rows in all runs, found different labels")
+        first, second = (np.array([score(task, run.label, answers(task, run)) for run in some]) for some in sides)
+        scores[task] = (first, second)
+        one: Runs = {(task, side): runs[task, side] for side in SIDES}
+        lines.append(
+            {
+                "task": task,
+                "metric": TASKS[task].metrics[0],
+                "seeds": {side: len(some) for side, some in zip(SIDES, sides, strict=True)},
+                "scores": {side: s.round(4).tolist() for side, s in zip(SIDES, (first, second), strict=True)},
+                "difference": round(float(first.mean() - second.mean()), 4),
+                "interval": [round(x, 4) for x in interval(one, [task])],
+                "p": round(permutation_p({task: scores[task]}), 4),
+                "disagreement": disagreement(task, *sides),
+                "by_epoch": {side: by_epoch(task, some) for side, some in zip(SIDES, sides, strict=True)},
+            }
+        )
+    if tasks:
+        difference = float(np.mean([a.mean() - b.mean() for a, b in scores.values()]))
+        limits = [round(x, 4) for x in interval(runs, tasks)]
+        p = round(permutation_p(scores), 4)
+        lines.append({"tasks": tasks, "difference": round(difference, 4), "interval": limits, "p": p})
+    return lines
