@@ -48,7 +48,7 @@ def front_figure(name: str, answer: Answer) -> Drawing:
         _of_paper(axes, answer, [point.seconds for point in answer.paper])
         _limits(axes, answer)
         _seconds_axis(axes, [point.seconds for point in (*answer.points, *answer.paper)])
-        _level(axes, answer, answer.constant, "same answer for every row", DOTTED)
+        _level(axes, answer, answer.constant, "constant prediction", DOTTED)
         axes.set_ylabel(_score_name(answer))
         legend(figure, axes)
         _label_points(figure, axes, answer, front)
@@ -70,7 +70,7 @@ def layers_figure(name: str, answer: Answer) -> Drawing:
         if anything_learned(answer):
             kept = answer.constant + answer.share * (answer.best.score - answer.constant)
             _level(axes, answer, kept, f"{terms.share(answer.share)} of the best found", DASHED)
-        _level(axes, answer, answer.constant, "same answer for every row", DOTTED)
+        _level(axes, answer, answer.constant, "constant prediction", DOTTED)
         axes.set_xlim(-0.5, len(tried) - 0.5)
         rates = ["" if point is None else terms.rate(point.candidate.learning_rate) for point in best]
         axes.set_xticks([at[k] for k in tried], [f"{k}\n{rate}" for k, rate in zip(tried, rates, strict=True)])

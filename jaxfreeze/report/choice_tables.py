@@ -53,7 +53,7 @@ def _score(answer: Answer, point: Point) -> Value:
 
 def _mark(answer: Answer, point: Point) -> str:
     if not wording.learned(answer, point):
-        return "no better than the same answer for every row"
+        return "no better than a constant prediction"
     if wording.same(point, answer.chosen) and answer.sure:
         return "recommended"
     return "best found" if wording.same(point, answer.best) else ""
@@ -130,7 +130,7 @@ def all_answers(answers: Sequence[Answer]) -> Table:
         ])  # fmt: skip
     caption = (
         "The answers of all searches. Keeps its share: the probability that this k keeps the asked share of the best "
-        "model's gain over the same answer for every row. Not decided: no k keeps it with the asked probability, and "
+        "model's gain over a constant prediction. Not decided: no k keeps it with the asked probability, and "
         "the best model found stands here. The paper's k: the smallest whose mean keeps that share of the full model's "
         "raw score, all at the full model's learning rate."
     )
@@ -140,5 +140,5 @@ def all_answers(answers: Sequence[Answer]) -> Table:
 def verdict(answer: Answer) -> str:
     """In a word or two."""
     if not wording.anything_learned(answer):
-        return "nothing beats the same answer for every row"
+        return "nothing beats a constant prediction"
     return "yes" if answer.sure else "not decided"

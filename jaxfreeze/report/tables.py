@@ -170,7 +170,7 @@ def scores(curve: Curve) -> Table:
     """The scores of one curve, a row for each k."""
     authors = _authors(curve)
     columns = ["k", "runs", "mean", "sd", "min", "max", "95% interval", "difference to full", "its 95% interval"]
-    columns += ["pairs", "told apart?"]
+    columns += ["pairs", "differs?"]
     if authors.later:
         columns += [f"authors, {LATER}", f"authors, {EVE}"]
     rows = []
@@ -194,10 +194,10 @@ def scores(curve: Curve) -> Table:
         rows.append(row)
     caption = (
         f"Score ({words.metric(curve)}) {TIMES} 100 by k. The difference to the full model is over the seeds that both "
-        "have, run by run; told apart: its interval does not contain 0."
+        "have, run by run; differs: its interval does not contain 0."
     )
     if curve.task in CONSTANT_ANSWER:
-        caption += f" The same answer for every row scores {hundred(CONSTANT_ANSWER[curve.task])} on GLUE's dev set."
+        caption += f" A constant prediction scores {hundred(CONSTANT_ANSWER[curve.task])} on GLUE's dev set."
     if authors.later:
         caption += " Authors: mean ± standard deviation (runs)."
     return Table(caption, columns, rows)

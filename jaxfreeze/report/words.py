@@ -92,9 +92,11 @@ def answer(curve: Curve) -> str:
     constant, full = CONSTANT_ANSWER.get(curve.task), curve.full
     if not constant or full is None or not curve.partial or not curve.smallest:
         return plain_answer(curve)
-    told = f"the same answer for every row ({hundred(constant)} on GLUE's dev set)"
+    told = f"a constant prediction ({hundred(constant)} on GLUE's dev set)"
     if not beats_constant_answer(curve, full):
-        shown = f"the full model's {with_span(full.mean, full.interval)} {metric(curve)} is not told apart from {told}"
+        shown = (
+            f"the full model's {with_span(full.mean, full.interval)} {metric(curve)} is indistinguishable from {told}"
+        )
         return f"{shown}, so there is no gain to keep a share of. {_plain_ratio(curve)}"
     kept = _kept(curve, above(curve, constant), f"'s gain over {told}")
     return f"{kept} {_plain_ratio(curve)}"

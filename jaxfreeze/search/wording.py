@@ -107,7 +107,7 @@ def _compared(answer: Answer) -> str:
         return "its distance to the best"
     earlier = answer.points[: [same(point, answer.chosen) for point in answer.points].index(True)]
     if not earlier:
-        return "its gain over the same answer for every row"
+        return "its gain over a constant prediction"
     nearest = max(earlier, key=lambda point: point.p_keeps)
     return f"its lead over {described(nearest.candidate, answer.num_layers)}"
 
@@ -140,7 +140,7 @@ def of_paper(answer: Answer) -> str:
     if found is full:
         text = f"The full model: no smaller k keeps {terms.share(answer.share)} of its score ({setting})"
     constant = terms.score(answer.constant, answer.metric)
-    return f"{text}." if learned(answer, found) else f"{text}; but the same answer for every row scores {constant}."
+    return f"{text}." if learned(answer, found) else f"{text}; but a constant prediction scores {constant}."
 
 
 def paper_choice(answer: Answer) -> Point | None:
@@ -211,7 +211,7 @@ def _gain(answer: Answer) -> str:
     """'quality', where a constant answer has none; else what is kept a share of."""
     if answer.constant == 0 and not terms.lower_is_better(answer.metric):
         return "quality"
-    return f"gain over the same answer for every row ({terms.score(answer.constant, answer.metric)})"
+    return f"gain over a constant prediction ({terms.score(answer.constant, answer.metric)})"
 
 
 def _capital(text: str) -> str:

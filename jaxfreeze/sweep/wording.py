@@ -9,6 +9,6 @@ def constant_answer_warning(curve: Curve, cell: Cell) -> str:
     if beats_constant_answer(curve, cell):
         return ""
     return (
-        f"But the same answer for every row scores {100 * CONSTANT_ANSWER[curve.task]:.1f} on GLUE's dev set: that "
+        f"But a constant prediction scores {100 * CONSTANT_ANSWER[curve.task]:.1f} on GLUE's dev set: that "
         f"anything was learned at k = {cell.layers} is not shown."
     )

@@ -41,7 +41,7 @@ def test_the_line_of_a_recommendation() -> None:
 
 
 def test_a_constant_answer_that_scores_is_named() -> None:
-    assert "keeps 95% of its gain over the same answer for every row (50.5) with probability 98%" in one_line(deep())
+    assert "keeps 95% of its gain over a constant prediction (50.5) with probability 98%" in one_line(deep())
 
 
 def test_not_decided() -> None:
@@ -84,7 +84,7 @@ def test_lower_is_better_in_its_own_unit() -> None:
     line = one_line(lower())
     assert "0.520 (0.480 to 0.560) mean absolute error (lower is better) on 800 rows" in line
     assert "within 0.01 of the best with probability 20%" in line
-    assert "gain over the same answer for every row (1.31)" in line
+    assert "gain over a constant prediction (1.31)" in line
     assert "it has no ratio" in wording.of_paper(lower())
 
 
@@ -99,7 +99,7 @@ def test_what_would_narrow_the_intervals() -> None:
     assert "of its distance to the best" in both
     assert "of its lead over k = 3" not in both
     assert "of its lead over 3 of 6 layers, learning rate 2e-4" in wording.uncertainty(cola())
-    assert "of its gain over the same answer for every row" in wording.uncertainty(single())
+    assert "of its gain over a constant prediction" in wording.uncertainty(single())
 
 
 def test_the_papers_answer_stands_beside_it() -> None:
@@ -107,7 +107,7 @@ def test_the_papers_answer_stands_beside_it() -> None:
     assert said.startswith(
         "The head alone, which scores 81.5, 99.5% of the full model's 81.9 (every k at learning rate 5e-5"
     )
-    assert said.endswith("; but the same answer for every row scores 81.2.")
+    assert said.endswith("; but a constant prediction scores 81.2.")
     assert wording.of_paper(stsb()).startswith("The full model: no smaller k keeps 95% of its score")
     assert wording.of_paper(single()).startswith("Not run")
 
@@ -152,7 +152,7 @@ def test_the_table_has_every_point(of) -> None:
 def test_no_quality_is_told_where_nothing_was_learned() -> None:
     rows = choice_tables.by_layers(mrpc()).rows
     assert {row[4] for row in rows} == {row[5] for row in rows} == {words.NOTHING}
-    assert {row[-1].text for row in rows} == {"no better than the same answer for every row"}
+    assert {row[-1].text for row in rows} == {"no better than a constant prediction"}
 
 
 def test_unbounded_qualities_and_diverged_rates() -> None:
@@ -209,17 +209,17 @@ def test_every_point_is_labelled_with_k_and_rate() -> None:
     texts = drawn_texts(drawing.svg)
     assert {"k = 0, 2e-3", "k = 1, 1e-3, 3 epochs", "k = 1, 1e-3, 9 epochs", "k = 6, 1e-4", "all, 2e-5"} <= set(texts)
     assert "the paper's protocol, every k at 5e-5" in texts
-    assert "same answer for every row: 50.5" in texts
+    assert "constant prediction: 50.5" in texts
     assert drawing == choice_figures.front_figure("front", deep())
     assert drawing.png.startswith(b"\x89PNG")
 
 
 def test_a_level_out_of_sight_is_named() -> None:
     texts = drawn_texts(choice_figures.front_figure("front", single()).svg)
-    assert "same answer for every row: 0.0 (below)" in texts
+    assert "constant prediction: 0.0 (below)" in texts
     assert "k = 2, 5e-4" in texts
     above = answer(LOWER[1:], "files", "mae", constant=9.0, half=0.01)
-    assert "same answer for every row: 9.00 (above)" in drawn_texts(choice_figures.front_figure("front", above).svg)
+    assert "constant prediction: 9.00 (above)" in drawn_texts(choice_figures.front_figure("front", above).svg)
 
 
 # The report
@@ -288,7 +288,7 @@ def test_several_searches_and_a_sweep(tmp_path: Path) -> None:
     rows = [
         row.split(" | ")[:3] for row in text.splitlines() if re.match(r"\| (STS-B|MRPC) \| \S+ \| (yes|nothing)", row)
     ]
-    assert rows == [["| STS-B", "3", "yes"], ["| MRPC", "all", "nothing beats the same answer for every row"]]
+    assert rows == [["| STS-B", "3", "yes"], ["| MRPC", "all", "nothing beats a constant prediction"]]
 
 
 def test_the_papers_figures_are_made_of_the_papers_points() -> None:

@@ -324,12 +324,12 @@ def test_several_learning_rates_and_unlike_runs_are_said(make: Callable[..., Pat
         ({6: [0.85, 0.85], "all": [0.85, 0.85]}, "6 of 6 layers keep 100.0% (100.0 to 100.0)"),
         (
             {0: [0.81, 0.812], "all": [0.813, 0.811]},
-            "the full model's 81.2 (79.9 to 82.5) F1 is not told apart from the same answer for every row (81.2 on "
+            "the full model's 81.2 (79.9 to 82.5) F1 is indistinguishable from a constant prediction (81.2 on "
             "GLUE's dev set), so there is no gain to keep a share of. By the paper's plain ratio of scores: 99.9%",
         ),
         (
             {0: [0.811, 0.8125], 2: [0.89, 0.892], "all": [0.90, 0.901]},
-            "k = 0 or 2 kept less than 90% of full fine-tuning's gain over the same answer for every row (81.2 on "
+            "k = 0 or 2 kept less than 90% of full fine-tuning's gain over a constant prediction (81.2 on "
             "GLUE's dev set) in the mean; the most is 89.2% (81.4 to 97.5) at k = 2.",
         ),
         (

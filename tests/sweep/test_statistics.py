@@ -257,7 +257,7 @@ def test_nothing_less_than_all(tmp_path: Path) -> None:
 def test_a_score_that_one_answer_for_all_rows_would_have_shows_nothing_learned(tmp_path: Path) -> None:
     curve = curve_of(tmp_path, {0: [0.8110, 0.8115, 0.8125], "all": [0.87, 0.871, 0.872]})
     assert curve.smallest[0].layers == 0
-    assert "the same answer for every row scores 81.2" in words.answer(curve)
+    assert "a constant prediction scores 81.2" in words.answer(curve)
     assert CONSTANT_ANSWER["mrpc"] == pytest.approx(0.8122, abs=1e-4)
 
 
