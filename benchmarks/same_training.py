@@ -196,7 +196,7 @@ def our_run(experiment: Experiment) -> Run:
             logits.append(evaluation.predict(experiment.model.column, params, dev, experiment.mesh))
 
     fit(experiment, state, [after_dispatch])
-    return Run(np.array(losses), np.stack(logits), dev.store.label)
+    return Run(np.array(losses, np.float64), np.stack(logits), dev.store.label)
 
 
 def their_run(args: argparse.Namespace, task: str, seed: int, above_trunk: list[pytorch.Split]) -> Run:
