@@ -94,13 +94,15 @@ def test_the_dearer_a_k_the_fewer_rates() -> None:
 
 
 def test_a_rate_that_diverges_is_never_chosen() -> None:
-    steady = peaked()
-
-    def score(candidate: Candidate) -> float:
-        return -math.inf if candidate.learning_rate >= 5e-4 else steady(candidate)
-
-    _, findings = search(score)
-    assert all(candidate.learning_rate < 5e-4 for candidate in candidates(QUESTION, findings))
+    """Though it does so with one seed of three, and scores best with the others."""
+    findings: list[Finding] = []
+    while (stage := next_stage(QUESTION, findings)) is not None and stage.trials[0].candidate.layers == 0:
+        for trial in stage.trials:
+            diverged = trial.seed == stage.trials[0].seed and trial.candidate.learning_rate >= 2e-3
+            score = -math.inf if diverged else 0.5 + 0.05 * SERIES.index(trial.candidate.learning_rate)
+            findings.append(Finding(trial, score, -score, 0.01))
+    (chosen,) = [score.candidate for score in rates(QUESTION, findings) if score.chosen]
+    assert chosen.learning_rate == 1e-3
 
 
 def test_where_the_metric_says_nothing_the_loss_decides() -> None:
@@ -125,8 +127,9 @@ def test_final_trials_have_seeds_that_chose_nothing() -> None:
 
 
 def test_what_final_trials_score_decides_nothing() -> None:
-    stages, findings = search(peaked())
-    other = [f._replace(score=0.9, loss=0.1) if f.trial.final else f for f in findings]
+    """Though all rates are alike, so that little would decide."""
+    stages, findings = search(lambda candidate: 0.8)
+    other = [f._replace(score=-math.inf, loss=math.inf) if f.trial.final else f for f in findings]
     for made in range(0, len(findings) + 1, 9):
         assert next_stage(QUESTION, other[:made]) == next_stage(QUESTION, findings[:made])
     assert candidates(QUESTION, other) == candidates(QUESTION, findings)

@@ -6,7 +6,6 @@ right about a row where the sum is below a threshold that its true score sets.
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, get_args
 from unittest import mock
@@ -19,7 +18,7 @@ from jaxfreeze.objectives import Classification
 from jaxfreeze.search import schedule, uncertainty
 from jaxfreeze.search.answer import Answer
 from jaxfreeze.search.judge import About, judge
-from jaxfreeze.search.outcomes import Outcomes, Reported, Run
+from jaxfreeze.search.outcomes import Outcomes, Reported
 from jaxfreeze.search.record import Record
 from jaxfreeze.search.trial import Candidate, Finding, Question, Stage, Trial
 
@@ -137,28 +136,13 @@ def complete(world: World) -> Record:
         return record
 
 
-RESAMPLES, DRAWS = 400, 2000  # a fifth and a tenth of the judge's own
-
-
-@functools.cache
-def _weights(examples: int) -> np.ndarray:
-    """How often each of E examples is drawn: float32 [E, B], the same ones for every world, as the judge has it."""
-    drawn = np.random.default_rng(0).integers(examples, size=(RESAMPLES, examples))
-    return uncertainty.weights_of(drawn).astype(np.float32)
-
-
-def row_deviations(runs: Sequence[Run], reported: Reported) -> np.ndarray:
-    """`uncertainty.row_deviations` for accuracies, of all runs in one product."""
-    right = np.stack([run.objective.decide(run.logits) == reported.label for run in runs])
-    found = (right.astype(np.float32) @ _weights(len(reported.label)) / len(reported.label)).T.astype(np.float64)
-    return found - found.mean(axis=0)
+RESAMPLES, DRAWS = 250, 2000  # an eighth and a tenth of the judge's own
 
 
 @contextlib.contextmanager
 def quick_judge() -> Iterator[None]:
-    """The judge with fewer resamples, drawn once for all worlds: a thousand answers in less than a minute."""
-    quick = {"row_deviations": row_deviations, "ROW_RESAMPLES": RESAMPLES, "DRAWS": DRAWS}
-    with mock.patch.multiple(uncertainty, **quick):
+    """The judge with fewer resamples, so that it judges many worlds."""
+    with mock.patch.multiple(uncertainty, ROW_RESAMPLES=RESAMPLES, DRAWS=DRAWS):
         yield
 
 
@@ -167,14 +151,6 @@ OBJECTIVE = Classification(labels=("rare", "usual"), metrics=("accuracy",))
 
 def judged(world: World, record: Record) -> Answer:
     """The answer of a complete search, by the real judge on the reported rows."""
-    return judge(*asked(world, record))
-
-
-Asked = tuple[Question, list[Outcomes], list[Outcomes], Reported, About]
-
-
-def asked(world: World, record: Record) -> Asked:
-    """What the judge is asked; the answers of the final runs are drawn anew in each call."""
     finals = [finding.trial for finding in record.findings if finding.trial.final]
     right, _ = world.outcomes(world.reported, finals)
     label = world.reported.label
@@ -202,7 +178,7 @@ def asked(world: World, record: Record) -> Asked:
         command=str,
     )
     reported = Reported(OBJECTIVE, label, np.ones(len(label), np.int64))
-    return world.question, [of(c) for c in record.finals], [of(c) for c in record.paper], reported, about
+    return judge(world.question, [of(c) for c in record.finals], [of(c) for c in record.paper], reported, about)
 
 
 class Naive(NamedTuple):
