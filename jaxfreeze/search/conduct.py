@@ -23,7 +23,7 @@ from jaxfreeze.search.record import final_seeds
 from jaxfreeze.search.rows import in_three_sets
 from jaxfreeze.search.trial import Candidate, Finding, Question, Stage, Trial
 from jaxfreeze.search.wording import one_line
-from jaxfreeze.sweep.runner import Engine
+from jaxfreeze.sweep.workshop import Engine
 
 ANSWER_FILE = "answer.json"
 
