@@ -33,7 +33,7 @@ def sweep(options: argparse.Namespace, way: str, folder: Path) -> None:
     """Make the sweep in this process."""
     import jax
 
-    from jaxfreeze.sweep import runner
+    from jaxfreeze.sweep import runner, workshop
     from jaxfreeze.sweep.grid import make_grid
 
     values = {
@@ -42,9 +42,9 @@ def sweep(options: argparse.Namespace, way: str, folder: Path) -> None:
         "dtype": options.dtype, "data_dir": options.data_dir,
     }  # fmt: skip
     if way == "one_by_one":
-        runner.side_by_side = lambda _: 1
+        workshop.side_by_side = lambda group, runs: 1
     elif jax.default_backend() == "cpu":  # where the program would not do it
-        runner.side_by_side = lambda group: len(group.runs)
+        workshop.side_by_side = lambda group, runs: runs
     runner.sweep(make_grid(values, "gpu_sweep.py"), folder)
 
 

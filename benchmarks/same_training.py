@@ -52,7 +52,6 @@ from jaxfreeze.training import evaluation  # noqa: E402
 from jaxfreeze.training import experiment as experiments  # noqa: E402
 from jaxfreeze.training.experiment import Experiment, TrainState  # noqa: E402
 from jaxfreeze.training.loop import fit  # noqa: E402
-from jaxfreeze.training.optimizer import schedule  # noqa: E402
 from jaxfreeze.training.stopwatch import Stopwatch  # noqa: E402
 
 RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
@@ -154,7 +153,7 @@ def compare(args: argparse.Namespace, task: str, layers: int | str) -> None:
     )
     peers = {name: Peer(name, args, task, layers, experiment) for name in PEERS}
     start = experiment.model.start(args.seeds[0])
-    rate = schedule(experiment.program.optimizer)
+    rate = experiment.schedules[0].share
     done = 0
 
     def after_dispatch(state: TrainState) -> None:

@@ -23,7 +23,7 @@ from jaxfreeze.search.record import final_seeds
 from jaxfreeze.search.rows import in_three_sets
 from jaxfreeze.search.trial import Candidate, Finding, Question, Stage, Trial
 from jaxfreeze.search.wording import one_line
-from jaxfreeze.sweep.runner import Engine
+from jaxfreeze.sweep.workshop import Engine
 
 ANSWER_FILE = "answer.json"
 
@@ -78,13 +78,14 @@ def ask(num_layers: int, epochs: int, search: SearchConfig, selection: Reported)
 def scale_of(selection: Reported) -> float:
     """How far the primary metric moves with one row, as `Question.scale` has it.
 
-    1 for a share of right answers; 2 for a correlation, which goes from -1 to 1; the labels' own scale for an error.
+    1 for a share of right answers; 2 for a correlation, which goes from -1 to 1; the labels' own scale for an error (1 if
+    they are all the same).
     """
     metric = selection.metric
     if metric in ("mae", "rmse"):
-        return 2 * float(np.std(selection.label))
+        return 2 * float(np.std(selection.label)) or 1.0
     if metric == "mse":
-        return 2 * float(np.var(selection.label))
+        return 2 * float(np.var(selection.label)) or 1.0
     return 2.0 if metric in ("matthews_correlation", "spearman", "pearson", "kendall", "cohen_kappa", "r2") else 1.0
 
 

@@ -22,7 +22,8 @@ from jaxfreeze.sweep import outcome_file
 from jaxfreeze.sweep.grid import Group
 from jaxfreeze.sweep.results import RESULTS_FILE, RunResult
 from jaxfreeze.sweep.results_file import OF_SEARCH, ROWS, SEARCH_FILE, ResultsFile
-from jaxfreeze.sweep.runner import Engine, Workshop, run_groups
+from jaxfreeze.sweep.runner import run_groups
+from jaxfreeze.sweep.workshop import Engine, Workshop
 from jaxfreeze.training.dataset import Dataset
 from jaxfreeze.training.stopwatch import Stopwatch
 

@@ -9,7 +9,7 @@ from jaxfreeze.errors import InputError
 from jaxfreeze.sweep import runner
 from jaxfreeze.sweep.grid import Group
 from jaxfreeze.sweep.progress import SweepProgress
-from jaxfreeze.sweep.runner import Outcome
+from jaxfreeze.sweep.workshop import Outcome
 
 RETRIES = 5  # of a group whose node or process was lost
 PASSED_ON = ("JAXFREEZE_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "JAX_PLATFORMS")  # to workers; access tokens are not

@@ -23,10 +23,10 @@ from jaxfreeze.config import TrainConfig
 from jaxfreeze.errors import InputError
 from jaxfreeze.search import answer_file, conduct, laboratory
 from jaxfreeze.search.answer import Answer
-from jaxfreeze.sweep import outcome_file, runner
+from jaxfreeze.sweep import outcome_file, runner, workshop
 from jaxfreeze.sweep.grid import Group
 from jaxfreeze.sweep.progress import SweepProgress
-from jaxfreeze.sweep.runner import Outcome
+from jaxfreeze.sweep.workshop import Outcome
 from jaxfreeze.training import step
 from jaxfreeze.training.hooks import NonFiniteLossError
 from tests import effort
@@ -325,14 +325,14 @@ def test_a_run_that_diverges_by_itself(
     model: Path, glue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a sweep the others are finished, and the sweep says so at its end."""
-    honest = runner.fit
+    honest = workshop.fit
 
     def fit(experiment: Any, state: Any, hooks: Any) -> Any:
         if experiment.config.seed == 1:
             raise NonFiniteLossError("step 1 of 2")
         return honest(experiment, state, hooks)
 
-    monkeypatch.setattr(runner, "fit", fit)
+    monkeypatch.setattr(workshop, "fit", fit)
     runs = tuple(
         TrainConfig("rte", str(glue), model=str(model), max_length=32, trainable_layers=1, seed=seed, max_steps=2)
         for seed in (1, 2)

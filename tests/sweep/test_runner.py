@@ -15,7 +15,7 @@ import yaml
 
 from jaxfreeze.cli import main
 from jaxfreeze.identity import Identity, Origin
-from jaxfreeze.sweep import results_file, runner
+from jaxfreeze.sweep import results_file, runner, workshop
 from jaxfreeze.training import step
 from tests.folders import empty_cache, make_folder, tiny_rte
 
@@ -76,7 +76,7 @@ def test_a_sweep_has_the_scores_of_separate_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(runner, "side_by_side", lambda group, runs: width)
+    monkeypatch.setattr(workshop, "side_by_side", lambda group, runs: width)
     settings = yaml.safe_load(file.read_text()) | {"tasks": [task]}
     whole = WHOLE
     if task == "demo":
@@ -201,7 +201,7 @@ def test_killed(file: Path, tmp_path: Path, own_cache: Path) -> None:
 
 
 def test_the_others_of_a_run_that_diverges(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "side_by_side", lambda group, runs: 3)
+    monkeypatch.setattr(workshop, "side_by_side", lambda group, runs: 3)
     flags = ["--trainable_layers", "all", "--seeds", "1", "--learning_rates", "1e-3", "1e6", "3e-4"]
     flags += ["--max_grad_norm", "1e6", "--warmup_ratio", "0"]
     with pytest.raises(runner.DivergedError, match=r"seed 1 learning rate 1e\+06"):

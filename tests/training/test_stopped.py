@@ -274,7 +274,7 @@ def test_other_commands_on_an_output_that_goes(arguments: Arguments, shared: Pat
         assert main_on(Failing(last, errno.ENOSPC), *command) == said
     words = ["sweep", *words[:-8], "--output_dir", str(tmp_path / "sweep"), "--max_steps", "2"]
     words = [{"--task": "--tasks", "--model": "--models"}.get(word, word) for word in words]
-    words += ["--trainable_layers", "0", "--seeds", "1", "2"]
+    words += ["--trainable_layers", "1", "--seeds", "1", "2"]
     assert main_on(Failing("1/2", errno.EPIPE), *words) == gone
     assert (tmp_path / "sweep" / "results.jsonl").read_bytes().count(b"\n") == 1
 

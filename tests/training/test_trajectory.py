@@ -22,7 +22,6 @@ from jaxfreeze.training import experiment as experiments
 from jaxfreeze.training.experiment import Experiment, TrainState
 from jaxfreeze.training.hooks import LogHook
 from jaxfreeze.training.loop import fit
-from jaxfreeze.training.optimizer import schedule
 from jaxfreeze.training.stopwatch import Stopwatch
 from tests import reference
 from tests.folders import make_folder
@@ -94,7 +93,7 @@ def ours(experiment: Experiment) -> Trajectory:
     begun = experiments.begin(experiment)
     fit(experiment, begun, [after_dispatch, LogHook(experiment, begun, notes)])
     losses, norms = (np.concatenate(column).tolist() for column in zip(*metrics, strict=True))
-    peak, share = experiment.config.learning_rate, schedule(experiment.program.optimizer)
+    peak, share = experiment.config.learning_rate, experiment.schedules[0].share
     rates = [peak * float(share(step)) for step in range(STEPS)]
     assert [line["learning_rate"] for line in notes.figures] == pytest.approx([*rates[EVERY - 1 :: EVERY], rates[-1]])
     return Trajectory(losses, norms, rates, leaves)
