@@ -259,7 +259,10 @@ def test_a_score_that_one_answer_for_all_rows_would_have_shows_nothing_learned(t
     assert curve.smallest[0].layers == 0
     said = words.answer(curve)
     assert "keeps less than 90% of full fine-tuning's gain over a constant prediction (81.2 on GLUE's dev set)" in said
-    assert "the most is −1.0% (−4.2 to 2.2) at k = 0. By the paper's plain ratio of scores: 93.2%" in said
+    assert (
+        f"the most is {words.MINUS}1.0% ({words.MINUS}4.2 to 2.2) at k = 0. By the paper's plain ratio of scores: 93.2%"
+        in said
+    )
     assert CONSTANT_ANSWER["mrpc"] == pytest.approx(0.8122, abs=1e-4)
 
 
