@@ -18,6 +18,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has the cache of the pro
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what it puts into the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as nohup starts what is to outlive a terminal
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 from pathlib import Path
 
