@@ -78,8 +78,8 @@ def ask(num_layers: int, epochs: int, search: SearchConfig, selection: Reported)
 def scale_of(selection: Reported) -> float:
     """How far the primary metric moves with one row, as `Question.scale` has it.
 
-    1 for a share of right answers; 2 for a correlation, which goes from -1 to 1; the labels' own scale for an error, or 1
-    if they are all the same.
+    1 for a share of right answers; 2 for a correlation, which goes from -1 to 1; for an error the labels' own scale, or
+    1 if they are all the same.
     """
     metric = selection.metric
     if metric in ("mae", "rmse"):
