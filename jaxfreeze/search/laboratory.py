@@ -53,39 +53,26 @@ class Laboratory:
         )
         self._reported_name = experiment.test_sets[0].name
         if not (self.folder / SEARCH_FILE).is_file():
-            self._note({"seconds": watch.seconds()["total"]})
+            _note(self.folder, {"seconds": watch.seconds()["total"]})
 
     def prepare(self) -> None:
         """Compute the trunk for every number of layers, if the trials are made here and it is not on disk yet."""
         if self._engine is None:
             watch = Stopwatch()
             self._workshop.fill_caches([self._with_layers(layers) for layers in self._ladder], watch)
-            noted = self._noted()
-            self._note(noted | {"seconds": noted["seconds"] + watch.seconds()["total"]})
+            noted = _noted(self.folder)
+            _note(self.folder, noted | {"seconds": noted["seconds"] + watch.seconds()["total"]})
 
     def _with_layers(self, layers: Layers) -> TrainConfig:
         return dataclasses.replace(self._config, trainable_layers=layers)
 
     def full_epoch_seconds(self) -> float:
         """Seconds of an epoch of the full model on this machine, measured once in a search."""
-        noted = self._noted()
+        noted = _noted(self.folder)
         if "full_epoch" not in noted:
             noted |= {"full_epoch": self._workshop.seconds_of_an_epoch(self._with_layers(ALL))}
-            self._note(noted)
+            _note(self.folder, noted)
         return noted["full_epoch"]
-
-    def _note(self, noted: Mapping[str, float]) -> None:
-        """Keep what belongs to no single run."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with new_file(self.folder / SEARCH_FILE, "--output_dir") as file:
-            json.dump(noted, file)
-
-    def _noted(self) -> dict[str, float]:
-        file = self.folder / SEARCH_FILE
-        try:
-            return {name: float(value) for name, value in json.loads(file.read_text()).items()}
-        except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise InputError(f"{file}: expected what a search noted, by name ({error}); remove the file") from error
 
     def _check_origin(self, now: Origin) -> None:
         """Raise InputError if a result that is there was made of other rows, classes, tokenizer or weights than now."""
@@ -157,7 +144,7 @@ class Laboratory:
         """Of the whole search so far, whatever it was stopped by in between. Raises InputError."""
         lines = self._read().diverged.values()
         runs = [run.seconds for run in self._runs()] + [line["seconds"] for line in lines]
-        return self._noted()["seconds"] + sum(seconds["total"] for seconds in runs)
+        return _noted(self.folder)["seconds"] + sum(seconds["total"] for seconds in runs)
 
     def _runs(self) -> list[RunResult]:
         """The results of this search: of its rows and its model."""
@@ -169,6 +156,22 @@ class Laboratory:
         file = ResultsFile(self.folder, axes=OF_SEARCH)
         file.read()
         return file
+
+
+def _note(folder: Path, noted: Mapping[str, float]) -> None:
+    """Keep what belongs to no single run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with new_file(folder / SEARCH_FILE, "--output_dir") as file:
+        json.dump(noted, file)
+
+
+def _noted(folder: Path) -> dict[str, float]:
+    file = folder / SEARCH_FILE
+    try:
+        noted = {name: float(value) for name, value in json.loads(file.read_text()).items()}
+        return {"seconds": noted["seconds"], **noted}
+    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+        raise InputError(f"{file}: expected what a search noted, by name ({error}); remove the file") from error
 
 
 def _in_common(trial: Trial) -> tuple[Layers, int, bool]:
