@@ -12,7 +12,7 @@ import pytest
 
 from jaxfreeze.data import batches
 from jaxfreeze.data.batch import Batch, Shape
-from jaxfreeze.data.batches import CHUNK, BatchPlan, evaluation_batches, shuffled_batches
+from jaxfreeze.data.batches import CHUNK, BatchPlan, evaluation_batches, first_token_batches, shuffled_batches
 from jaxfreeze.data.packing import full_rows, pack, rows_within
 from jaxfreeze.data.readers import read_split
 from jaxfreeze.data.shapes import best_set, candidates, choose_shapes
@@ -219,6 +219,49 @@ def test_a_batch_larger_than_any_foreseen_fits(monkeypatch: pytest.MonkeyPatch) 
     grown = [BatchPlan.make(store_of(lengths), 8, (seed,), epochs=1) for seed in range(20)]
     assert all(batches_of(plan) for plan in grown)  # none raises
     assert len({plan.shapes[-1] for plan in grown}) > 1
+
+
+@pytest.mark.parametrize("row_multiple", [1, 4])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_one_more_shape_holds_the_batches_of_any_seed(
+    row_multiple: int, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the shapes depend on neither seeds nor epochs, and all runs of a search have one program."""
+    monkeypatch.setattr(batches, "PLAN_DRAW", 1)  # the shapes are chosen from a single batch
+    lengths = random_lengths(300)
+    lengths[:20] = 128
+    store = store_of(lengths)
+    plans = [
+        BatchPlan.make(store, 16, (seed,), epochs, row_multiple, 1, parts, any_seed=True)
+        for seed in range(4)
+        for epochs in (1, 2)
+    ]
+    assert len({plan.shapes for plan in plans}) == 1
+    taken = {batch.shape for plan in plans for batch in plan.batches()}  # none raises
+    assert taken == {*plans[0].shapes}
+    longest = np.argsort(-lengths)[: -(-16 // parts)]
+    assert pack(store, longest, plans[0].shapes).shape == plans[0].shapes[-1]
+
+
+@pytest.mark.parametrize("row_multiple", [1, 4])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_first_tokens_have_one_shape(row_multiple: int, parts: int) -> None:
+    """Where the head alone is left: each example once, by its first token, in the order of the packed batches."""
+    store = store_of(random_lengths(101))
+    plan = BatchPlan.make(store, 16, (3,), 2, row_multiple, parts=parts, first_tokens=True)
+    made, packed = (list(one.batches()) for one in (plan, BatchPlan.make(store, 16, (3,), 2, row_multiple)))
+    assert len(made) == len(packed) == 14
+    for batch, like in zip(made, packed, strict=True):
+        assert batch.shape in plan.shapes
+        assert batch.example.shape[0] == parts
+        read = np.take_along_axis(batch.index, batch.first, axis=-1)
+        there = batch.example >= 0
+        np.testing.assert_array_equal(read[there], store.start[batch.example[there]])
+        assert (read[~there] == -1).all()
+        assert sorted(batch.example[there]) == sorted(like.example[like.example >= 0])
+    assert len(plan.shapes) == 1
+    every = np.concatenate([batch.example.ravel() for batch in first_token_batches(store, row_multiple)])
+    np.testing.assert_array_equal(every[every >= 0], np.arange(101))
 
 
 def test_no_shape_holds_it() -> None:

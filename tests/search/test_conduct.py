@@ -21,8 +21,9 @@ from jaxfreeze.cli import main
 from jaxfreeze.command_config import SearchConfig
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.errors import InputError
-from jaxfreeze.search import answer_file, conduct, laboratory
+from jaxfreeze.search import answer_file, conduct, laboratory, schedule
 from jaxfreeze.search.answer import Answer
+from jaxfreeze.search.price import reference_epochs
 from jaxfreeze.sweep import outcome_file, runner, workshop
 from jaxfreeze.sweep.grid import Group
 from jaxfreeze.sweep.progress import SweepProgress
@@ -231,8 +232,8 @@ def invented(model: Path, glue: Path, found: Found) -> Callable[..., Answer]:
     """A search whose trials are invented."""
     ORIGIN[0] = lines(found.folder)[0]["origin"]
 
-    def run(folder: Path, engine: Invented, **more: Any) -> Answer:
-        asked = SearchConfig(find_layers=0.9, budget=50, seeds=(1, 2))
+    def run(folder: Path, engine: Invented, budget: int | str = 50, **more: Any) -> Answer:
+        asked = SearchConfig(find_layers=0.9, budget=budget, seeds=(1, 2))
         config = TrainConfig("rte", str(glue), model=str(model), max_length=32, **more)
         return conduct.find_layers(config, asked, folder, engine)
 
@@ -250,6 +251,21 @@ def test_a_rate_that_diverges_is_a_finding(invented: Callable[..., Answer], tmp_
     made = +engine.made
     assert invented(tmp_path / "found", engine) == answer
     assert engine.made == made  # not once more
+
+
+def test_a_budget_in_seconds(invented: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a multiple of what the full model takes here, which is measured once."""
+    invented(tmp_path / "found", Invented(), budget="100000s")
+    noted = json.loads((tmp_path / "found" / "search.json").read_text())
+    assert 0 < noted["full_epoch"] < 60
+    asked: list[float] = []
+    honest = schedule.next_stage
+    monkeypatch.setattr(
+        schedule, "next_stage", lambda question, found: asked.append(question.budget) or honest(question, found)
+    )
+    invented(tmp_path / "found", Invented(), budget="900s")
+    assert asked[0] == pytest.approx(900 / (reference_epochs(3) * noted["full_epoch"]))
+    assert json.loads((tmp_path / "found" / "search.json").read_text())["full_epoch"] == noted["full_epoch"]
 
 
 class KilledError(BaseException):
