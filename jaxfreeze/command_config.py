@@ -35,7 +35,8 @@ class SearchConfig:
     seeds: Annotated[tuple[int, ...], Takes(expected="whole numbers, each once")] = ()
     """Seeds of the final runs of each k (default: 1 to 3; 1 to 5 for k = 0 and 1)."""
     budget: Annotated[int | float | str, Takes("X|Xs", expected=BUDGET)] = 2
-    """What the search may cost: a multiple of tuning and running the full model alone, or seconds, as in 900s."""
+    """What its training and scoring may cost: a multiple of tuning and running the full model alone, or seconds, as in
+    900s. The frozen layers' one pass and compiling come on top."""
     protocol: Literal["honest", "paper"] = "honest"
     """paper: one --learning_rate for every k, judged on the rows it is chosen by."""
 

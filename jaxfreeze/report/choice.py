@@ -90,8 +90,8 @@ def _rates_picture(answer: Answer, stem: str) -> Picture:
 
 def _made(answer: Answer) -> list[tuple[str, str]]:
     asked = (
-        f"the smallest k that keeps {terms.share(answer.share)} of the best model's gain over the same answer for "
-        f"every row, with a probability of at least {terms.share(answer.confidence)}; if there is none, the best model"
+        f"the smallest k that keeps {terms.share(answer.share)} of the best model's gain over a constant "
+        f"prediction, with a probability of at least {terms.share(answer.confidence)}; if there is none, the best model"
     )
     rows = (
         f"models are trained on the training rows; learning rates and epochs are chosen on {answer.selection_rows:,} "

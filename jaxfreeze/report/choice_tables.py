@@ -19,8 +19,8 @@ def by_layers(answer: Answer) -> Table:
     times = "" if answer.metric in terms.IN_UNITS else ", x 100"
     caption = (
         f"Each k at its own best setting, on the reported rows ({terms.metric(answer.metric)}{times}). Intervals are "
-        "over seeds and rows, and hold for all rows of this table together. Quality: the gain over the same answer for "
-        f"every row ({terms.score(answer.constant, answer.metric)}), in % of the best point's gain. Keeps {kept}, "
+        "over seeds and rows, and hold for all rows of this table together. Quality: the gain over a constant "
+        f"prediction ({terms.score(answer.constant, answer.metric)}), in % of the best point's gain. Keeps {kept}, "
         f"within {within}: the probability that the quality is at least {kept}, and that the score is at most {within} "
         "short of the best. Expected loss: the mean distance to the best score."
     )

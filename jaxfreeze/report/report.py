@@ -11,8 +11,6 @@ from jaxfreeze.search import answer_file
 from jaxfreeze.sweep import results
 
 PAGE, TEXT, FIGURES = "report.html", "report.md", "figures"
-ANSWER = "answer.json"
-"""What a search leaves in its folder."""
 _NAMES = re.compile(rf"report\.(html|md)|{FIGURES}/[a-z0-9-]+\.(png|svg)")
 
 
@@ -38,10 +36,10 @@ def report(folders: Sequence[Path], output: Path) -> None:
 
 def _content(folders: Sequence[Path]) -> document.Document:
     """What is said of the folders: of a search its answer, of any other its runs."""
-    searches = [folder for folder in folders if (folder / ANSWER).is_file()]
+    searches = [folder for folder in folders if (folder / answer_file.NAME).is_file()]
     others = [folder for folder in folders if folder not in searches]
     runs = sections.compose(results.read(others)) if others else None
     if not searches:
         assert runs is not None  # the command takes at least one folder
         return runs
-    return search_report.compose([answer_file.read(folder / ANSWER) for folder in searches], runs)
+    return search_report.compose([answer_file.read(folder / answer_file.NAME) for folder in searches], runs)

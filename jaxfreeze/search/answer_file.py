@@ -19,6 +19,8 @@ from jaxfreeze.errors import InputError, listed
 from jaxfreeze.search.answer import Answer, Point, RateScore
 from jaxfreeze.search.trial import Candidate
 
+NAME = "answer.json"
+"""What it is called in the folder of a search."""
 NAMES = {"layers": "trainable_layers"}
 """Fields that have another name in the file."""
 RECOMMENDED = ("score", "low", "high", "p_within", "p_keeps")

@@ -21,11 +21,9 @@ from jaxfreeze.search.outcomes import Outcomes, Reported, best_constant
 from jaxfreeze.search.price import expected_costs, price, reference_epochs, reference_price
 from jaxfreeze.search.record import final_seeds
 from jaxfreeze.search.rows import in_three_sets
-from jaxfreeze.search.trial import Candidate, Finding, Question, Stage, Trial
+from jaxfreeze.search.trial import Candidate, Finding, Question, Stage, Trial, ladder
 from jaxfreeze.search.wording import one_line
 from jaxfreeze.sweep.workshop import Engine
-
-ANSWER_FILE = "answer.json"
 
 
 def find_layers(config: TrainConfig, search: SearchConfig, folder: Path, engine: Engine | None = None) -> Answer:
@@ -40,7 +38,7 @@ def find_layers(config: TrainConfig, search: SearchConfig, folder: Path, engine:
         raise InputError("--max_steps: not with --find_layers, which tries --epochs and fewer of them; give --epochs")
     laboratory = Laboratory(in_three_sets(config, search.selection_share), folder, LONGER * config.epochs, engine)
     num_layers = read_config(model_folder(config.model)).num_hidden_layers
-    laboratory.open(Question(num_layers, config.epochs, 0.0, 1).ladder)
+    laboratory.open(ladder(num_layers))
     question = ask(num_layers, config.epochs, search, laboratory.selection)
     if search.budget_seconds is not None:
         full = reference_epochs(config.epochs) * laboratory.full_epoch_seconds()
@@ -53,7 +51,7 @@ def find_layers(config: TrainConfig, search: SearchConfig, folder: Path, engine:
         laboratory.make(stage.trials)
         console.say(_learned(stage, laboratory, estimate if findings else None))
     answer = _answer(config, question, laboratory)
-    answer_file.write(answer, folder / ANSWER_FILE)
+    answer_file.write(answer, folder / answer_file.NAME)
     console.say(one_line(answer))
     return answer
 

@@ -65,21 +65,23 @@ class Question:
     seeds: tuple[int, ...] = ()
     """Seeds of the final trials of every k; (): five where runs are cheap, three for the full model."""
     budget: float = 2.0
-    """What the whole search may cost, as a multiple of tuning and running the full model alone."""
-    costs: tuple[tuple[Layers, float], ...] = ()
-    """(k, cost) of every k of the ladder: what an epoch is expected to cost as a share of the full model's; (): a rough
-    estimate from the number of layers."""
+    """What training and scoring may cost, as a multiple of tuning and running the full model alone."""
 
     @property
     def ladder(self) -> tuple[Layers, ...]:
-        """The k that are tried, cheapest first: 0, 1, 2, 3, then doubled below L, and the full model.
+        """The k that are tried, cheapest first."""
+        return ladder(self.num_layers)
 
-        For 6 layers 0, 1, 2, 3, all; for 12 0, 1, 2, 3, 6, all; for 24 0, 1, 2, 3, 6, 12, all.
-        """
-        rungs = [k for k in (0, 1, 2, 3) if k < self.num_layers]
-        while 2 * rungs[-1] < self.num_layers and rungs[-1] >= 3:
-            rungs.append(2 * rungs[-1])
-        return (*rungs, ALL)
+
+def ladder(num_layers: int) -> tuple[Layers, ...]:
+    """The k that are tried of L layers, cheapest first: 0, 1, 2, 3, then doubled below L, and the full model.
+
+    For 6 layers 0, 1, 2, 3, all; for 12 0, 1, 2, 3, 6, all; for 24 0, 1, 2, 3, 6, 12, all.
+    """
+    rungs = [k for k in (0, 1, 2, 3) if k < num_layers]
+    while 2 * rungs[-1] < num_layers and rungs[-1] >= 3:
+        rungs.append(2 * rungs[-1])
+    return (*rungs, ALL)
 
 
 class Stage(NamedTuple):

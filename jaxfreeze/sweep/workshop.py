@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -61,7 +61,8 @@ class Workshop:
 
     def __init__(self, longest: int | None = None) -> None:
         """longest: epochs of the longest run of a search, all of whose runs with one k are to share one program."""
-        self._longest, self._experiment = longest, cast(Experiment | None, None)
+        self._longest = longest
+        self._experiment: Experiment | None = None
 
     def __call__(self, groups: Sequence[Group], progress: SweepProgress) -> Iterator[Outcome]:
         for group in groups:

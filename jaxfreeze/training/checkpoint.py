@@ -20,13 +20,17 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxfreeze import console, devices, freezing, processes, removal
-from jaxfreeze.errors import InputError
+from jaxfreeze.errors import InputError, listed
 from jaxfreeze.run_folder import STATE_FILES, STEP_FILES, UNFINISHED_STEP
 
 MEND = "train again with --overwrite"
 ITEMS = ("trained", "state", "description")
 """The parts of a checkpoint."""
 ANYTHING = re.compile(".*")
+
+
+class OtherLeavesError(InputError):
+    """The leaves of a checkpoint are not those that were asked for: another model's, or another version's."""
 
 
 class Checkpoint(NamedTuple):
@@ -172,8 +176,8 @@ def read(folder: Path, step: int, trained: freezing.Params, state: freezing.Para
     """The checkpoint of a step on the host, checked leaf by leaf against `trained` and `state`.
 
     Its state is empty if no template for it is given, or if it was saved after the last step of a run. Raises
-    InputError if its leaves are not those of the templates (path, shape, dtype), or if anything in it has other bytes
-    than were saved.
+    OtherLeavesError if its leaves are not those of the templates (path, shape, dtype), and InputError if anything in it
+    has other bytes than were saved.
     """
     path = folder / str(step)
     if not path.is_dir():
@@ -189,7 +193,7 @@ def read(folder: Path, step: int, trained: freezing.Params, state: freezing.Para
             wanted = {leaf: (list(value.shape), str(value.dtype)) for leaf, value in template.items()}
             if template and found != wanted:
                 differing = sorted(leaf for leaf in {*found, *wanted} if found.get(leaf) != wanted.get(leaf))
-                raise InputError(f"{path}: holds other leaves than this run trains: {', '.join(differing)}")
+                raise OtherLeavesError(f"{path}: holds other leaves than this run trains: {listed(differing)}")
         trees = {name: _read(manager, step, **{name: _like(tree)}) if tree else {} for name, tree in templates.items()}
     digests = {(name, leaf): d for name, tree in trees.items() for leaf, d in freezing.digests(tree).items()}
     damaged = [

@@ -39,17 +39,17 @@ class Schedule(NamedTuple):
         warmup_steps = math.ceil(warmup_ratio * total_steps)
         return cls(np.float32(peak), np.int32(warmup_steps), np.int32(total_steps))
 
-    def share(self, step: Any, np: Any = jnp) -> Any:
-        """The learning rate after so many steps as a share of the peak: float32. np: the library that computes it.
+    def share(self, step: Any, numpy: Any = jnp) -> Any:
+        """The learning rate after so many steps as a share of the peak: float32, computed by jax.numpy or by numpy.
 
         Times a reciprocal, as XLA divides by a constant: optax's own schedule has the numbers in the program.
         """
-        steps_down = np.maximum(1, self.total_steps - self.warmup_steps)
-        one = np.float32(1.0)
-        up, down = (one / np.float32(steps) for steps in (np.maximum(1, self.warmup_steps), steps_down))
-        rise = one - (one - np.float32(np.clip(step, 0, self.warmup_steps)) * up)
-        fall = one - np.float32(np.clip(step - self.warmup_steps, 0, steps_down)) * down
-        return np.where(step < self.warmup_steps, rise, fall)
+        steps_down = numpy.maximum(1, self.total_steps - self.warmup_steps)
+        one = numpy.float32(1.0)
+        up, down = (one / numpy.float32(steps) for steps in (numpy.maximum(1, self.warmup_steps), steps_down))
+        rise = one - (one - numpy.float32(numpy.clip(step, 0, self.warmup_steps)) * up)
+        fall = one - numpy.float32(numpy.clip(step - self.warmup_steps, 0, steps_down)) * down
+        return numpy.where(step < self.warmup_steps, rise, fall)
 
 
 class ScheduleState(NamedTuple):

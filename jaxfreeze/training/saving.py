@@ -177,6 +177,11 @@ def _last_good(
     for step in reversed(writer.steps):
         try:
             found = checkpoint.read(writer.folder, step, experiment.model.pretrained, template)
+        except checkpoint.OtherLeavesError as error:  # the settings are the same, or the folder was refused before
+            raise InputError(
+                f"{error}; another version of jaxfreeze began this run: finish it with that one, or --overwrite starts "
+                "it again"
+            ) from error
         except InputError as error:
             console.say(f"{str(error).removesuffix(f'; {checkpoint.MEND}')}; skipped")
             continue

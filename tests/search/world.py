@@ -20,7 +20,7 @@ from jaxfreeze.search.answer import Answer
 from jaxfreeze.search.judge import About, judge
 from jaxfreeze.search.outcomes import Outcomes, Reported
 from jaxfreeze.search.record import Record
-from jaxfreeze.search.trial import Candidate, Finding, Question, Stage, Trial
+from jaxfreeze.search.trial import Candidate, Finding, Question, Stage, Trial, ladder
 
 Need = Literal[0, 1, 2, 3, "all", "constant"]
 """The k from which on quality is kept; constant: no k beats the constant answer."""
@@ -208,14 +208,13 @@ def make_world(seed: int, num_layers: int = 6, epochs: int = 3) -> World:
     rows, reported = int(random.choice([250, 250, 500])), int(random.choice([300, 500, 1000, 2000]))
     constant = float(random.uniform(0.5, 0.7))
     gain = 0.0 if need == "constant" else float(random.uniform(0.3, 0.85)) * (1 - constant)
-    ladder = Question(num_layers, epochs, 0.0, rows).ladder
-    selection = _rows(random, rows, constant, ladder)
+    tried = ladder(num_layers)
+    selection = _rows(random, rows, constant, tried)
     question = Question(
         num_layers,
         epochs,
         max(float(selection.label.mean()), 1 - float(selection.label.mean())),
         rows,
-        costs=tuple(COSTS[num_layers].items()),
     )
     return World(
         need,
@@ -223,10 +222,10 @@ def make_world(seed: int, num_layers: int = 6, epochs: int = 3) -> World:
         constant,
         gain,
         float(random.choice([0.003, 0.008, 0.02])) if need != "constant" else 0.01,
-        _curves(random, need, ladder),
+        _curves(random, need, tried),
         float(random.uniform(0.0, 0.2)),
         selection,
-        _rows(random, reported, constant, ladder),
+        _rows(random, reported, constant, tried),
         random,
     )
 

@@ -203,6 +203,27 @@ def test_no_step_is_good(stopped: Path, bert: Path, data: Path, whole: Whole, ca
     assert_same(whole(bert), stopped)
 
 
+def test_a_run_that_another_version_began_is_refused(
+    bert: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its optimizer's state has other leaves. It is not begun anew, and its checkpoints stay."""
+    out, by_path = tmp_path / "parts", saving.by_path
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            saving, "by_path", lambda state: {f"before.{name}": leaf for name, leaf in by_path(state).items()}
+        )
+        stop_after(6, patch)
+        with pytest.raises(Killed):
+            loop.finetune(config(bert, data, out, checkpoint_every=2))
+    before = {path: path.read_bytes() for path in (out / "checkpoints").rglob("*") if path.is_file()}
+    with pytest.raises(
+        InputError, match=r"6: holds other .* more; another version of jaxfreeze began this run"
+    ) as error:
+        go_on(bert, data, out)
+    assert len(str(error.value)) < 500 + len(str(out))
+    assert {path: path.read_bytes() for path in (out / "checkpoints").rglob("*") if path.is_file()} == before
+
+
 def test_another_base_is_refused(stopped: Path, bert: Path, data: Path, tmp_path: Path) -> None:
     other = shutil.copytree(bert, tmp_path / "other")
     tensors = load_file(other / "model.safetensors")
