@@ -16,6 +16,7 @@ from jaxfreeze.command_config import (
     SearchConfig,
     SweepConfig,
     check_search,
+    check_searches,
     folder_of_search,
 )
 from jaxfreeze.config import File, Folder, TrainConfig, read_settings
@@ -118,8 +119,6 @@ def _train(given: dict[str, Any]) -> None:
 
 def _find_layers(given: dict[str, Any]) -> None:
     search = make(SearchConfig, given)
-    if search.find_layers is None:
-        raise InputError(f"--{min(given.keys() & settings_of(SearchConfig).keys())}: only with --find_layers")
     check_search(search, given)
     config = _train_config(given)
     folder = folder_of_search(config)
@@ -127,6 +126,7 @@ def _find_layers(given: dict[str, Any]) -> None:
     if search.protocol == "paper":
         from jaxfreeze.sweep import search as paper
 
+        assert search.find_layers is not None  # checked above
         seeds, budget = search.seeds or (1, 2, 3), float(search.budget)
         paper.find_layers(config, search.find_layers, search.confidence, seeds, folder, budget)
         return
@@ -147,11 +147,22 @@ def _sweep(given: dict[str, Any]) -> None:
     from jaxfreeze.sweep import ray_engine, runner
     from jaxfreeze.sweep.grid import read_grid
 
-    settings = {name: value for name, value in given.items() if name in AXES or name not in settings_of(SweepConfig)}
-    grid = read_grid(None if config.config is None else Path(config.config), settings, config.line_search)
+    others = {*settings_of(SweepConfig), *OF_SEARCHES} - {*AXES}
+    settings = {name: value for name, value in given.items() if name not in others}
+    file, folder = None if config.config is None else Path(config.config), Path(config.output_dir)
     part = None if config.part is None else runner.Part(*map(int, config.part.split("/")))
+    if given.keys() & OF_SEARCHES.keys():
+        from jaxfreeze.search.several import find_layers_of_each, read_searches
+
+        search = make(SearchConfig, {name: value for name, value in given.items() if name in OF_SEARCHES})
+        check_searches(search, given)
+        searches, search = read_searches(file, settings, search)
+        engine = ray_engine.make_groups if config.engine == "ray" else None
+        find_layers_of_each(searches, search, folder, part or runner.Part(1, 1), engine)
+        return
+    grid = read_grid(file, settings, config.line_search)
     make_groups = ray_engine.make_groups if config.engine == "ray" else runner.make_groups
-    runner.sweep(grid, Path(config.output_dir), config.dry_run, part, make_groups)
+    runner.sweep(grid, folder, config.dry_run, part, make_groups)
 
 
 def _refuse_in_sweep(name: str) -> None:
@@ -198,13 +209,19 @@ def _cache(given: dict[str, Any]) -> None:
 
 
 IN_ALL_RUNS = {name: setting for name, setting in settings_of(TrainConfig).items() if name not in (*AXES, *PER_RUN)}
+OF_SEARCHES = {
+    name: setting for name, setting in settings_of(SearchConfig).items() if name not in ("seeds", "protocol")
+}
 OTHERS = (
     Command(
         "sweep",
         _sweep,
         (SweepConfig,),
         "python run.py sweep --config configs/sweep.yaml --output_dir runs/sweep",
-        {"training flags, the same for all runs": IN_ALL_RUNS},
+        {
+            "how many layers are enough? A search for each model and task, in place of the combinations": OF_SEARCHES,
+            "training flags, the same for all runs": IN_ALL_RUNS,
+        },
         refuse=_refuse_in_sweep,
     ),
     Command("report", _report, (ReportConfig,), "python run.py report runs/sweep --output runs/sweep/report"),

@@ -35,8 +35,7 @@ class SearchConfig:
     seeds: Annotated[tuple[int, ...], Takes(expected="whole numbers, each once")] = ()
     """Seeds of the final runs of each k (default: 1 to 3; 1 to 5 for k = 0 and 1)."""
     budget: Annotated[int | float | str, Takes("X|Xs", expected=BUDGET)] = 2
-    """What its training and scoring may cost: a multiple of tuning and running the full model alone, or seconds, as in
-    900s. The frozen layers' one pass and compiling come on top."""
+    """Limit on training and scoring: a multiple of tuning and running the full model alone, or seconds, as in 900s."""
     protocol: Literal["honest", "paper"] = "honest"
     """paper: one --learning_rate for every k, judged on the rows it is chosen by."""
 
@@ -60,6 +59,7 @@ class SearchConfig:
 
 def check_search(search: SearchConfig, given: Collection[str]) -> None:
     """Raise InputError for a flag, among those given, that a search does not take."""
+    _check_share(search, given)
     cluster = [field.name for field in dataclasses.fields(ClusterConfig)]
     per_run = {"trainable_layers", "trainable", "seed", "eval_every", *FOLDER_FLAGS, *BEST_FLAGS} - {"output_dir"}
     if surplus := {*given} & {*per_run, *cluster}:
@@ -68,6 +68,20 @@ def check_search(search: SearchConfig, given: Collection[str]) -> None:
         raise InputError(
             "--learning_rate: --find_layers chooses it for every k; leave it out, or give --protocol paper"
         )
+
+
+def check_searches(search: SearchConfig, given: Collection[str]) -> None:
+    """Raise InputError for a flag, among those given, that a sweep of searches does not take."""
+    _check_share(search, given)
+    for flag in ("dry_run", "line_search"):
+        if flag in given:
+            raise InputError(f"--{flag}: not with --find_layers, whose runs follow from what the earlier ones show")
+
+
+def _check_share(search: SearchConfig, given: Collection[str]) -> None:
+    if search.find_layers is None:
+        names = {field.name for field in dataclasses.fields(SearchConfig)} & {*given}
+        raise InputError(f"--{min(names)}: only with --find_layers")
 
 
 def folder_of_search(config: TrainConfig) -> Path:

@@ -35,11 +35,23 @@ def report(folders: Sequence[Path], output: Path) -> None:
 
 
 def _content(folders: Sequence[Path]) -> document.Document:
-    """What is said of the folders: of a search its answer, of any other its runs."""
-    searches = [folder for folder in folders if (folder / answer_file.NAME).is_file()]
-    others = [folder for folder in folders if folder not in searches]
+    """What is said of the folders: of a search, or the searches in a folder, the answers, of any other its runs."""
+    by_folder = {folder: _searches(folder) for folder in folders}
+    searches = [search for found in by_folder.values() for search in found]
+    others = [folder for folder, found in by_folder.items() if not found]
     runs = sections.compose(results.read(others)) if others else None
     if not searches:
         assert runs is not None  # the command takes at least one folder
         return runs
     return search_report.compose([answer_file.read(folder / answer_file.NAME) for folder in searches], runs)
+
+
+def _searches(folder: Path) -> list[Path]:
+    """The folder if it is that of a search; if it has no runs, those in it that are, as `sweep --find_layers` makes."""
+    if (folder / answer_file.NAME).is_file():
+        return [folder]
+    return (
+        []
+        if any(folder.glob(results.RESULTS_FILES))
+        else [file.parent for file in sorted(folder.glob(f"*/{answer_file.NAME}"))]
+    )

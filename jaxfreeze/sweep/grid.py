@@ -65,19 +65,34 @@ class Grid:
 
 def read_grid(file: Path | None, flags: Mapping[str, Any], line_search: bool = False) -> Grid:
     """A grid from a YAML file and from flags, which win over it. Raises InputError that names the key that is wrong."""
+    values = read_values(file, flags, line_search)
+    grid = make_grid(values, place_of(file), frozenset(flags))
+    if grid.settings.get("metric") in LOWER_IS_BETTER:
+        where = "--metric" if "metric" in flags else f"{place_of(file)}: metric"
+        raise InputError(f"{where}: lower is better; a sweep compares shares of a score, such as r2")
+    return grid
+
+
+def place_of(file: Path | None) -> str:
+    """How errors name the file of a sweep, or the command line."""
+    return "sweep" if file is None else str(file)
+
+
+def read_values(file: Path | None, flags: Mapping[str, Any], line_search: bool = False) -> dict[str, Any]:
+    """Axes and settings by name, as the file and the flags have them. Raises InputError."""
     values = {} if file is None else dict(read_yaml(file))
-    place = "sweep" if file is None else str(file)
     section = values.pop(LINE_SEARCH, None)
     if line_search:
         if not isinstance(section, dict):
-            raise InputError(f"--line_search: {place} has no section {LINE_SEARCH}; expected one with learning_rates")
+            raise InputError(
+                f"--line_search: {place_of(file)} has no section {LINE_SEARCH}; expected one with learning_rates"
+            )
         surplus = [name for name in section if name not in AXES]
         if surplus:
             axes = one_of_names(AXES, surplus[0])
-            raise InputError(f"{place}: {LINE_SEARCH}: no setting '{surplus[0]}'; expected {axes}")
+            raise InputError(f"{place_of(file)}: {LINE_SEARCH}: no setting '{surplus[0]}'; expected {axes}")
         values |= section
-    values |= flags
-    return make_grid(values, place, frozenset(flags))
+    return {**values, **flags}
 
 
 def make_grid(values: Mapping[str, Any], place: str, flags: frozenset[str] = frozenset()) -> Grid:
@@ -106,8 +121,6 @@ def make_grid(values: Mapping[str, Any], place: str, flags: frozenset[str] = fro
         _list("seeds", lists["seeds"], where("seeds")),
         settings,
     )
-    if settings.get("metric") in LOWER_IS_BETTER:
-        raise InputError(f"{where('metric')}: lower is better; a sweep compares shares of a score, such as r2")
     next(grid.groups())  # raises for a setting that no run could have
     return grid
 
