@@ -12,9 +12,11 @@ from tests import effort
 os.environ["XLA_FLAGS"] = effort.xla_flags(devices=8)
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ |= effort.SHARED_PROGRAMS
 os.environ["OMP_NUM_THREADS"] = "1"  # the PyTorch reference is small: more threads wait for each other
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has the cache of the process that started it
     os.environ["JAXFREEZE_CACHE"] = tempfile.mkdtemp(prefix="jaxfreeze-tests-")  # not the person's
+    effort.begin_with_programs()
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what it puts into the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,10 +30,11 @@ import pytest
 
 from jaxfreeze import devices
 from jaxfreeze.training import step
-from tests.folders import make_folder
+from tests.folders import empty_cache, make_folder
 from tests.inference.runs import train
 
-CACHE = Path(os.environ["JAXFREEZE_CACHE"])
+CACHE = empty_cache(Path(os.environ["JAXFREEZE_CACHE"]))
+effort.share_programs()
 MESH = devices.data_mesh
 
 

@@ -2,12 +2,42 @@
 
 import importlib.metadata
 import os
+import shutil
+from pathlib import Path
 
 JAXLIB = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2]))
 QUICK_TO_COMPILE = "--xla_backend_optimization_level=0" + (
     " --xla_cpu_use_fusion_emitters=false" if JAXLIB < (0, 11) else ""  # later ones do not know the flag, and abort
 )
 """Tests compile much and compute little: a third of the processor time that XLA's own choice takes to compile."""
+
+
+PROGRAMS = Path(__file__).parents[1] / "build" / "test-programs"
+"""Compiled programs, kept from one run of the tests to the next, which then takes half as long. `make clean` removes
+them."""
+MOST_BYTES = 2 << 30
+"""Of programs; beyond it, those of earlier versions of the code are many."""
+SHARED_PROGRAMS = {"JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none"}
+"""Environment in which all cache folders find the same programs; otherwise JAX's keys have the folder in them."""
+
+
+def begin_with_programs() -> None:
+    """Make the folder of compiled programs, empty if it has grown too large."""
+    PROGRAMS.mkdir(parents=True, exist_ok=True)
+    if sum(file.stat().st_size for file in PROGRAMS.iterdir()) > MOST_BYTES:
+        shutil.rmtree(PROGRAMS)
+        PROGRAMS.mkdir()
+
+
+def share_programs() -> None:
+    """Let processes with several simulated devices share compiled programs.
+
+    JAX's keys have a fingerprint of the devices in them, which such processes do not have in common. What kind of
+    devices they are takes its place.
+    """
+    from jax._src import cache_key
+
+    cache_key._hash_accelerator_config = cache_key._hash_devices
 
 
 def xla_flags(devices: int = 1) -> str:

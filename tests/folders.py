@@ -1,6 +1,5 @@
 """Whole Hugging Face folders made in-process: a random model of each family, and a tokenizer for the demo's texts."""
 
-import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,11 +10,10 @@ import transformers
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from jaxfreeze.data.demo import demo_split
-from tests import reference
+from tests import effort, reference
 from tests.families import FAMILIES
 
 VOCABULARY = 400
-PROGRAMS = Path(os.environ["JAXFREEZE_CACHE"]) / "xla"  # compiled programs, shared by all tests
 GLUE_RTE = "index\tsentence1\tsentence2\tlabel\n"
 
 
@@ -77,10 +75,9 @@ TOKENIZERS = {"wordpiece": _wordpiece, "bytes": _bytes}
 
 def empty_cache(folder: Path) -> Path:
     """A cache folder with nothing in it but the compiled programs, which all tests share."""
-    PROGRAMS.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "xla").exists():
-        (folder / "xla").symlink_to(PROGRAMS)
+        (folder / "xla").symlink_to(effort.PROGRAMS)
     return folder
 
 
