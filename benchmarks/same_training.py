@@ -219,7 +219,7 @@ def file_of(args: argparse.Namespace, task: str, side: str, seed: int) -> Path:
 
 def keep(run: Run, file: Path) -> None:
     """Write the file at once or not at all."""
-    unfinished = file.with_name("unfinished.npz")
+    unfinished = file.with_suffix(".unfinished.npz")  # of its own: several processes may share a folder
     np.savez_compressed(unfinished, losses=run.losses, logits=run.logits, label=run.label)
     unfinished.replace(file)
 
