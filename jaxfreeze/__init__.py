@@ -17,6 +17,10 @@ __all__ = ["apply_top", "find_layers", "finetune", "load"]
 
 def __getattr__(name: str) -> Any:
     """The interface, imported when it is asked for: settings of XLA have to come before the first array."""
+    if name == "__version__":
+        from jaxfreeze import program
+
+        return program.version()
     if name in __all__:
         from jaxfreeze import api
 

@@ -42,9 +42,9 @@ class FineTuned:
 
 
 def finetune(task: str, **settings: Any) -> FineTuned:
-    """Fine-tune the last k layers, as `python run.py` does, and return the run.
+    """Fine-tune the last k layers, as the command line does, and return the run.
 
-    task and settings: the flags of `python run.py --help` by their names, such as trainable_layers=3 (int, or "all"),
+    task and settings: the flags of `jaxfreeze --help` by their names, such as trainable_layers=3 (int, or "all"),
     model="bert-base-uncased", data_dir, learning_rate=5e-5, epochs=3, seed=42. A run that is finished already is
     returned as it is, if its rows, tokenizer and weights are those of today; an unfinished one goes on. Raises
     InputError for what no run could have, and Stopped after SIGTERM, SIGINT, SIGHUP or SIGUSR1, or once nobody reads
@@ -59,7 +59,7 @@ def finetune(task: str, **settings: Any) -> FineTuned:
 def find_layers(task: str, share: float = 0.95, **settings: Any) -> Answer:
     """Find the smallest k that keeps a share of the best score found, above a constant answer's.
 
-    task and settings: the flags of `python run.py --find_layers` by their names, such as within=1, confidence=0.8,
+    task and settings: the flags of `jaxfreeze --find_layers` by their names, such as within=1, confidence=0.8,
     budget=2, seeds=(1, 2, 3), selection_share=0.1, and those of training but for learning_rate. Every k has a learning
     rate and a number of epochs of its own, chosen on selection rows; test rows choose nothing. output_dir: a search
     that was stopped goes on there. Returns what answer.json holds. Raises InputError for what no run could have.
@@ -69,7 +69,7 @@ def find_layers(task: str, share: float = 0.95, **settings: Any) -> Answer:
     if "find_layers" in asked:
         raise InputError("find_layers: expected the share as share=0.95")
     if asked.get("protocol", "honest") != "honest":
-        raise InputError("protocol: expected honest; the paper's is --protocol paper of `python run.py --find_layers`")
+        raise InputError("protocol: expected honest; the paper's is --protocol paper of `jaxfreeze --find_layers`")
     search = SearchConfig(**asked | {"find_layers": share})
     check_search(search, given)
     config = TrainConfig(**check_settings({"task": task, **given}, "find_layers"))

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 
 from jaxfreeze.errors import InputError, one_of_names, shorten
+from jaxfreeze.program import program
 from jaxfreeze.settings import Takes, check_limits, convert, expected, settings_of
 from jaxfreeze.strict_yaml import read_yaml
 
@@ -277,7 +278,7 @@ def _check_label_names(names: tuple[str, ...]) -> None:
 
 def command(config: TrainConfig) -> str:
     """The command line of a run."""
-    words = ["python", "run.py"]
+    words = []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if value == field.default and field.name != "trainable_layers":
@@ -286,7 +287,7 @@ def command(config: TrainConfig) -> str:
             words += [f"--{field.name}", *([] if value else ["false"])]
         elif value not in (None, ()):
             words += [f"--{field.name}", *map(str, value if isinstance(value, tuple) else (value,))]
-    return shlex.join(words)
+    return f"{program()} {shlex.join(words)}"
 
 
 def as_json(config: TrainConfig) -> dict[str, Any]:
