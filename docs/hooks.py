@@ -80,7 +80,7 @@ def flags_of(command: Command) -> str:
     for heading, group in command.groups.items():
         if group:
             lines += ["" if heading == "flags" else f"**{heading[0].upper()}{heading[1:]}**", ""]
-            lines += ["| flag | |", "|---|---|"]
+            lines += ["| flag | what it does |", "|---|---|"]
             lines += [f"| `{shown(setting)}` | {_cell(described(setting))} |" for setting in group.values()]
             lines += [""]
     return "\n".join(lines)

@@ -269,7 +269,7 @@ OTHERS = (
     ),
 )
 DESCRIPTION = """\
-Fine-tune the last k layers of BERT or RoBERTa in JAX, and prove that the rest did not move.
+Fine-tune the last k layers of BERT or another encoder in JAX, and prove that the rest did not move.
 
 commands:
   train     Fine-tune; the word `train` may be left out.

@@ -41,7 +41,7 @@ Steps = Annotated[int, Takes("STEPS", low=1)]
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Fine-tune the last k layers of BERT or RoBERTa, and prove that the rest did not move."""
+    """Fine-tune the last k layers of BERT or another encoder, and prove that the rest did not move."""
 
     HEADINGS: ClassVar[Mapping[str, str]] = {
         "task": "rows",
@@ -107,7 +107,7 @@ class TrainConfig:
     """Probability above which multi_label predicts a class, or tuned."""
 
     model: Annotated[str, Takes("MODEL", path=True)] = "bert-base-uncased"
-    """A BERT or RoBERTa: hub name, local folder, or `demo` (the packaged 6-layer MiniLM)."""
+    """An encoder such as BERT: hub name, local folder, or `demo` (the packaged 6-layer MiniLM)."""
     trainable_layers: Annotated[int | Literal["all"], Takes("K")] | None = None
     """How many of the last encoder layers to train with the head: 0 to the number of layers; all: the embeddings too
     (default: 3)."""
