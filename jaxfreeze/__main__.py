@@ -1,4 +1,4 @@
-"""`python -m jaxfreeze`: the same as `python run.py`."""
+"""`python -m jaxfreeze`: the same as the console script `jaxfreeze`."""
 
 import sys
 

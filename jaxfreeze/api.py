@@ -42,13 +42,16 @@ class FineTuned:
 
 
 def finetune(task: str, **settings: Any) -> FineTuned:
-    """Fine-tune the last k layers, as `python run.py` does, and return the run.
+    """Fine-tune the last k layers, as the command line does, and return the run.
 
-    task and settings: the flags of `python run.py --help` by their names, such as trainable_layers=3 (int, or "all"),
-    model="bert-base-uncased", data_dir, learning_rate=5e-5, epochs=3, seed=42. A run that is finished already is
-    returned as it is, if its rows, tokenizer and weights are those of today; an unfinished one goes on. Raises
-    InputError for what no run could have, and Stopped after SIGTERM, SIGINT, SIGHUP or SIGUSR1, or once nobody reads
-    standard output.
+    `task` and `settings` are the flags of `jaxfreeze --help` by their names, such as `trainable_layers=3` (a number, or
+    "all"), `model="bert-base-uncased"`, `data_dir`, `learning_rate=5e-5`, `epochs=3`, `seed=42`.
+
+    A finished run is returned without training if its rows, tokenizer and weights have not changed. An unfinished run
+    is continued.
+
+    Raises `InputError` for a mistake in settings or files, and `Stopped` after SIGTERM, SIGINT, SIGHUP or SIGUSR1, or
+    if standard output was closed.
     """
     texts = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
     config = TrainConfig(**check_settings({"task": task, **texts}, "finetune"))
@@ -57,19 +60,21 @@ def finetune(task: str, **settings: Any) -> FineTuned:
 
 
 def find_layers(task: str, share: float = 0.95, **settings: Any) -> Answer:
-    """Find the smallest k that keeps a share of the best score found, above a constant answer's.
+    """Find the smallest k that keeps a share of the best model's quality: its score above the best constant answer's.
 
-    task and settings: the flags of `python run.py --find_layers` by their names, such as within=1, confidence=0.8,
-    budget=2, seeds=(1, 2, 3), selection_share=0.1, and those of training but for learning_rate. Every k has a learning
-    rate and a number of epochs of its own, chosen on selection rows; test rows choose nothing. output_dir: a search
-    that was stopped goes on there. Returns what answer.json holds. Raises InputError for what no run could have.
+    `task` and `settings` are the flags of `jaxfreeze --find_layers` by their names, such as `within=1`,
+    `confidence=0.8`, `budget=2`, `seeds=(1, 2, 3)`, `selection_share=0.1`, and those of training except
+    `learning_rate`. The search chooses a learning rate and a number of epochs for every k on selection rows; the test
+    rows choose nothing. A search that was stopped continues in its `output_dir`.
+
+    Returns what answer.json holds. Raises `InputError` for a mistake in settings or files.
     """
     given = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
     asked = {name: given.pop(name) for name in list(given) if name in settings_of(SearchConfig)}
     if "find_layers" in asked:
         raise InputError("find_layers: expected the share as share=0.95")
     if asked.get("protocol", "honest") != "honest":
-        raise InputError("protocol: expected honest; the paper's is --protocol paper of `python run.py --find_layers`")
+        raise InputError("protocol: expected honest; the paper's is --protocol paper of `jaxfreeze --find_layers`")
     search = SearchConfig(**asked | {"find_layers": share})
     check_search(search, given)
     config = TrainConfig(**check_settings({"task": task, **given}, "find_layers"))
@@ -92,12 +97,16 @@ def load(
 ) -> Classifier | SharedClassifier:
     """Open a finished run, or several on one pretrained model, for texts.
 
-    run: a run folder, or what `finetune` returned, or a list of them. best: for a run of an earlier version, the step
-    that --keep_best kept, not the last one. ensemble: the runs, which have the same classes, answer as one, with the
-    mean of their probabilities. calibrated: probabilities at the temperature that each run fitted on its validation
-    rows. Returns a function from a list of texts, or of pairs of texts, to predictions; of a list of runs that are no
-    ensemble, to predictions by task. Raises InputError for a folder that holds no finished run, for other pretrained
-    weights than the run was trained on, for runs that do not share them, and calibrated for one without a temperature.
+    - `run`: a run folder, what `finetune` returned, or a list of them.
+    - `best`: for a run of an earlier version, the step that `--keep_best` kept instead of the last one.
+    - `ensemble`: the runs, which have the same classes, answer as one, with the mean of their probabilities.
+    - `calibrated`: probabilities at the temperature that each run fitted on its validation rows.
+
+    Returns a function from a list of texts, or of pairs of texts, to predictions. For a list of runs that are no
+    ensemble, it returns predictions by task.
+
+    Raises `InputError` for a folder without a finished run, for other pretrained weights than those the run was trained
+    on, for runs that do not share them, and for `calibrated` if a run has no temperature.
     """
     paths = [_path(run)] if isinstance(run, (str, os.PathLike)) else [_path(one) for one in run]
     trunk = SharedTrunk(paths, best, calibrated)

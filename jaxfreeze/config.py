@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 
 from jaxfreeze.errors import InputError, one_of_names, shorten
+from jaxfreeze.program import program
 from jaxfreeze.settings import Takes, check_limits, convert, expected, settings_of
 from jaxfreeze.strict_yaml import read_yaml
 
@@ -40,7 +41,7 @@ Steps = Annotated[int, Takes("STEPS", low=1)]
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Fine-tune the last k layers of BERT or RoBERTa, and prove that the rest did not move."""
+    """Fine-tune the last k layers of BERT or another encoder, and prove that the rest did not move."""
 
     HEADINGS: ClassVar[Mapping[str, str]] = {
         "task": "rows",
@@ -106,7 +107,7 @@ class TrainConfig:
     """Probability above which multi_label predicts a class, or tuned."""
 
     model: Annotated[str, Takes("MODEL", path=True)] = "bert-base-uncased"
-    """A BERT or RoBERTa: hub name, local folder, or `demo` (the packaged 6-layer MiniLM)."""
+    """An encoder such as BERT: hub name, local folder, or `demo` (the packaged 6-layer MiniLM)."""
     trainable_layers: Annotated[int | Literal["all"], Takes("K")] | None = None
     """How many of the last encoder layers to train with the head: 0 to the number of layers; all: the embeddings too
     (default: 3)."""
@@ -277,7 +278,7 @@ def _check_label_names(names: tuple[str, ...]) -> None:
 
 def command(config: TrainConfig) -> str:
     """The command line of a run."""
-    words = ["python", "run.py"]
+    words = []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if value == field.default and field.name != "trainable_layers":
@@ -286,7 +287,7 @@ def command(config: TrainConfig) -> str:
             words += [f"--{field.name}", *([] if value else ["false"])]
         elif value not in (None, ()):
             words += [f"--{field.name}", *map(str, value if isinstance(value, tuple) else (value,))]
-    return shlex.join(words)
+    return f"{program()} {shlex.join(words)}"
 
 
 def as_json(config: TrainConfig) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from jaxfreeze.errors import InputError, did_you_mean
+from jaxfreeze.program import program
 from jaxfreeze.settings import Setting, bare, convert, docstrings, expected, settings_of
 
-PROGRAM = "python run.py"
 HELP = ("-h", "--help")
+VERSION = "--version"
 COLUMN = 32
 """Where the texts begin in --help."""
 
@@ -29,6 +30,7 @@ class Command:
     configs: tuple[type, ...]
     """The dataclasses of its flags."""
     example: str
+    """What follows the program's name."""
     more: Mapping[str, Mapping[str, Setting]] = dataclasses.field(default_factory=dict)
     """Further flags, by their heading in --help."""
     about: str = ""
@@ -144,30 +146,35 @@ def _unknown(command: Command, found: str) -> InputError:
             command.refuse(found.removeprefix("--"))
         flags = [setting.flag for setting in command.settings.values() if not setting.takes.positional]
         what = f"no such flag{did_you_mean(flags, found)}"
-    return InputError(f"{found}: {what} (`{PROGRAM} {command.name} --help` lists them)")
+    return InputError(f"{found}: {what} (`{program()} {command.name} --help` lists them)")
 
 
 def help_text(command: Command) -> str:
     """What --help prints, as wide as the terminal."""
     name = "[train]" if command.name == "train" else command.name
-    required = [_shown(setting) for setting in command.settings.values() if setting.required]
+    required = [shown(setting) for setting in command.settings.values() if setting.required]
     width = shutil.get_terminal_size().columns
     paragraphs = command.description.strip().split("\n\n")
     about = [text if "\n  " in text else textwrap.fill(text, width) for text in paragraphs]  # a table stays as it is
-    lines = [f"usage: {' '.join([PROGRAM, name, *required, '[flags]'])}\n", "\n\n".join(about)]
+    lines = [f"usage: {' '.join([program(), name, *required, '[flags]'])}\n", "\n\n".join(about)]
     for heading, group in command.groups.items():
         lines.append(f"\n{heading}:")
         if heading == "flags":
             lines += _entry("-h, --help", "Show this text and exit", width)
+            lines += _entry(VERSION, "Show the version and exit", width) if command.name == "train" else []
         for setting in group.values():
-            text = docstrings(setting.owner)[setting.name].removesuffix(".") + _note(setting)
-            lines += _entry(_shown(setting), text, width)
-    return "\n".join([*lines, f"\nexample: {command.example}"])
+            lines += _entry(shown(setting), described(setting), width)
+    return "\n".join([*lines, f"\nexample: {program()} {command.example}"])
 
 
-def _shown(setting: Setting) -> str:
+def shown(setting: Setting) -> str:
     """A flag and what stands for its value."""
     return f"{'' if setting.takes.positional else setting.flag} {setting.takes.metavar}".strip()
+
+
+def described(setting: Setting) -> str:
+    """What a flag is for, with its default."""
+    return docstrings(setting.owner)[setting.name].removesuffix(".") + _note(setting)
 
 
 def _note(setting: Setting) -> str:

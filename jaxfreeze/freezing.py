@@ -15,6 +15,7 @@ import optax
 
 from jaxfreeze.arrays import Array
 from jaxfreeze.errors import InputError
+from jaxfreeze.program import program
 
 TRAINED, FROZEN = "trained", "frozen"
 ALL: Literal["all"] = "all"
@@ -68,7 +69,7 @@ def label_patterns(paths: Iterable[str], patterns: Sequence[str]) -> Labels:
         if not matched:
             raise InputError(
                 f"--trainable '{pattern}': matches no parameter; a pattern must match a whole path such as "
-                f"'{paths[0]}' or '{paths[-1]}' (`python run.py inspect` lists them all)"
+                f"'{paths[0]}' or '{paths[-1]}' (`{program()} inspect` lists them all)"
             )
         labels |= dict.fromkeys(matched, TRAINED)
     if TRAINED not in labels.values():

@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -75,6 +76,14 @@ def one_device() -> Iterator[None]:
     """A mesh of one device, for what does not ask for `eight_devices`: programs for eight take longer to compile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(devices, "data_mesh", lambda devices=1: MESH(devices))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def called_as_run_py() -> Iterator[None]:
+    """Messages name the program as it was called: as `python run.py`, not as pytest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["run.py"])
         yield
 
 

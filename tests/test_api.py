@@ -1,4 +1,4 @@
-"""`from jaxfreeze import finetune, load`: as the README shows it, and done wrong."""
+"""`from jaxfreeze import finetune, load`: as the pages show it, and done wrong."""
 
 import re
 import subprocess
@@ -13,26 +13,22 @@ from jaxfreeze import finetune, load
 from jaxfreeze.cli import main
 from jaxfreeze.errors import InputError
 from tests.inference.runs import write_glue
+from tests.test_docs import code_of
 
-README = Path(__file__).parents[1] / "README.md"
-
-
-def python_blocks() -> list[str]:
-    """The README's code blocks in Python."""
-    blocks = re.findall(r"(?:^(?: {4}.*)?\n)+", README.read_text(encoding="utf-8"), re.MULTILINE)
-    return [re.sub("^ {4}", "", block, flags=re.MULTILINE) for block in blocks if " import " in block]
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "predict_export_serve.md"
 
 
-def test_what_the_readme_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_what_the_pages_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """Every block in turn, each going on from what was shown before it; GLUE is two dozen rows here."""
     for task in ("rte", "mrpc"):
         write_glue(tmp_path / "glue", task)
     monkeypatch.chdir(tmp_path)
     names: dict = {}
-    ours, theirs = python_blocks()
-    exec(compile(ours, "README.md", "exec"), names)
+    ours, theirs = code_of(PAGE, "python")
+    exec(compile(ours, PAGE.name, "exec"), names)
     assert main(["export", "--run", "runs/rte-demo-k3-seed42", "--output", "exported"]) == 0  # the line above it
-    exec(compile(theirs, "README.md", "exec"), names)
+    exec(compile(theirs, PAGE.name, "exec"), names)
     out = capsys.readouterr().out
     assert re.search(r"^\{'label': '(not_)?entailment', 'score': 0\.\d+\}$", out, re.MULTILINE)
     assert re.search(r"^(not_)?entailment \{'entailment': 0\.\d+, 'not_entailment': 0\.\d+\}$", out, re.MULTILINE)

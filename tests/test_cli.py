@@ -175,7 +175,7 @@ def test_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     assert "\n".join(lines).count(cli.DESCRIPTION.strip()) == 1
     flags = {line.split()[0]: line for line in lines if line.startswith("  -")}
     taken = [field.name for config in (TrainConfig, SearchConfig, ClusterConfig) for field in fields(config)]
-    assert sorted(flags) == sorted(["-h,", "--config", *(f"--{name}" for name in taken)])
+    assert sorted(flags) == sorted(["-h,", "--version", "--config", *(f"--{name}" for name in taken)])
     for field in fields(TrainConfig):
         if field.type is bool:
             assert flags[f"--{field.name}"].startswith(f"  --{field.name}  "), "a switch takes no value"
@@ -231,7 +231,7 @@ def test_help_of_a_command(
     lines = help_of(command, monkeypatch, capsys)
     for flag in flags:
         assert any(f"{line} ".startswith(f"  {flag} ") for line in lines)
-    assert lines[-1] == f"example: {cli.COMMANDS[command].example}"
+    assert lines[-1] == f"example: python run.py {cli.COMMANDS[command].example}"
 
 
 def test_help_and_wrong_flags_load_nothing_heavy(tmp_path: Path) -> None:

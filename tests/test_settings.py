@@ -105,7 +105,7 @@ class Example:
         check_limits(self)
 
 
-COMMAND = Command("example", lambda given: None, (Example,), "python run.py example here --must 1")
+COMMAND = Command("example", lambda given: None, (Example,), "example here --must 1")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from jaxfreeze import cache_folder
 from jaxfreeze.cache_folder import cache_root
 from jaxfreeze.data.batch import Batch, Shape
 from jaxfreeze.errors import InputError
+from jaxfreeze.program import program
 
 FILE = "hidden"  # raw values, row after row
 
@@ -93,7 +94,7 @@ class HiddenStore:
         while view:
             count = os.preadv(self.source, [view], offset)
             if count == 0:
-                raise InputError(f"{self.layout.folder}: shorter than it was; run `python run.py cache clear`")
+                raise InputError(f"{self.layout.folder}: shorter than it was; run `{program()} cache clear`")
             view, offset = view[count:], offset + count
 
 
@@ -117,7 +118,7 @@ def write(layout: Layout, chunks: Iterable[np.ndarray], note: dict[str, str]) ->
             raise
         raise InputError(
             f"{layout.folder.parent}: the disk is full, the trunk cache needs {layout.size / 1e9:.2f} GB; make room "
-            "(`python run.py cache clear`), or set JAXFREEZE_CACHE to a folder on another disk, or give --cache off"
+            f"(`{program()} cache clear`), or set JAXFREEZE_CACHE to a folder on another disk, or give --cache off"
         ) from error
 
 

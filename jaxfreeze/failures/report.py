@@ -1,4 +1,4 @@
-"""`python run.py evaluate --report OUT`: one page about where a run fails, and the same numbers as JSON."""
+"""`evaluate --report OUT`: one page about where a run fails, and the same numbers as JSON."""
 
 import re
 from collections.abc import Sequence

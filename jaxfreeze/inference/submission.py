@@ -13,6 +13,7 @@ from jaxfreeze.data.readers import read_split
 from jaxfreeze.data.tasks import TASKS, Task
 from jaxfreeze.errors import InputError
 from jaxfreeze.inference.shared_trunk import SharedTrunk
+from jaxfreeze.program import program
 
 ZIP = "submission.zip"
 
@@ -54,7 +55,7 @@ def glue_submission(paths: Sequence[Path], output: Path, data_dir: Path | None, 
     files, missing = {}, []
     for file in FILES:
         if file.task not in trunks:
-            missing.append(f"{file.name}: no run; give one by --run; train: `run.py --task {file.task}`")
+            missing.append(f"{file.name}: no run; give one by --run; train: `{program()} --task {file.task}`")
             continue
         trunk = trunks[file.task]
         own = next(iter(trunk.runs.values())).config.data_dir

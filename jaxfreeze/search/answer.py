@@ -49,17 +49,25 @@ class Answer:
     """All that a search says. `answer.json` holds the same."""
 
     task: str
+    """As --task names it."""
     model: str
+    """As --model names it."""
     metric: str
+    """The metric that decides, by name."""
     num_layers: int
+    """Encoder layers of the model."""
     rows: int
     """Reported rows."""
     selection_rows: int
+    """Rows on which learning rates and epochs were chosen."""
     constant: float
     """Score of the best constant answer on the reported rows."""
     share: float
+    """Share of the best model's quality to keep, as asked."""
     within: float
+    """Points below the best score that count as good, as asked."""
     confidence: float
+    """Probability with which the share must be kept, as asked."""
     points: tuple[Point, ...]
     """By k, then epochs; the full model last."""
     chosen: Point
@@ -67,6 +75,7 @@ class Answer:
     sure: bool
     """Whether `chosen` does keep it with that confidence."""
     best: Point
+    """The point with the best score."""
     full: Point | None
     """The full model at its own rate; None where it was not run."""
     paper: tuple[Point, ...]
@@ -75,14 +84,18 @@ class Answer:
     rates: tuple[RateScore, ...]
     """Every setting that was raced."""
     not_tried: tuple[Layers, ...]
+    """Every k that the search leaves out from the beginning."""
     dropped: tuple[Dropped, ...]
+    """Every k that it began with and that got no final runs, with the reason."""
     dominant_uncertainty: Literal["seeds", "rows"]
+    """Which of the two standard errors below is the larger one."""
     seed_error: float
     """Standard error of the difference between `chosen` and `best` that comes from seeds ... Where they are the same
     point: between it and the cheaper point that most likely keeps the share, or else the constant answer."""
     row_error: float
     """... and from the reported rows."""
     runs: int
+    """Runs of the whole search."""
     seconds: float
     """Of the whole search."""
     command: str

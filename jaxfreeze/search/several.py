@@ -11,6 +11,7 @@ from jaxfreeze.command_config import SearchConfig
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.errors import InputError
 from jaxfreeze.model.hub import model_folder, read_config
+from jaxfreeze.program import program
 from jaxfreeze.search.answer import Answer
 from jaxfreeze.search.conduct import find_layers
 from jaxfreeze.sweep.grid import make_grid, place_of, read_values
@@ -35,7 +36,7 @@ def find_layers_of_each(
     for name, config in list(searches.items())[part.number - 1 :: part.whole]:
         console.say(f"{folder / name}: {config.task} on {config.model}")
         answers.append(find_layers(config, search, folder / name, engine))
-    console.say(f"`python run.py report {folder} --output {folder / 'report'}` shows the answers")
+    console.say(f"`{program()} report {folder} --output {folder / 'report'}` shows the answers")
     return answers
 
 

@@ -10,6 +10,7 @@ from jaxfreeze import console, processes
 from jaxfreeze.data.sources import from_standard_input
 from jaxfreeze.errors import InputError
 from jaxfreeze.model.hub import model_folder, read_config
+from jaxfreeze.program import program
 from jaxfreeze.sweep import outcome_file
 from jaxfreeze.sweep.grid import Grid, Group, check_depths
 from jaxfreeze.sweep.progress import SweepProgress
@@ -59,7 +60,7 @@ def sweep(
     groups = list(grid.groups())
     run_groups(groups if part is None else part.of(groups), folder, dry_run, part, engine)
     if not dry_run:
-        console.say(f"`python run.py report {folder} --output {folder / 'report'}` shows the results")
+        console.say(f"`{program()} report {folder} --output {folder / 'report'}` shows the results")
 
 
 def run_groups(

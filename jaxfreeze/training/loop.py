@@ -45,7 +45,7 @@ def fit(experiment: Experiment, state: TrainState, hooks: Sequence[Hook]) -> Tra
 
 
 def finetune(config: TrainConfig) -> dict[str, Any]:
-    """Run `python run.py` with this config -> the content of metrics.json. Says so, and does nothing, if it is done.
+    """Train with this config -> the content of metrics.json. Says so, and does nothing, if it is done.
 
     An unfinished run goes on from its last good checkpoint. Raises InputError for what a person can mend, and Stopped
     after a signal or once nobody reads standard output; the run is saved if it had begun.

@@ -12,6 +12,7 @@ import optax
 from jaxfreeze import console, devices, freezing, processes
 from jaxfreeze.errors import InputError
 from jaxfreeze.identity import Origin
+from jaxfreeze.program import program
 from jaxfreeze.run_folder import RunFolder
 from jaxfreeze.training import checkpoint
 from jaxfreeze.training.best import Best
@@ -70,7 +71,7 @@ class SavingHook:
             )
         if stop:
             whole = processes.all_true(begun and self._writer.wait())
-            command = shlex.join(["python", "run.py", "--config", str(RunFolder(config.run_folder).config)])
+            command = f"{program()} --config {shlex.quote(str(RunFolder(config.run_folder).config))}"
             where = f"saved after step {steps} of {total}" if whole else "NOT saved"
             every = ", in every process" if jax.process_count() > 1 else ""
             raise self._signals.stopped(stop, f"stopped, {where}; to go on{every}: {command}")

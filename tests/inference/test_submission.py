@@ -69,7 +69,7 @@ def test_a_submission(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     }  # fmt: skip
     out = capsys.readouterr().out
     for name, task in (("CoLA", "cola"), ("SST-2", "sst2"), ("QQP", "qqp"), ("RTE", "rte")):
-        assert f"missing: {name}: no run; give one by --run; train: `run.py --task {task}`" in out
+        assert f"missing: {name}: no run; give one by --run; train: `python run.py --task {task}`" in out
     assert "5 of the 11 files; the server wants all" in out
     assert submit(folder, tmp_path / "out", "wnli") == 2
     assert "the folder is not empty; give another name" in capsys.readouterr().err

