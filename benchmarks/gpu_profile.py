@@ -30,8 +30,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from chip_table import peak_of
 from flops import bert
-from gpu import OBJECTIVE, PEAK_TFLOPS, Ours, random_params, random_store
+from gpu import OBJECTIVE, Ours, random_params, random_store
 
 from jaxfreeze import devices
 from jaxfreeze.data.batch import Shape, Tokens
@@ -239,7 +240,7 @@ def main() -> None:
     devices.configure("bfloat16")
     encoder = bert(options.layers, options.hidden_size)
     kind = jax.local_devices()[0].device_kind
-    peak = next((1e12 * rate for name, rate in PEAK_TFLOPS.items() if name in kind), None)
+    peak = peak_of(kind)
     found: dict[str, Any] = {"device": kind, "versions": {name: version(name) for name in ("jax", "flax", "optax")}}
 
     def part(name: str, call: Callable[[], Any]) -> None:
