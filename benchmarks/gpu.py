@@ -95,7 +95,7 @@ class Ours:
 
     def __init__(self, encoder: EncoderConfig, store: TokenStore, depth: Layers, size: int, options: Any) -> None:
         mesh = devices.data_mesh(1)
-        self.column, labels = column_and_labels(encoder, OBJECTIVE, depth, "bfloat16")
+        self.column, labels = column_and_labels(encoder, OBJECTIVE, depth, "bfloat16", devices.platform_of(mesh))
         plan = BatchPlan.make(store, size, seeds=(0,), epochs=1, limit=options.shapes)
         self.program = Program(self.column, OBJECTIVE, tuple(sorted(labels.items())), SETTINGS, plan.shapes)
         shapes = {path: leaf.shape for path, leaf in self.column.shapes().items()}

@@ -83,7 +83,8 @@ def trunk_pass(encoder: EncoderConfig, examples: int, peak: float | None) -> dic
     """One pass of the trunk below k = 3, or below the last layer."""
     mesh, store = devices.data_mesh(1), random_store(examples, encoder.vocab_size)
     layers = max(1, encoder.num_hidden_layers - 3)
-    column = Column(encoder, OBJECTIVE.num_outputs, "bfloat16", cut=layers + 1)
+    on = devices.platform_of(mesh)
+    column = Column(encoder, OBJECTIVE.num_outputs, "bfloat16", cut=layers + 1, platform=on)
     leaves = random_params({path: leaf.shape for path, leaf in column.shapes().items()})
     params = devices.replicate({path: leaf.astype(jnp.bfloat16) for path, leaf in leaves.items()}, mesh)
     tokens = Tokens(store.token_id, store.token_type, store.position)

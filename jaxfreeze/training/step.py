@@ -226,8 +226,10 @@ def _compile_train_steps(
     shares = any(place is not None and not place.is_fully_replicated for place in jax.tree.leaves(kept))
     function = functools.partial(train_steps, program, places=kept if shares else None)
     over_runs = jax.vmap(function, SIDE_BY_SIDE) if side_by_side else function
-    steps = jax.jit(over_runs, donate_argnums=(0, 1), out_shardings=(*kept, devices.replicated_like(inputs[0])))
-    return steps.lower(*inputs).compile(devices.compiler_options())
+    mesh = devices.mesh_of(inputs[0])
+    metrics = None if mesh is None else devices.replicated(mesh)
+    steps = jax.jit(over_runs, donate_argnums=(0, 1), out_shardings=(*kept, metrics))
+    return steps.lower(*inputs).compile(devices.compiler_options(mesh))
 
 
 forget_programs = _compile_train_steps.cache_clear
