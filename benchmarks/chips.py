@@ -79,17 +79,18 @@ def estimated_cycles(text: str) -> Counter[str]:
     return cycles
 
 
-def floor(column: Column, labels: Labels, shape: Shape, mesh: Mesh, cached: bool) -> tuple[float, float]:
+def floor(column: Column, labels: Labels, shape: Shape, mesh: Mesh, cached: bool, shard: bool) -> tuple[float, float]:
     """(arithmetic, memory): seconds that a device needs at the least for its part of a step."""
     chip = chip_of(mesh.devices.flat[0].device_kind)
     assert chip is not None
     trained, state, frozen, *_ = abstract_inputs(column, OBJECTIVE, labels, shape, cached)
     lowest = max(1, column.cut) if cached else 1  # of the embeddings a step reads a few rows
     read = {path: leaf for path, leaf in frozen.items() if freezing.block_of(path, column.num_layers) >= lowest}
+    own = 1 / mesh.size if shard else 1.0
     flops = matmul_flops(column.encoder, shape, column.cut, cached) / mesh.size
     return (
         flops / (1e12 * chip.teraflops),
-        (2 * tree_bytes((trained, state)) + tree_bytes(read)) / (1e9 * chip.gigabytes_per_second),
+        (2 * tree_bytes(trained) + 2 * own * tree_bytes(state) + tree_bytes(read)) / (1e9 * chip.gigabytes_per_second),
     )
 
 
@@ -119,7 +120,7 @@ def measure(depth: Layers, cached: bool, shape: Shape, mesh: Mesh, dtype: str, s
         "collectives": Counter(one.kind for one in found),
         "sent_bytes": by_kind(found),
         "donated": len(re.findall(r"(?:may|must)-alias", text.partition("\n")[0])) == donated,
-    } | times(text, floor(column, labels, shape, mesh, cached), chip.gigahertz)
+    } | times(text, floor(column, labels, shape, mesh, cached, shard), chip.gigahertz)
 
 
 def times(text: str, floors: tuple[float, float], gigahertz: float | None) -> dict[str, float]:
