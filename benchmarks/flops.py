@@ -32,10 +32,10 @@ def bert(layers: int, hidden_size: int) -> EncoderConfig:
 
 
 def column_and_labels(
-    encoder: EncoderConfig, objective: Objective, depth: Layers, dtype: str = "float32"
+    encoder: EncoderConfig, objective: Objective, depth: Layers, dtype: str = "float32", platform: str = "cpu"
 ) -> tuple[Column, Labels]:
     """The classifier whose last `depth` layers train, and the labels of its parameters."""
-    uncut = Column(encoder, objective.num_outputs, dtype)
+    uncut = Column(encoder, objective.num_outputs, dtype, platform=platform)
     labels = label_layers(uncut.shapes(), depth, uncut.num_layers)
     return dataclasses.replace(uncut, cut=cut_of(labels, uncut.num_layers)), labels
 

@@ -34,6 +34,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from chip_table import peak_of
 from flops import bert, column_and_labels
 
 from jaxfreeze import devices, freezing
@@ -51,11 +52,6 @@ OBJECTIVE = Classification(("entailment", "neutral", "contradiction"))
 CONTESTANTS = ("cached", "uncached", "pytorch", "pytorch_graphs")
 LEARNING_RATE = 5e-5
 SETTINGS = OptimizerConfig(weight_decay=0.01, max_grad_norm=1.0)
-PEAK_TFLOPS = {
-    "H100": 989, "H200": 989, "A100": 312,
-    "TPU v4": 275, "TPU v5 lite": 197, "TPU v5": 459, "TPU v6 lite": 918, "TPU7x": 2307,
-}  # fmt: skip
-"""Dense bfloat16, from the makers' data sheets, by what a device calls itself (v5p: "TPU v5"); the first that fits."""
 LENGTH_QUANTILES = (5, 19, 24, 29, 33, 37, 42, 47, 54, 64, 128)
 """Tokens of an MNLI pair at every tenth of the distribution: training rows, BERT's tokenizer, at most 128."""
 
@@ -99,7 +95,7 @@ class Ours:
 
     def __init__(self, encoder: EncoderConfig, store: TokenStore, depth: Layers, size: int, options: Any) -> None:
         mesh = devices.data_mesh(1)
-        self.column, labels = column_and_labels(encoder, OBJECTIVE, depth, "bfloat16")
+        self.column, labels = column_and_labels(encoder, OBJECTIVE, depth, "bfloat16", devices.platform_of(mesh))
         plan = BatchPlan.make(store, size, seeds=(0,), epochs=1, limit=options.shapes)
         self.program = Program(self.column, OBJECTIVE, tuple(sorted(labels.items())), SETTINGS, plan.shapes)
         shapes = {path: leaf.shape for path, leaf in self.column.shapes().items()}
@@ -309,7 +305,7 @@ def main() -> None:
     devices.configure("bfloat16")
     encoder = bert(options.layers, options.hidden_size)
     kind = jax.local_devices()[0].device_kind
-    peak = next((1e12 * rate for name, rate in PEAK_TFLOPS.items() if name in kind), None)
+    peak = peak_of(kind)
     records = []
     for depth in ("all" if text == "all" else int(text) for text in options.depths):
         for size in options.batch_sizes:

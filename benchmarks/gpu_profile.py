@@ -30,8 +30,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from chip_table import peak_of
 from flops import bert
-from gpu import OBJECTIVE, PEAK_TFLOPS, Ours, random_params, random_store
+from gpu import OBJECTIVE, Ours, random_params, random_store
 
 from jaxfreeze import devices
 from jaxfreeze.data.batch import Shape, Tokens
@@ -82,7 +83,8 @@ def trunk_pass(encoder: EncoderConfig, examples: int, peak: float | None) -> dic
     """One pass of the trunk below k = 3, or below the last layer."""
     mesh, store = devices.data_mesh(1), random_store(examples, encoder.vocab_size)
     layers = max(1, encoder.num_hidden_layers - 3)
-    column = Column(encoder, OBJECTIVE.num_outputs, "bfloat16", cut=layers + 1)
+    on = devices.platform_of(mesh)
+    column = Column(encoder, OBJECTIVE.num_outputs, "bfloat16", cut=layers + 1, platform=on)
     leaves = random_params({path: leaf.shape for path, leaf in column.shapes().items()})
     params = devices.replicate({path: leaf.astype(jnp.bfloat16) for path, leaf in leaves.items()}, mesh)
     tokens = Tokens(store.token_id, store.token_type, store.position)
@@ -239,7 +241,7 @@ def main() -> None:
     devices.configure("bfloat16")
     encoder = bert(options.layers, options.hidden_size)
     kind = jax.local_devices()[0].device_kind
-    peak = next((1e12 * rate for name, rate in PEAK_TFLOPS.items() if name in kind), None)
+    peak = peak_of(kind)
     found: dict[str, Any] = {"device": kind, "versions": {name: version(name) for name in ("jax", "flax", "optax")}}
 
     def part(name: str, call: Callable[[], Any]) -> None:

@@ -52,6 +52,11 @@ def platform() -> str:
         ) from error
 
 
+def platform_of(mesh: Mesh) -> str:
+    """Where the devices of a mesh are, which need not be here: cpu, gpu or tpu."""
+    return mesh.devices.flat[0].platform
+
+
 def _platforms_here() -> str:
     """What JAX finds by itself; afterwards it takes nothing else than what was asked for, as before."""
     asked = jax.config.jax_platforms  # type: ignore[attr-defined]  # made from its own list
@@ -65,9 +70,9 @@ def _platforms_here() -> str:
         backend.clear_backends()
 
 
-def compiler_options() -> dict[str, str | bool]:
-    """What XLA is told for each program; what XLA_FLAGS says of the same option goes before it."""
-    if platform() != "cpu":
+def compiler_options(mesh: Mesh | None = None) -> dict[str, str | bool]:
+    """What XLA is told for each program on a mesh; what XLA_FLAGS says of the same option goes before it."""
+    if (platform() if mesh is None else platform_of(mesh)) != "cpu":
         return {}
     flags = os.environ.get("XLA_FLAGS", "")
     return {name: value for name, value in CPU_COMPILER_OPTIONS.items() if f"--{name}=" not in flags}
@@ -99,10 +104,10 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def replicated_like(tree: Any) -> NamedSharding | None:
-    """A whole copy on every device on which the arrays of a tree lie; None if they say nothing of places."""
+def mesh_of(tree: Any) -> Mesh | None:
+    """Of the devices on which the arrays of a tree lie; None if they say nothing of places."""
     sharding = jax.tree.leaves(tree)[0].sharding
-    return None if sharding is None else replicated(sharding.mesh)
+    return None if sharding is None else sharding.mesh
 
 
 def by_row(mesh: Mesh) -> NamedSharding:

@@ -13,6 +13,7 @@ from jaxfreeze.arrays import Array
 from jaxfreeze.data.batch import Batch, Tokens
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.families import family_of
+from jaxfreeze.model.layers import for_platform
 
 State: TypeAlias = Array  # the state at a cut: Tokens at cut 0, else hidden [R, W, D], or pooled [R, G, D] at cut L + 1
 
@@ -93,6 +94,8 @@ class Column:
     """Blocks below the cut."""
     by_token: bool = False
     """Whether the head answers for every token, not for every example."""
+    platform: str = "cpu"
+    """What it is compiled for, as `devices.platform_of` names it; the values are the same on each, up to rounding."""
 
     @property
     def num_layers(self) -> int:
@@ -101,20 +104,21 @@ class Column:
 
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Every parameter by its path, in the order of the tree: its shape, and float32."""
-        return dict(_structure(self.encoder, self.num_outputs, self.dtype, self.by_token)[1])
+        return dict(_structure(self.encoder, self.num_outputs, self.dtype, self.by_token, self.platform)[1])
 
     def bind(self, params: Mapping[str, Array]) -> SequenceClassifier:
         """The classifier with these values."""
-        graph, _ = _structure(self.encoder, self.num_outputs, self.dtype, self.by_token)
+        graph, _ = _structure(self.encoder, self.num_outputs, self.dtype, self.by_token, self.platform)
         flat: Any = {_keys(path): leaf for path, leaf in params.items()}
         return nnx.merge(graph, nnx.from_flat_state(flat))
 
 
 @functools.cache
 def _structure(
-    encoder: EncoderConfig, num_outputs: int, dtype: str, by_token: bool
+    encoder: EncoderConfig, num_outputs: int, dtype: str, by_token: bool, platform: str
 ) -> tuple[nnx.GraphDef, Mapping[str, jax.ShapeDtypeStruct]]:
     model = nnx.eval_shape(lambda: SequenceClassifier(encoder, num_outputs, dtype, nnx.Rngs(0), by_token))
+    for_platform(model, platform)
     graph, state = nnx.split(model)
     return graph, {".".join(map(str, path)): variable.get_value() for path, variable in nnx.to_flat_state(state)}
 

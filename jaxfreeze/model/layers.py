@@ -41,12 +41,27 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 class Linear(nnx.Linear):
-    """A dense layer over flat tokens: on a CPU, gradients of a feed-forward network alone take half the time so."""
+    """A dense layer; `flat`: over flat tokens, as CPUs want it and TPUs do not (`for_platform`)."""
+
+    flat: bool = True
 
     def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
         """[..., in] -> [..., out]."""
+        if not self.flat:
+            return super().__call__(inputs, out_sharding)
         flat = super().__call__(inputs.reshape(-1, inputs.shape[-1]), out_sharding)
         return flat.reshape(*inputs.shape[:-1], -1)
+
+
+def for_platform(model: nnx.Module, platform: str) -> None:
+    """Make dense layers as they are fastest on a platform, as `devices.platform_of` names it.
+
+    Over flat tokens the gradients of a feed-forward network alone take half the time on a CPU. On a TPU the reshape
+    costs transposes around attention: a layer of BERT-base forward 909 us instead of 597, by the compiler's estimate.
+    """
+    for _, module in nnx.iter_graph(model):
+        if isinstance(module, Linear):
+            module.flat = platform == "cpu"
 
 
 def linear(size_in: int, size_out: int, dtype: str, rngs: nnx.Rngs) -> Linear:

@@ -29,13 +29,13 @@ from jaxfreeze.training import evaluation, trunk_cache
 from jaxfreeze.training.dataset import Dataset, make_dataset, read_rows, rows_files_of
 from jaxfreeze.training.evaluation import Scored
 from jaxfreeze.training.optimizer import OptimizerConfig, Schedule, initial_optimizer_state
+from jaxfreeze.training.platform_choices import most_shapes
 from jaxfreeze.training.pretrained import Model, load_model, model_files_of, text_encoder
 from jaxfreeze.training.step import Metrics, Program, abstract, compile_train_steps
 from jaxfreeze.training.stopwatch import Stopwatch
 from jaxfreeze.training.trunk_cache import TrunkCache
 
 STEPS_PER_DISPATCH = 20
-STEPS_FOR_A_SHAPE = 300  # steps through one layer: a shape more costs seconds to compile, and saves a part of each
 DISPATCH_BYTES = 64 << 20  # of states that the host sends in one dispatch
 OWN_PATHS = (
     "output_dir",
@@ -236,7 +236,7 @@ def _experiment(
         tuple(config.seed for config in configs),
         -(-total_steps // in_epoch),
         mesh.size,
-        min(4, 1 + steps * _layers_in_a_step(config, model) // STEPS_FOR_A_SHAPE),
+        most_shapes(model.column.platform, steps, _layers_in_a_step(config, model), config.batch_size),
         config.accumulate,
         cache.first_tokens,
         any_seed=longest is not None,

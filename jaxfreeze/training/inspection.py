@@ -23,7 +23,8 @@ def inspect(config: TrainConfig) -> None:
     devices.configure(config.dtype)
     encoder = read_config(model_folder(config.model))
     task = _own_task(config) if config.task in OWN_TASKS else get_task(config.task)
-    column = Column(encoder, task.objective.num_outputs, config.dtype, 0, task.objective.by_token)
+    objective = task.objective
+    column = Column(encoder, objective.num_outputs, config.dtype, 0, objective.by_token, devices.platform())
     labels = make_labels(config, list(column.shapes()), column.num_layers)
     cut = freezing.cut_of(labels, column.num_layers)
     for path, leaf in column.shapes().items():

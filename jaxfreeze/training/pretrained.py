@@ -69,7 +69,7 @@ def load_model(config: TrainConfig, objective: Objective, mesh: Mesh, digest: st
     encoder = read_config(folder)
     if config.max_length > encoder.max_tokens:
         raise InputError(f"--max_length {config.max_length}: {config.model} holds at most {encoder.max_tokens} tokens")
-    uncut = Column(encoder, objective.num_outputs, config.dtype, 0, objective.by_token)
+    uncut = Column(encoder, objective.num_outputs, config.dtype, 0, objective.by_token, devices.platform_of(mesh))
     labels = make_labels(config, list(uncut.shapes()), encoder.num_hidden_layers)
     column = dataclasses.replace(uncut, cut=freezing.cut_of(labels, encoder.num_hidden_layers))
     pretrained = weights.load(folder, encoder, objective.output_names, config.seed, objective.by_token)

@@ -122,8 +122,13 @@ def train_step(
     number: jax.Array,
     seed: jax.Array,
     step: jax.Array,
+    places: Any = None,
 ) -> tuple[freezing.Params, optax.OptState, Metrics]:
-    """One optimizer step on batch `number` of a dispatch -> (trained, optimizer state, metrics)."""
+    """One optimizer step on batch `number` of a dispatch -> (trained, optimizer state, metrics).
+
+    places: shardings of (trained, optimizer state) before the step and after it; None: XLA chooses.
+    """
+    trained, optimizer_state = _held((trained, optimizer_state), places)
     seeds = dropout_seeds(jax.random.fold_in(jax.random.key(seed), step), program.column.num_layers)
     loss, gradients = in_its_shape(
         dispatch,
@@ -131,10 +136,16 @@ def train_step(
         program.shapes,
         lambda batch: loss_and_gradients(program, trained, frozen, data, batch, seeds),
     )
-    trained, optimizer_state = apply_gradients(
-        program.optimizer, program.labels, gradients, optimizer_state, trained, frozen
+    gradients = _held(gradients, None if places is None else places[0])
+    trained, optimizer_state = _held(
+        apply_gradients(program.optimizer, program.labels, gradients, optimizer_state, trained, frozen), places
     )
     return trained, optimizer_state, Metrics(loss, optax.tree.norm(gradients))
+
+
+def _held(tree: Any, places: Any) -> Any:
+    """The tree where it belongs. Without this a sharded optimizer state makes XLA reshard the whole step."""
+    return tree if places is None else jax.lax.with_sharding_constraint(tree, places)
 
 
 def train_steps(
@@ -146,16 +157,18 @@ def train_steps(
     dispatch: Dispatch,
     seed: jax.Array,
     first_step: jax.Array,
+    places: Any = None,
 ) -> tuple[freezing.Params, optax.OptState, Metrics]:
     """A step for each batch of a dispatch; the metrics are [K] each.
 
-    seed: uint32, from which every step's dropout comes. first_step: int32, the steps before these.
+    seed: uint32, from which every step's dropout comes. first_step: int32, the steps before these. places: as in
+    `train_step`.
     """
 
     def body(number: jax.Array, carry: Any) -> Any:
         trained, state, metrics = carry
         trained, state, new = train_step(
-            program, trained, state, frozen, data, dispatch, number, seed, first_step + number
+            program, trained, state, frozen, data, dispatch, number, seed, first_step + number, places
         )
         return trained, state, jax.tree.map(lambda all_, one: all_.at[number].set(one), metrics, new)
 
@@ -210,10 +223,13 @@ def _compile_train_steps(
 ) -> jax.stages.Compiled:
     inputs = jax.tree.unflatten(tree, leaves)
     kept = jax.tree.map(lambda leaf: leaf.sharding, inputs[:2])
-    function = functools.partial(train_steps, program)
+    shares = any(place is not None and not place.is_fully_replicated for place in jax.tree.leaves(kept))
+    function = functools.partial(train_steps, program, places=kept if shares else None)
     over_runs = jax.vmap(function, SIDE_BY_SIDE) if side_by_side else function
-    steps = jax.jit(over_runs, donate_argnums=(0, 1), out_shardings=(*kept, devices.replicated_like(inputs[0])))
-    return steps.lower(*inputs).compile(devices.compiler_options())
+    mesh = devices.mesh_of(inputs[0])
+    metrics = None if mesh is None else devices.replicated(mesh)
+    steps = jax.jit(over_runs, donate_argnums=(0, 1), out_shardings=(*kept, metrics))
+    return steps.lower(*inputs).compile(devices.compiler_options(mesh))
 
 
 forget_programs = _compile_train_steps.cache_clear

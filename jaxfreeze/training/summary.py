@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxfreeze import console, devices, freezing
 from jaxfreeze.run_folder import RunFolder
+from jaxfreeze.training import platform_choices
 from jaxfreeze.training.experiment import Experiment, Progress, versions
 from jaxfreeze.training.parameter_table import parameter_table
 from jaxfreeze.training.stopwatch import Stopwatch
@@ -18,7 +19,8 @@ def introduce(experiment: Experiment) -> None:
         f"{config.task} on {config.model}: {store.num_examples:,} examples, {store.num_tokens:,} tokens, "
         f"{experiment.total_steps:,} steps on {devices.describe(experiment.mesh)}, {config.dtype}"
     )
-    for note in model.notes:
+    on_platform = platform_choices.note(model.column.platform, config.dtype, len(experiment.plan.shapes))
+    for note in (*model.notes, *([on_platform] if on_platform else [])):
         console.say(note)
     console.say(experiment.cache.describe())
     console.say(

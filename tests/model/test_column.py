@@ -1,11 +1,14 @@
 """A column is its values: equal ones share a graph and a compiled program; and what a family is asked for."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 from safetensors.numpy import load_file, save_file
 
 from jaxfreeze.data.batch import Batch, Tokens
@@ -50,8 +53,35 @@ def test_equal_columns_are_built_and_traced_once(family: str, tmp_path: Path) ->
     np.testing.assert_allclose(logits(columns[1], params, tokens, batch), results[0], atol=1e-5, rtol=0)
     dataclasses.replace(columns[0], cut=2).shapes()
     assert classifier._structure.cache_info().misses == 1
-    changes = ({"num_outputs": 2}, {"cut": 1}, {"dtype": "bfloat16"})
-    assert len({*columns, *(dataclasses.replace(columns[0], **change) for change in changes)}) == 4
+    changes = ({"num_outputs": 2}, {"cut": 1}, {"dtype": "bfloat16"}, {"platform": "tpu"})
+    assert len({*columns, *(dataclasses.replace(columns[0], **change) for change in changes)}) == 5
+
+
+def products(jaxpr: Any) -> Iterator[int]:
+    """The number of axes of what each product of a program multiplies, inner programs included."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            yield equation.invars[0].aval.ndim
+        for inner in jaxprs_in_params(equation.params):
+            yield from products(inner)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dense_layers_flatten_their_input_on_a_cpu_alone(family: str, tmp_path: Path) -> None:
+    config = read_config(reference.write_folder(tmp_path, family))
+    params = weights.load(tmp_path, config, reference.output_names(3), seed=0).params
+    store = reference.random_store(family)
+    batch = reference.packed(store)
+    tokens = reference.tokens_of(store).of(batch)
+    classifiers = {on: Column(config, 3, platform=on).bind(params) for on in ("cpu", "tpu", "gpu")}
+    axes = {on: list(products(jax.make_jaxpr(of)(tokens, batch).jaxpr)) for on, of in classifiers.items()}
+    kernels = sum(path.endswith(".kernel") for path in params)
+    assert axes["cpu"].count(2) >= kernels  # one that two inputs go through counts twice
+    assert axes["tpu"].count(2) == axes["gpu"].count(2) == 0
+    assert len(axes["tpu"]) == len(axes["gpu"]) == len(axes["cpu"])
+    if family == "bert":
+        logits = [jax.jit(classifiers[on])(tokens, batch) for on in ("tpu", "cpu")]
+        np.testing.assert_allclose(*logits, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -143,6 +143,27 @@ def test_a_device_sends_its_gradients_and_nothing_else(tmp_path: Path) -> None:
         assert trained_bytes <= sent["all-reduce"] <= trained_bytes + 64
 
 
+def test_a_sharded_optimizer_gathers_the_updates_and_leaves_the_rest_of_the_step_alone(tmp_path: Path) -> None:
+    """By the compiled program: the collectives of a step without it, and the update of each leaf that is in parts."""
+    encoder, mesh = read_config(make_folder(tmp_path, "bert")), devices.data_mesh()
+    shapes = Column(encoder, 2).shapes()
+    labels = label_layers(list(shapes), 1, encoder.num_hidden_layers)
+    column = Column(encoder, 2, cut=cut_of(labels, encoder.num_hidden_layers))
+    whole, shared = (
+        collectives.collectives(
+            collectives.compiled_step(
+                column, Classification(("no", "yes")), labels, Shape(8, 32, 2), mesh, shard_optimizer=shard
+            ).as_text()
+        )
+        for shard in (False, True)
+    )
+    trained = (leaf for path, leaf in shapes.items() if labels[path] == "trained")
+    in_parts = [4 * leaf.size for leaf in trained if any(size % mesh.size == 0 for size in leaf.shape)]
+    gathered = [one for one in shared if one.kind == "all-gather"]
+    assert sorted(one.bytes for one in gathered) == sorted(in_parts)
+    assert sorted(one for one in shared if one not in gathered) == sorted(whole)
+
+
 def test_three_layers_of_bert_base_are_under_a_fifth_of_it(tmp_path: Path) -> None:
     """So are the gradients that a device sends, by the test above."""
     sizes = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
@@ -163,4 +184,27 @@ def test_collectives_are_counted() -> None:
       %n = pred[] all-reduce(%d)
       %sum = f32[9]{0} add(%r, %all-reduce.3)
     """
-    assert collectives.collectives(text) == {"all-reduce": 4 * 768 * 2 + 2 * 3, "all-gather": 32}
+    assert collectives.by_kind(collectives.collectives(text)) == {"all-reduce": 4 * 768 * 2 + 2 * 3, "all-gather": 32}
+
+
+def test_a_collective_that_runs_beside_other_work_counts_once() -> None:
+    """As XLA for TPUs writes it: begun in one fusion, ended in another, and named in what it is fused with."""
+    text = """
+    %async_collective_fusion.1 (param.1: f32[192,768]) -> (f32[768,768], u32[]) {
+      %all-gather.7 = f32[768,768]{1,0:T(8,128)S(1)} all-gather(%param.1), channel_id=34, dimensions={0}
+    }
+    %async_collective_fusion.2 (param.2: f32[192,768], param.3: bf16[64,768]) -> (f32[768,768], bf16[64,768]) {
+      %all-gather.8 = f32[768,768]{1,0:T(8,128)S(1)} all-gather(%param.2), channel_id=34, dimensions={0}
+      %convolution.4 = bf16[64,768]{1,0} convolution(%param.3, %param.4), dim_labels=bf_io->bf
+    }
+    %async_collective_fusion.3 (param.5: (f32[768,768], u32[])) -> f32[768,768] {
+      %all-gather.9 = f32[768,768]{1,0:T(8,128)S(1)} all-gather(%param.5), channel_id=34, dimensions={0}
+    }
+    ENTRY %main {
+      %all-gather.10 = f32[768,768]{1,0} all-gather(%param.6), channel_id=35, dimensions={0}
+      %all-reduce.2 = f32[2]{0} all-reduce(%param.7), to_apply=%add
+      %all-reduce.3 = f32[2]{0} all-reduce(%param.8), to_apply=%add
+    }
+    """
+    one = collectives.Collective("all-gather", 4 * 768 * 768)
+    assert collectives.collectives(text) == [one, one, *[collectives.Collective("all-reduce", 8)] * 2]

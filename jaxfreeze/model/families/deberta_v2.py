@@ -240,7 +240,10 @@ class Attention(nnx.Module):
 
 
 class DistanceScores(NamedTuple):
-    """The terms of the scores in which distances have a part; either method is a Bias."""
+    """The terms of the scores in which distances have a part; either method is a Bias.
+
+    What many pairs read from one place is read in float32, so that its gradient is added up in float32.
+    """
 
     key: jax.Array  # [R, N, W, H]
     position_key: jax.Array | None  # [N, P, H]; None: no such term
@@ -253,10 +256,10 @@ class DistanceScores(NamedTuple):
         terms = []
         if self.position_key is not None:
             scores = jnp.einsum("rnqh,nph->rnqp", query, self.position_key)
-            terms.append(jnp.take_along_axis(scores, row, axis=3))
+            terms.append(jnp.take_along_axis(scores.astype(jnp.float32), row, axis=3))
         if self.position_query is not None:
             scores = jnp.einsum("rnwh,nph->rnpw", self.key, self.position_query)
-            terms.append(jnp.take_along_axis(scores, row, axis=2))
+            terms.append(jnp.take_along_axis(scores.astype(jnp.float32), row, axis=2))
         return sum(terms, jnp.float32(0.0))
 
     def of_neighbours(self, query: jax.Array, slot: jax.Array, key_slot: jax.Array) -> jax.Array:
@@ -269,15 +272,20 @@ class DistanceScores(NamedTuple):
         start, steps = slot[0, 0], jnp.arange(size + width)
         terms = []
         if self.position_key is not None:
-            position = self.position_key[:, self._rows_of(start + size - 1 - steps)]  # [N, Q + W, H]
+            position = _of_rows(self.position_key, self._rows_of(start + size - 1 - steps))  # [N, Q + W, H]
             terms.append(_diagonals(jnp.einsum("rnqh,nph->rnqp", query, position), width))
         if self.position_query is not None:
-            position = self.position_query[:, self._rows_of(start - width + 1 + steps)]
+            position = _of_rows(self.position_query, self._rows_of(start - width + 1 + steps))
             terms.append(_diagonals(jnp.einsum("rnwh,nph->rnwp", self.key, position), size).swapaxes(2, 3))
         return sum(terms, jnp.float32(0.0))
 
     def _rows_of(self, distance: jax.Array) -> jax.Array:
         return jnp.take(jnp.asarray(self.rows), distance + len(self.rows) // 2, mode="clip")
+
+
+def _of_rows(x: jax.Array, rows: jax.Array) -> jax.Array:
+    """[N, P, H] -> [N, len(rows), H]."""
+    return x.astype(jnp.float32)[:, rows].astype(x.dtype)
 
 
 def _diagonals(x: jax.Array, count: int) -> jax.Array:
