@@ -251,6 +251,9 @@ OTHERS = (
         "python run.py inspect --task demo --model demo --trainable_layers 3",
         about="Print what would train, the cut, and the memory and FLOPs of a step; train nothing.",
     ),
+    Command(
+        "compare", run_commands.compare, (run_commands.CompareConfig,), "python run.py compare runs/first runs/second"
+    ),
 )
 DESCRIPTION = """\
 Fine-tune the last k layers of BERT or RoBERTa in JAX, and prove that the rest did not move.

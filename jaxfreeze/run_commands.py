@@ -169,3 +169,26 @@ def serve(given: dict[str, Any]) -> None:
 
     runs = [Path(run) for run in config.run]
     serve(runs, config.best, config.host, config.port, config.ensemble, config.calibrated)
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig:
+    """Show finished runs side by side: settings that differ, scores, costs.
+
+    One line says whether the runs had the same rows and pretrained weights.
+    """
+
+    runs: Annotated[tuple[Folder, ...], Takes("RUN RUN [RUN ...]", expected="RUN RUN", positional=True)]
+    """Folders of finished runs."""
+
+    def __post_init__(self) -> None:
+        if len(self.runs) < 2:
+            raise InputError(f"{self.runs[0]}: expected two run folders or more, found one")
+
+
+def compare(given: dict[str, Any]) -> None:
+    """Show finished runs side by side."""
+    config = make(CompareConfig, given)
+    from jaxfreeze.report.compare import compare
+
+    compare([Path(run) for run in config.runs])
