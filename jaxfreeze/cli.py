@@ -254,6 +254,12 @@ OTHERS = (
     Command(
         "compare", run_commands.compare, (run_commands.CompareConfig,), "python run.py compare runs/first runs/second"
     ),
+    Command(
+        "push",
+        run_commands.push,
+        (run_commands.PushConfig,),
+        "python run.py push --run runs/demo --repo my-model --private",
+    ),
 )
 DESCRIPTION = """\
 Fine-tune the last k layers of BERT or RoBERTa in JAX, and prove that the rest did not move.
