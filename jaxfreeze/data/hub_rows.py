@@ -8,9 +8,10 @@ from jaxfreeze.data.parquet_rows import named
 from jaxfreeze.data.split import CHUNK
 from jaxfreeze.data.tables import Layouts, Place, Record, layout_of
 from jaxfreeze.errors import InputError, one_of_names
-from jaxfreeze.hub_error import reason
+from jaxfreeze.hub_client import quiet, reason
 
-TIMEOUT_SECONDS = 2.0  # of one request without retries; load_dataset itself tries for 24 s
+CONNECT_SECONDS = 5.0  # to reach the hub, once; load_dataset itself tries for 24 s
+ANSWER_SECONDS = 60.0  # of a hub that is reached: slow is not unreachable
 
 
 def load(name: str, config: str | None, split: str | None = None) -> Any:
@@ -21,8 +22,10 @@ def load(name: str, config: str | None, split: str | None = None) -> Any:
     import huggingface_hub  # here, because own files need none of this
     from datasets import load_dataset
 
+    quiet()
     try:
-        huggingface_hub.HfApi().dataset_info(name, timeout=TIMEOUT_SECONDS)
+        limits = (CONNECT_SECONDS, ANSWER_SECONDS, ANSWER_SECONDS, ANSWER_SECONDS)  # connect, read, write, pool
+        huggingface_hub.HfApi().dataset_info(name, timeout=limits)
     except Exception:
         cached = _cached(name, config, split)
         if cached is None:

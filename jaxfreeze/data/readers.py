@@ -27,7 +27,7 @@ from jaxfreeze.data.tables import (
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.data.words import check_labels, checked_words
 from jaxfreeze.errors import InputError, one_of_names
-from jaxfreeze.hub_error import reason
+from jaxfreeze.hub_client import reason
 from jaxfreeze.objectives import Classification, LabelReader, MissingLabelError, Regression
 from jaxfreeze.objectives.kinds import kind_of as kind_of_labels
 
@@ -145,8 +145,8 @@ def _read_hub(task: Task, split: str) -> Split:
     names = getattr(dataset.features[label_column], "names", ())
     try:
         return Split(split, texts, task.objective.renumber(labels, names))
-    except InputError as reason:
-        raise InputError(f"{HUB_DATASET} {config}: {reason}") from None
+    except InputError as error:
+        raise InputError(f"{HUB_DATASET} {config}: {error}") from None
 
 
 def read_file(path: Path, task: Task, split: str, on_bad_row: OnBadRow = "error") -> tuple[Split, Task]:

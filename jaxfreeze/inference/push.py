@@ -1,6 +1,5 @@
 """`push`: publishes an exported folder, or a finished run, on the Hugging Face hub."""
 
-import sys
 import tempfile
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from jaxfreeze import console
 from jaxfreeze.data.token_store import TOKENIZER_FILES
 from jaxfreeze.errors import InputError
 from jaxfreeze.fetched import check_fetched
-from jaxfreeze.hub_error import answered, reason
+from jaxfreeze.hub_client import answered, quiet, reason
 from jaxfreeze.inference.export import ABOUT, CARD, CONFIG, STABLEHLO, TOP, WHOLE, export
 
 PUBLISHED = (WHOLE, TOP, STABLEHLO, CONFIG, *TOKENIZER_FILES, CARD, ABOUT)
@@ -61,10 +60,8 @@ def _check(folder: Path) -> None:
 def _push(folder: Path, repository: str, private: bool, token: str) -> str:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import disable_progress_bars
 
-    if not sys.stderr.isatty():
-        disable_progress_bars()
+    quiet()
     api = HfApi(token=token)
     try:
         address = api.create_repo(repository, private=private or None, exist_ok=True)

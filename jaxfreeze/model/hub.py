@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxfreeze.errors import InputError, listed
 from jaxfreeze.fetched import check_fetched
-from jaxfreeze.hub_error import reason
+from jaxfreeze.hub_client import quiet, reason
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.families import FAMILIES, family_of
 from jaxfreeze.model.files import FLAX, INDEX, SAFETENSORS, TORCH, Place, read_json, source_of, tensors
@@ -68,6 +68,7 @@ def _hub_folder(name: str) -> Path:
     )
 
     instead = "give --model a local folder with config.json, model.safetensors and the tokenizer's files, or `demo`"
+    quiet()
     try:
         return _fetched(name)
     except RepositoryNotFoundError as error:

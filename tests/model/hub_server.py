@@ -165,7 +165,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             short = next((name for name in hub.renamed if f"/{name}/" in path and hub.renamed[name] not in path), None)
             refused = hub.status(path)
             if refused is not None:
-                self.send(refused, {"error": "as the test wants it"})
+                unknown = {"X-Error-Code": "RepoNotFound"} if refused in (401, 404) else {}  # as for a private one
+                self.send(refused, {"error": "as the test wants it"}, **unknown)
             elif short is not None:
                 self.send(307, {}, Location=self.path.replace(f"/{short}/", f"/{hub.renamed[short]}/"))
             elif path.startswith("/large/"):
@@ -236,9 +237,9 @@ def running() -> Iterator[Hub]:
 
 
 @contextlib.contextmanager
-def serving(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[Hub]:
-    """A hub that huggingface_hub asks instead of its own in this process, with a cache of its own."""
-    with running() as hub:
+def serving(monkeypatch: pytest.MonkeyPatch, cache: Path, given: Hub | None = None) -> Iterator[Hub]:
+    """A hub, or the one given, that huggingface_hub asks in this process in place of its own, with an empty cache."""
+    with running() if given is None else contextlib.nullcontext(given) as hub:
         constants = huggingface_hub.constants
         monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
         template = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
@@ -254,11 +255,11 @@ def serving(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[Hub]:
 
 
 @contextlib.contextmanager
-def serving_data_sets(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[Hub]:
-    """The same, for `datasets` too."""
+def serving_data_sets(monkeypatch: pytest.MonkeyPatch, home: Path, given: Hub | None = None) -> Iterator[Hub]:
+    """The same, for `datasets` too; home: as HF_HOME has it."""
     import datasets
 
-    with serving(monkeypatch, home / "hub") as hub:
+    with serving(monkeypatch, home / "hub", given) as hub:
         monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.endpoint)
         template = hub.endpoint + "/datasets/{repo_id}/resolve/{revision}/{path}"
         monkeypatch.setattr(datasets.config, "HUB_DATASETS_URL", template)
