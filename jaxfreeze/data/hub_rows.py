@@ -24,8 +24,8 @@ def load(name: str, config: str | None, split: str | None = None) -> Any:
 
     quiet()
     try:
-        limits = (CONNECT_SECONDS, ANSWER_SECONDS, ANSWER_SECONDS, ANSWER_SECONDS)  # connect, read, write, pool
-        huggingface_hub.HfApi().dataset_info(name, timeout=limits)
+        limits: Any = (CONNECT_SECONDS, *3 * [ANSWER_SECONDS])  # to connect, read, write, wait for a connection
+        huggingface_hub.HfApi().dataset_info(name, timeout=limits)  # annotated as one number, passed on to httpx
     except Exception:
         cached = _cached(name, config, split)
         if cached is None:
