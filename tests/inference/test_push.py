@@ -7,6 +7,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
+from jaxfreeze import hub_client
 from jaxfreeze.cli import main
 from tests.model import hub_server
 
@@ -141,6 +142,14 @@ def test_a_token_that_no_header_takes_is_not_printed(
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "q7Zk" not in line
+
+
+def test_an_error_that_repeats_the_token_is_shown_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As HTTP libraries word it, by its text or by its bytes."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN + "\x01")
+    for form in (TOKEN + "\x01", repr((TOKEN + "\x01").encode())[2:-1]):
+        said = hub_client.reason(ValueError(f"Illegal header value 'Bearer {form}'"))
+        assert said == "ValueError: Illegal header value 'Bearer [token]'"
 
 
 def test_without_a_token_nothing_is_asked(

@@ -97,6 +97,8 @@ def test_many_runs_fit_80_columns(
     assert max(len(line) for line in table if not line.startswith("run ")) <= 80
     assert "\x1b" not in out
     assert "\N{HORIZONTAL ELLIPSIS}" not in out
+    assert out.split().count("0.7500") == 9  # no figure is folded
+    assert "  examples_per_second " in out  # and no name
     for number in range(9):
         assert f" run {number + 1}" in out
         assert str(700 + number) in out.split()
