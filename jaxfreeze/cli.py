@@ -267,6 +267,13 @@ OTHERS = (
         "inspect --task demo --model demo --trainable_layers 3",
         about="Print what would train, the cut, and the memory and FLOPs of a step; train nothing.",
     ),
+    Command("compare", run_commands.compare, (run_commands.CompareConfig,), "compare runs/first runs/second"),
+    Command(
+        "push",
+        run_commands.push,
+        (run_commands.PushConfig,),
+        "push --run runs/demo --repo my-model --private",
+    ),
 )
 DESCRIPTION = """\
 Fine-tune the last k layers of BERT or another encoder in JAX, and prove that the rest did not move.

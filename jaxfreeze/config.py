@@ -15,8 +15,8 @@ from jaxfreeze.program import program
 from jaxfreeze.settings import Takes, check_limits, convert, expected, settings_of
 from jaxfreeze.strict_yaml import read_yaml
 
-FOLDER_FLAGS = ("output_dir", "overwrite", "resume", "checkpoint_every", "keep_last")
-"""Flags about the folder of one run; none changes its result, and a sweep takes none."""
+FOLDER_FLAGS = ("output_dir", "overwrite", "resume", "checkpoint_every", "keep_last", "wandb", "mlflow")
+"""Flags about the folder and the record of one run; none changes its result, and a sweep takes none."""
 BEST_FLAGS = ("keep_best", "patience")
 """Flags that make the best step a run's result; a sweep compares last steps and takes none."""
 MAX_SEED = 2**32 - 1
@@ -168,6 +168,10 @@ class TrainConfig:
     eval_every: Steps | None = None
     """Steps between two evaluations on the validation rows (default: only at the end; with --keep_best or --patience
     once an epoch)."""
+    wandb: bool = False
+    """Log to Weights & Biases too; install jaxfreeze[wandb] for it."""
+    mlflow: bool = False
+    """Log to MLflow too; install jaxfreeze[mlflow] for it."""
 
     def __post_init__(self) -> None:
         for name in ("text_columns", "label_column", "trainable", "label_names", "class_weights"):

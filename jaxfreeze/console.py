@@ -1,6 +1,8 @@
 """The terminal: plain lines, the progress line, scores."""
 
 import contextlib
+import itertools
+import textwrap
 import time
 from collections.abc import Iterator, Mapping
 
@@ -21,7 +23,13 @@ def on_stderr() -> Iterator[None]:
 
 
 def say(line: str) -> None:
-    """One plain line."""
+    """One plain line; on a terminal it is wrapped between words, and a path, which has none, stays whole."""
+    if console.is_terminal:
+        parts = [
+            textwrap.wrap(part, console.width, break_long_words=False, break_on_hyphens=False) or [""]
+            for part in line.split("\n")
+        ]
+        line = "\n".join(itertools.chain(*parts))
     console.print(line, markup=False)
 
 

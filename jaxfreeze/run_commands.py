@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from jaxfreeze.config import File, Folder
+from jaxfreeze.config import File, Folder, Name
 from jaxfreeze.errors import InputError
 from jaxfreeze.settings import Takes, check_limits, make
 
@@ -169,3 +169,57 @@ def serve(given: dict[str, Any]) -> None:
 
     runs = [Path(run) for run in config.run]
     serve(runs, config.best, config.host, config.port, config.ensemble, config.calibrated)
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig:
+    """Show finished runs side by side: settings that differ, scores, costs.
+
+    One line says whether the runs had the same rows and pretrained weights.
+    """
+
+    runs: Annotated[tuple[Folder, ...], Takes("RUN RUN [RUN ...]", expected="RUN RUN", positional=True)]
+    """Folders of finished runs."""
+
+    def __post_init__(self) -> None:
+        if len(self.runs) < 2:
+            raise InputError(f"{self.runs[0]}: expected two run folders or more, found one")
+
+
+def compare(given: dict[str, Any]) -> None:
+    """Show finished runs side by side."""
+    config = make(CompareConfig, given)
+    from jaxfreeze.report.compare import compare
+
+    compare([Path(run) for run in config.runs])
+
+
+@dataclasses.dataclass(frozen=True)
+class PushConfig:
+    """Publish a finished run, or a folder that `export` wrote, on the Hugging Face hub.
+
+    The token comes from HF_TOKEN or from `hf auth login`; no flag takes it.
+    """
+
+    repo: Name
+    """Repository on the hub: NAME or OWNER/NAME; it is created if it does not exist."""
+    run: Folder | None = None
+    """Run folder, exported first."""
+    exported: Folder | None = None
+    """In place of --run: a folder that `export` wrote."""
+    private: bool = False
+    """Create a private repository; refuse one that is public."""
+
+    def __post_init__(self) -> None:
+        if (self.run is None) == (self.exported is None):
+            found = "none" if self.run is None else "both"
+            raise InputError(f"push: expected --run or --exported, found {found}")
+
+
+def push(given: dict[str, Any]) -> None:
+    """Publish a finished run or an exported folder."""
+    config = make(PushConfig, given)
+    from jaxfreeze.inference.push import push
+
+    folder, run = (None if path is None else Path(path) for path in (config.exported, config.run))
+    push(folder, run, config.repo, config.private)

@@ -40,7 +40,7 @@ TABLE = [  # what is wrong, the arguments, what the line has to say
     ("unknown flag with =", "--task rte --epoch=3", "--epoch: no such flag; did you mean '--epochs'?"),
     ("unknown flag of predict", "predict --imput x", "--imput: no such flag; did you mean '--input'?"),
     ("print_config", "--task rte --print_config", "--print_config: no such flag"),
-    ("unknown command", "evalute", "evaluate, predict, export, serve, cache, inspect; did you mean 'evaluate'?"),
+    ("unknown command", "evalute", "predict, export, serve, cache, inspect, compare, push; did you mean 'evaluate'?"),
     ("value without flag", "--task rte mnli", "mnli: expected a flag"),
     ("two values", "--task rte --epochs 3 4", "4: expected a flag"),
     ("layers -1", f"{SOUND} --trainable_layers -1", "--trainable_layers -1: expected 0 to 6"),

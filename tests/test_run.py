@@ -1,13 +1,10 @@
 """Whole runs through the command line, in this process, on tiny folders: what is written, printed and refused."""
 
-import contextlib
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +21,7 @@ from jaxfreeze.training.experiment import Experiment, TrainState
 from jaxfreeze.training.hooks import NonFiniteLossError
 from jaxfreeze.training.pretrained import load_model
 from tests.folders import make_folder, tiny_rte
+from tests.model import hub_server
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,36 +67,19 @@ def test_no_hub_token_is_written_or_printed(
     monkeypatch.setenv("HF_TOKEN", token)
     assert train(bert, "--trainable_layers", "1") == 0
     printed = capsys.readouterr()
-    with unfriendly_hub() as (address, asked):
+    with hub_server.running() as hub:
+        hub.status = lambda path: 401
         done = subprocess.run(
             [sys.executable, "run.py", "--task", "demo", "--model", "owner/model"],
             cwd=ROOT, capture_output=True, text=True, check=False,
-            env={**os.environ, "HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")},
+            env={**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")},
         )  # fmt: skip
     assert done.returncode == 2
-    assert f"Bearer {token}" in asked  # it was read, and sent where it belongs
+    assert f"Bearer {token}" in hub.credentials  # it was read, and sent where it belongs
     assert done.stderr.count("\n") == 1
     assert token not in printed.out + printed.err + done.stdout + done.stderr
     for file in tmp_path.rglob("*"):
         assert file.is_dir() or token.encode() not in file.read_bytes(), file
-
-
-@contextlib.contextmanager
-def unfriendly_hub() -> Iterator[tuple[str, list[str]]]:
-    """A server on loopback that answers 401 -> its address, and the credentials that it is shown."""
-    asked: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # the library's name
-            asked.append(str(self.headers["Authorization"]))
-            self.send_error(401)
-
-        def log_message(self, *_: object) -> None: ...
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
-        server.shutdown()
 
 
 def test_a_run_and_what_follows(

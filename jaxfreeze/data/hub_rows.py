@@ -7,10 +7,11 @@ from typing import Any
 from jaxfreeze.data.parquet_rows import named
 from jaxfreeze.data.split import CHUNK
 from jaxfreeze.data.tables import Layouts, Place, Record, layout_of
-from jaxfreeze.errors import InputError, one_of_names, shorten
+from jaxfreeze.errors import InputError, one_of_names
+from jaxfreeze.hub_client import quiet, reason
 
-TIMEOUT_SECONDS = 2.0  # of one request without retries; load_dataset itself tries for 24 s
-MOST_OF_A_REASON = 200  # characters
+CONNECT_SECONDS = 5.0  # to reach the hub, once; load_dataset itself tries for 24 s
+ANSWER_SECONDS = 60.0  # of a hub that is reached: slow is not unreachable
 
 
 def load(name: str, config: str | None, split: str | None = None) -> Any:
@@ -21,8 +22,10 @@ def load(name: str, config: str | None, split: str | None = None) -> Any:
     import huggingface_hub  # here, because own files need none of this
     from datasets import load_dataset
 
+    quiet()
     try:
-        huggingface_hub.HfApi().dataset_info(name, timeout=TIMEOUT_SECONDS)
+        limits: Any = (CONNECT_SECONDS, *3 * [ANSWER_SECONDS])  # to connect, read, write, wait for a connection
+        huggingface_hub.HfApi().dataset_info(name, timeout=limits)  # annotated as one number, passed on to httpx
     except Exception:
         cached = _cached(name, config, split)
         if cached is None:
@@ -46,12 +49,11 @@ def load_splits(name: str, config: str | None) -> Mapping[str, Any]:
     """Every split of a data set, or of a local folder, by its name. Raises InputError."""
     try:
         found = _load_folder(name, config) if Path(name).is_dir() else load(name, config)
-    except Exception as reason:  # what a network raises depends on the HTTP library that is installed
-        why = shorten(" ".join(str(reason).split()), MOST_OF_A_REASON)
+    except Exception as error:  # what a network raises depends on the HTTP library that is installed
         raise InputError(
             f"--dataset {name}: cannot be loaded from the Hugging Face hub, its local cache or a folder "
-            f"({type(reason).__name__}: {why}); check the name and --dataset_config"
-        ) from reason
+            f"({reason(error)}); check the name and --dataset_config"
+        ) from error
     return found if isinstance(found, Mapping) else {"train": found}
 
 

@@ -26,7 +26,8 @@ from jaxfreeze.data.tables import (
 )
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.data.words import check_labels, checked_words
-from jaxfreeze.errors import InputError, one_of_names, shorten
+from jaxfreeze.errors import InputError, one_of_names
+from jaxfreeze.hub_client import reason
 from jaxfreeze.objectives import Classification, LabelReader, MissingLabelError, Regression
 from jaxfreeze.objectives.kinds import kind_of as kind_of_labels
 
@@ -131,12 +132,11 @@ def _read_hub(task: Task, split: str) -> Split:
     config, hub_split = ("ax", "test") if split == "ax" else (task.hub_config, split)
     try:
         dataset = load(HUB_DATASET, config, hub_split)
-    except Exception as reason:  # what a network raises depends on the HTTP library that is installed
+    except Exception as error:  # what a network raises depends on the HTTP library that is installed
         raise InputError(
             f"cannot load '{config}' of {HUB_DATASET} from the Hugging Face hub or its local cache "
-            f"({type(reason).__name__}: {shorten(str(reason))}); "
-            "give --data_dir FOLDER in the classic GLUE layout, or try --task demo"
-        ) from reason
+            f"({reason(error)}); give --data_dir FOLDER in the classic GLUE layout, or try --task demo"
+        ) from error
     texts = tuple(tuple(dataset[column][:]) for column in task.text_columns)
     (label_column,) = task.label_column
     labels = np.asarray(dataset[label_column][:])
@@ -145,8 +145,8 @@ def _read_hub(task: Task, split: str) -> Split:
     names = getattr(dataset.features[label_column], "names", ())
     try:
         return Split(split, texts, task.objective.renumber(labels, names))
-    except InputError as reason:
-        raise InputError(f"{HUB_DATASET} {config}: {reason}") from None
+    except InputError as error:
+        raise InputError(f"{HUB_DATASET} {config}: {error}") from None
 
 
 def read_file(path: Path, task: Task, split: str, on_bad_row: OnBadRow = "error") -> tuple[Split, Task]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxfreeze.errors import InputError, listed
 from jaxfreeze.fetched import check_fetched
+from jaxfreeze.hub_client import quiet, reason
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.families import FAMILIES, family_of
 from jaxfreeze.model.files import FLAX, INDEX, SAFETENSORS, TORCH, Place, read_json, source_of, tensors
@@ -67,6 +68,7 @@ def _hub_folder(name: str) -> Path:
     )
 
     instead = "give --model a local folder with config.json, model.safetensors and the tokenizer's files, or `demo`"
+    quiet()
     try:
         return _fetched(name)
     except RepositoryNotFoundError as error:
@@ -75,9 +77,8 @@ def _hub_folder(name: str) -> Path:
         ) from error
     except HFValidationError as error:
         raise InputError(f"--model {name}: neither a folder nor a hub name; {instead}") from error
-    except (HTTPError, OSError) as error:  # ProxyError is only the first, LocalEntryNotFoundError only the second
-        cause = error.__cause__ or error
-        why = f"{type(cause).__name__}: {cause}"
+    except (HTTPError, OSError, UnicodeError) as error:  # some are one of these alone; the last one is of a token
+        why = reason(error.__cause__ or error)
         raise InputError(f"--model {name}: no such folder, and the hub cannot be reached ({why}); {instead}") from error
 
 

@@ -1,36 +1,28 @@
-"""What a run writes down as it goes: log.jsonl, TensorBoard events, and the progress line."""
+"""What a run writes down as it goes: log.jsonl, its trackers, and the progress line."""
 
 import json
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from jaxfreeze import console, removal
-from jaxfreeze.run_folder import EVENT_FILES, RunFolder
-
-if "torch" not in sys.modules:
-    sys.modules["torch"] = None  # type: ignore[assignment]  # tensorboardX imports it: seconds, for nothing used here
-    from tensorboardX import SummaryWriter
-
-    del sys.modules["torch"]
-else:
-    from tensorboardX import SummaryWriter
+from jaxfreeze import console
+from jaxfreeze.run_folder import RunFolder
+from jaxfreeze.training.trackers import Tracker
 
 
 class RunLog:
-    """One line for each logged step and each evaluation, in three places at once. Used as a context manager."""
+    """One line for each logged step and each evaluation, in all places at once. Used as a context manager."""
 
-    def __init__(self, folder: RunFolder, total_steps: int, step: int = 0) -> None:
-        """step: the one after which the run begins; lines of later steps, from before it was stopped, are dropped."""
+    def __init__(self, folder: RunFolder, total_steps: int, step: int, trackers: Sequence[Tracker]) -> None:
+        """step: the one after which the run begins; lines of later steps, from before it was stopped, are dropped.
+
+        trackers: are closed with the log.
+        """
         self._log = folder.log.open("a", encoding="utf-8")
         self._log.truncate(_size_up_to(folder.log, step, total_steps))
-        events = folder.path / "events"
-        if step == 0:
-            removal.remove(folder.path, EVENT_FILES)
-        self._events = SummaryWriter(str(events), flush_secs=10, purge_step=step + 1 if step else None)
+        self._trackers = trackers
         self._line = console.ProgressLine(total_steps, step)
         self._start = time.perf_counter()
 
@@ -41,7 +33,8 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._line.close()
-        self._events.close()
+        for tracker in self._trackers:
+            tracker.close(failed=error is not None)
         self._log.close()
 
     def step(self, step: int, figures: Mapping[str, float]) -> None:
@@ -54,12 +47,20 @@ class RunLog:
         self._write("validation", step, metrics)
         console.say(f"step {step}: {console.metrics_line(metrics)}")
 
+    def result(self, step: int, metrics: Mapping[str, float], test_metrics: Mapping[str, float]) -> None:
+        """The final scores of the run, on the validation and the test rows. step: the last one."""
+        tests = {f"final/test_{name}": value for name, value in test_metrics.items()}
+        scores = {f"final/{name}": value for name, value in metrics.items()} | tests
+        for tracker in self._trackers:
+            tracker.result(scores, step)
+
     def _write(self, kind: str, step: int, figures: Mapping[str, float]) -> None:
         line = {"kind": kind, "step": step, "seconds": round(time.perf_counter() - self._start, 3), **figures}
         self._log.write(json.dumps(line) + "\n")
         self._log.flush()
-        for name, value in figures.items():
-            self._events.add_scalar(f"{kind}/{name}", value, step)
+        named = {f"{kind}/{name}": value for name, value in figures.items()}
+        for tracker in self._trackers:
+            tracker.scalars(named, step)
 
 
 def _size_up_to(log: Path, step: int, total_steps: int) -> int:

@@ -23,6 +23,7 @@ from jaxfreeze.training.saving import SavingHook, resume
 from jaxfreeze.training.step import Metrics
 from jaxfreeze.training.stopwatch import Stopwatch
 from jaxfreeze.training.summary import conclude, introduce, result_of
+from jaxfreeze.training.trackers import check_installed, trackers_of
 
 
 def fit(experiment: Experiment, state: TrainState, hooks: Sequence[Hook]) -> TrainState:
@@ -53,6 +54,8 @@ def finetune(config: TrainConfig) -> dict[str, Any]:
     devices.platform()  # there before anything else asks for it
     with processes.exit_if_others_are_lost():
         console.console.quiet = not processes.is_first()
+        with processes.shared_errors():
+            check_installed(config)
         folder = RunFolder(config.run_folder)
         with contextlib.ExitStack() as stack:
             finished, untouched = processes.on_first_process(lambda: _claim(folder, config, stack))
@@ -99,7 +102,9 @@ def _finetune(
         console.say(f"going on after step {begun.state.progress.steps:,} of {experiment.total_steps:,}")
     experiment = experiments.get_ready(experiment, begun.state, watch)
 
-    with writer, RunLog(folder, experiment.total_steps, begun.state.progress.steps) as log:
+    with processes.shared_errors():
+        trackers = trackers_of(config, folder, begun.state.progress.steps)
+    with writer, RunLog(folder, experiment.total_steps, begun.state.progress.steps, trackers) as log:
         saving = SavingHook(experiment, writer, received, watch, begun.best)
         state = begun.state
         if not begun.finished:
@@ -110,8 +115,9 @@ def _finetune(
                 saving.finish(state)
         with watch.part("eval"):
             scores = _score(experiment, state, log, saving, folder)
+        metrics, test_metrics = scores.pop("metrics"), scores.pop("test_metrics")
+        log.result(state.progress.steps, metrics, test_metrics)
 
-    metrics, test_metrics = scores.pop("metrics"), scores.pop("test_metrics")
     result = result_of(experiment, state.progress, watch, metrics, test_metrics) | scores
     write_json(folder.metrics, result)
     writer.keep({state.progress.steps, result["best_step"]})
