@@ -85,9 +85,9 @@ class Found:
         self.folder, self.traced = folder, []
         honest = step.train_steps
 
-        def traced(program: step.Program, *inputs: object) -> object:
+        def traced(program: step.Program, *inputs: object, **more: object) -> object:
             self.traced.append(program.column.cut)
-            return honest(program, *inputs)
+            return honest(program, *inputs, **more)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(step, "train_steps", traced)

@@ -129,9 +129,9 @@ def test_a_group_is_compiled_once(file: Path, tmp_path: Path, monkeypatch: pytes
     compiled, honest = [], step.train_steps
     step.forget_programs()
 
-    def traced(program: step.Program, *inputs: object) -> object:
+    def traced(program: step.Program, *inputs: object, **more: object) -> object:
         compiled.append(program.column.cut)
-        return honest(program, *inputs)
+        return honest(program, *inputs, **more)
 
     monkeypatch.setattr(step, "train_steps", traced)
     command = ["sweep", "--config", str(file), "--output_dir", str(tmp_path / "sweep"), "--seeds", "1", "2", "3"]
