@@ -93,13 +93,14 @@ def flops(layers: int | str, cached: str) -> Cell:
     return Cell("flops", "GFLOP", {"trainable_layers": layers, "cached": cached})
 
 
+EIGHT_TASKS = [Cell("shared_trunk", "of one", {"runs": 8})]
 README_ROWS = {
     "whole run, k = 0, 1, 2, 3 of 6 layers, two CPU cores": [median(layers) for layers in range(4)],
     "whole run, everything trained, two CPU cores": [median("all")],
     "training step, k = 3 of 12 layers, batch 16, H100": [step(3, 16, "cached")],
     "training step, everything trained, batch 128, H100": [step("all", 128, "jaxfreeze")],
     "sweep of twelve runs, two CPU cores": [Cell("sweep", "the sweep's share", {"way": "Trainer, one by one"})],
-    "eight tasks on one model, predictions": [Cell("shared_trunk", "of one", {"runs": 8})],
+    "eight tasks on one model, predictions": EIGHT_TASKS,
 }
 TIMES = (
     "the run, s",
@@ -115,10 +116,10 @@ QUOTED = [  # page, text with the figures in groups, where they come from
     ("docs/quickstart.md", r"demo validation: accuracy (\S+)", demo("accuracy")),
     (
         "docs/quickstart.md",
-        r"(\d+) s in all: load (\d+), tokenize (\d+), trunk cache (\d+), compile 0, train (\d+), evaluate (\d+); (\d+) ",
+        r"(\d+) s in all: load (\d+), tokenize (\d+), trunk cache (\d+), compile 0, train (\d+), evaluate (\d+); (\d+)",
         demo(*TIMES, "training, examples/s"),
     ),
-    ("docs/predict_export_serve.md", r"layer trained cost (\S+) times one", README_ROWS["eight tasks on one model, predictions"]),
+    ("docs/predict_export_serve.md", r"layer trained cost (\S+) times one", EIGHT_TASKS),
     ("docs/scale.md", r"400,000 rows in (\d+) s", [Cell("trunk_cache_disk", "value", {"what": "tokenize, s"})]),
     ("docs/scale.md", r"\((\S+) - (\S+)\) GFLOP", [flops(3, "no"), flops(3, "yes")]),
     ("docs/scale.md", r"everything trained \| .* \| (\S+) GFLOP", [flops("all", "no")]),
@@ -272,7 +273,7 @@ def test_check(results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(results, "PAGE", tmp_path / "page.json")
     (tmp_path / "page.json").write_bytes((ROOT / "benchmarks" / "results_page.json").read_bytes())
     monkeypatch.setattr(sys, "argv", ["results.py", "--check"])
-    with pytest.raises(SystemExit, match="RESULTS.md is not what"):
+    with pytest.raises(SystemExit, match=r"RESULTS\.md is not what"):
         results.main()
     assert page.read_text() == "other"
     monkeypatch.setattr(sys, "argv", ["results.py"])
