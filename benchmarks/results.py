@@ -1,0 +1,269 @@
+"""Renders benchmarks/RESULTS.md from benchmarks/results/*.json, and runs the commands of tables again.
+
+    python benchmarks/results.py                             # writes RESULTS.md; `make results` does the same
+    python benchmarks/results.py --check                     # exit code 1 if RESULTS.md is not what the files give
+    python benchmarks/results.py --run trainer_3_epochs flops --machine C --data_dir GLUE --model DIR
+
+A table is one file with these keys; benchmarks/results_page.json has the order of the tables, the text of the sections,
+and the machines:
+
+    title, about             what was measured
+    columns, rows            a cell is a number, a text, a list of numbers, or null; a number is shown as it is written
+    date, machine, commit    of the measurement; machine is a name in results_page.json
+    versions                 by package
+    command                  a list of lines; GLUE and MINILM stand for folders
+    notes                    a list of sentences
+
+--run replaces the rows of a table that versus_pytorch.py or flops.py prints, if all of its columns are read here
+(READERS). Of any other table it prints the commands; enter their figures in its file. benchmarks/history/ holds
+superseded figures, in the same form, and is not rendered.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "benchmarks" / "results_page.json"
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+SCRIPT = re.compile(r"benchmarks/\w+\.(?:py|sh)|\brun\.py")
+KEYS = ("title", "about", "columns", "rows", "date", "machine", "commit", "versions", "command", "notes")
+
+Table = dict[str, Any]
+Row = dict[str, Any]
+
+
+def read(file: Path) -> Table:
+    """A JSON file; its fractions are Decimal, which keep the digits that are written there."""
+    found: Table = json.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
+    return found
+
+
+def write(file: Path, table: Table) -> None:
+    """Write a table, one line for each row and for each text of a list."""
+    lines = [f"  {json.dumps(key)}: {_value_text(key, table[key])}" for key in KEYS]
+    file.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def _value_text(key: str, value: Any) -> str:
+    if key not in ("rows", "command", "notes") or not value:
+        return _json(value)
+    return "[\n" + ",\n".join(f"    {_json(item)}" for item in value) + "\n  ]"
+
+
+def _json(value: Any) -> str:
+    """One line of JSON; Decimal with its digits."""
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_json, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def render(page: Table, tables: dict[str, Table]) -> str:
+    """RESULTS.md. Raises KeyError for a table or a machine that there is not."""
+    parts = [f"# {page['title']}", *page["about"], "## Machines", *page["about_machines"], _machines(page["machines"])]
+    for section in page["sections"]:
+        parts += [f"## {section['title']}", *section["about"]]
+        for name in section["tables"]:
+            parts += _rendered(tables[name], page["machines"])
+        parts += section.get("open", [])
+    return "\n\n".join(parts) + "\n"
+
+
+def _machines(machines: dict[str, Table]) -> str:
+    rows = [[name, one["about"], _versions(one["versions"])] for name, one in machines.items()]
+    return markdown_table(["machine", "description", "versions"], rows)
+
+
+def _versions(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
+
+
+def _rendered(table: Table, machines: dict[str, Table]) -> Iterable[str]:
+    """The paragraphs of one table. Versions that the machine's row has are not repeated."""
+    yield f"### {table['title']}"
+    yield table["about"]
+    yield markdown_table(table["columns"], table["rows"])
+    usual = machines[table["machine"]]["versions"]
+    other = {name: number for name, number in table["versions"].items() if usual.get(name) != number}
+    of = [table["date"], f"machine {table['machine']}", *([f"commit {table['commit']}"] if table["commit"] else [])]
+    yield f"Measured {', '.join(of)}{'; ' + _versions(other) if other else ''}:"
+    yield "\n".join(map(_command, table["command"]))
+    if table["notes"]:
+        yield "\n".join(f"- {note}" for note in table["notes"])
+
+
+def _command(line: str) -> str:
+    """A command as a block of code, its line ended by a backslash where it is long."""
+    words = textwrap.wrap(line, 108, break_long_words=False, break_on_hyphens=False)
+    return "    " + " \\\n        ".join(words)
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table in Markdown; a column of numbers is aligned to the right."""
+    kinds = [{type(row[at]) for row in rows} - {type(None)} for at in range(len(columns))]
+    aligned = ["---:" if kind and kind <= {int, Decimal} else "---" for kind in kinds]
+    lines = [columns, aligned, *([_cell(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(cell: Any) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, list):
+        return ", ".join(map(_cell, cell))
+    return cell.replace("|", r"\|") if isinstance(cell, str) else f"{cell:,}"
+
+
+def lookup(table: Table, column: str, **row: Any) -> Any:
+    """The cell of a column in the one row whose cells are those given by column. Raises ValueError if it is not one."""
+    named = [dict(zip(table["columns"], cells, strict=True)) for cells in table["rows"]]
+    found = [cells for cells in named if all(cells[name] == value for name, value in row.items())]
+    if len(found) != 1:
+        raise ValueError(f"{table['title']}: {len(found)} rows with {row}; expected one")
+    return found[0][column]
+
+
+def rounded(value: float, digits: int) -> Decimal:
+    """The number with so many digits behind the point."""
+    return Decimal(f"{value:.{digits}f}")
+
+
+def rows_of_versus(printed: list[Any]) -> list[Row]:
+    """From what versus_pytorch.py prints, once for each command: a row for a k and a task, and one with the median."""
+    rows = []
+    results = [result for one in printed for result in one["results"]]
+    depths = {str(result["trainable_layers"]) for result in results}
+    for layers in sorted(depths, key=lambda text: (len(text), text)):  # numbers, then "all"
+        ratios = []
+        for result in results:
+            if str(result["trainable_layers"]) != layers:
+                continue
+            ours, peer = result["jaxfreeze"], next(result[name] for name in result if name.startswith("trainer_"))
+            ratios.append(peer["seconds"]["median"] / ours["seconds"]["median"])
+            rows.append({
+                "k": result["trainable_layers"], "task": {"cola": "CoLA"}.get(result["task"], result["task"].upper()),
+                "jaxfreeze, s": rounded(ours["seconds"]["median"], 1),
+                "Trainer, s": rounded(peer["seconds"]["median"], 1),
+                "ratio": rounded(ratios[-1], 2),
+                "ratio of processor time": rounded(peer["cpu_seconds"] / ours["cpu_seconds"], 2),
+                "score": rounded(ours["score"]["median"], 4), "Trainer's score": rounded(peer["score"]["median"], 4),
+            })  # fmt: skip
+        rows.append({"k": rows[-1]["k"], "task": "median", "ratio": rounded(statistics.median(ratios), 2)})
+    return rows
+
+
+def rows_of_flops(printed: list[Any]) -> list[Row]:
+    """From the list that flops.py prints."""
+    (records,) = printed
+    full = next(record["flops"] for record in records if record["trainable_layers"] == "all")
+    return [
+        {
+            "trainable_layers": record["trainable_layers"], "cached": "yes" if record["cached"] else "no",
+            "GFLOP": rounded(record["flops"] / 1e9, 1), "of full": rounded(record["flops"] / full, 3),
+            "temporary MB": rounded(record["temp_bytes"] / 1e6, 1),
+            "optimizer MB": rounded(record["optimizer_bytes"] / 1e6, 1),
+        }
+        for record in records
+    ]  # fmt: skip
+
+
+READERS: dict[str, tuple[Callable[[list[Any]], list[Row]], set[str]]] = {
+    "benchmarks/versus_pytorch.py": (
+        rows_of_versus,
+        {*("k", "task", "jaxfreeze, s", "Trainer, s", "ratio", "ratio of processor time", "score", "Trainer's score")},
+    ),
+    "benchmarks/flops.py": (
+        rows_of_flops,
+        {*("trainable_layers", "cached", "GFLOP", "of full", "temporary MB", "optimizer MB")},
+    ),
+}
+"""By script: what reads its output, and the columns that it gives."""
+
+
+def script_of(table: Table) -> str:
+    """The script of the first command. Raises ValueError if it names none."""
+    found = SCRIPT.search(table["command"][0])
+    if found is None:
+        raise ValueError(f"{table['title']}: expected run.py or a file of benchmarks/ in the command")
+    return found[0]
+
+
+def reader_of(table: Table) -> Callable[[list[Any]], list[Row]] | None:
+    """What makes rows of the output of the table's commands; None if its rows are entered by hand."""
+    reader, columns = READERS.get(script_of(table), (None, set()))
+    return reader if columns >= {*table["columns"]} else None
+
+
+def run(file: Path, options: argparse.Namespace) -> None:
+    """Run the commands of a table and replace its rows, date, machine, commit and versions; or print the commands."""
+    from versus_pytorch import commit, now
+
+    table = read(file)
+    reader = reader_of(table)
+    if reader is None:
+        print(f"# {file.stem}: run this, and enter its figures in {file.relative_to(ROOT)}")
+        print("\n".join(table["command"]))
+        return
+    folders = {"GLUE": options.data_dir, "MINILM": options.model, "runs.jsonl": f"build/runs-{commit()}.jsonl"}
+    (ROOT / "build").mkdir(exist_ok=True)
+    printed = []
+    for line in table["command"]:
+        words = [sys.executable, *(folders.get(word) or word for word in shlex.split(line)[1:])]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True)
+        printed.append(json.loads(done.stdout))
+    rows = [[row.get(column) for column in table["columns"]] for row in reader(printed)]
+    versions = {name: version(name) for name in table["versions"] if name != "Python"}
+    table |= {"rows": rows, "date": now()[:10], "machine": options.machine, "commit": commit()}
+    write(file, table | {"versions": {"Python": sys.version.split()[0], **versions}})
+    print(f"{file.relative_to(ROOT)}: new rows; read its notes again", file=sys.stderr)
+
+
+def read_all() -> tuple[Table, dict[str, Table]]:
+    """The page, and the tables by name."""
+    return read(PAGE), {file.stem: read(file) for file in sorted(FOLDER.glob("*.json"))}
+
+
+def main() -> None:
+    """Render, check or run."""
+    names = sorted(file.stem for file in FOLDER.glob("*.json"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit code 1 if RESULTS.md is not up to date"
+    )
+    parser.add_argument(
+        "--run", nargs="+", default=[], metavar="TABLE", choices=names, help="names of files in results/"
+    )
+    parser.add_argument("--machine", choices=sorted(read(PAGE)["machines"]), help="where --run measures")
+    parser.add_argument("--data_dir", help="folder in the classic GLUE layout, in place of GLUE")
+    parser.add_argument("--model", help="folder of a BERT model in Hugging Face's format, in place of MINILM")
+    options = parser.parse_args()
+    measured = [name for name in options.run if reader_of(read(FOLDER / f"{name}.json"))]
+    if measured and not options.machine:
+        parser.error(f"--run requires --machine; add this machine to {PAGE.relative_to(ROOT)} if it is a new one")
+    for name in options.run:
+        run(FOLDER / f"{name}.json", options)
+    text = render(*read_all())
+    if options.check:
+        if not RESULTS.is_file() or RESULTS.read_text(encoding="utf-8") != text:
+            sys.exit(f"{RESULTS.relative_to(ROOT)} is not what benchmarks/results/*.json give; run `make results`")
+    else:
+        RESULTS.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""RESULTS.md is rendered from the tables in benchmarks/results/, and the figures of README and docs are theirs."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+HISTORY = sorted((ROOT / "benchmarks" / "history").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def results() -> Iterator[ModuleType]:
+    """benchmarks/results.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        import results
+
+        yield results
+
+
+def test_the_page_is_rendered_from_the_files(results: ModuleType) -> None:
+    text = results.render(*results.read_all())
+    assert (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8") == text
+
+
+def test_every_table_is_on_the_page_once(results: ModuleType) -> None:
+    page, tables = results.read_all()
+    assert sorted(name for section in page["sections"] for name in section["tables"]) == sorted(tables)
+    titles = [table["title"] for table in tables.values()]
+    assert len({*titles}) == len(titles)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_table_says_when_where_and_how(file: Path, results: ModuleType) -> None:
+    table = results.read(file)
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", table["date"])
+    assert table["machine"] in results.read(results.PAGE)["machines"]
+    assert table["versions"]["Python"]
+    assert table["command"]
+    for line in table["command"]:
+        scripts = re.findall(r"\b(?:python|bash) (\S+)", line)
+        assert scripts, line
+        for script in scripts:
+            assert script == "run.py" or re.fullmatch(r"benchmarks/\w+\.(py|sh)", script), line
+            assert (ROOT / script).is_file(), line
+
+
+@pytest.mark.parametrize("file", [*FILES, *HISTORY], ids=lambda file: f"{file.parent.name}-{file.stem}")
+def test_a_table_has_all_keys_and_full_rows(file: Path, results: ModuleType) -> None:
+    table = results.read(file)
+    assert tuple(table) == results.KEYS
+    assert table["title"]
+    assert table["about"]
+    assert len({*table["columns"]}) == len(table["columns"])
+    assert table["rows"]
+    assert {len(row) for row in table["rows"]} == {len(table["columns"])}
+
+
+class Cell(NamedTuple):
+    """A figure of a table, by the cells of its row."""
+
+    table: str
+    column: str
+    row: dict[str, Any]
+
+
+def median(layers: int | str) -> Cell:
+    """The ratio of whole runs, over the tasks."""
+    return Cell("trainer_3_epochs", "ratio", {"k": layers, "task": "median"})
+
+
+def step(layers: int | str, batch: int, contestant: str) -> Cell:
+    """The ratio of a training step on the GPU."""
+    return Cell("gpu_steps", "times PyTorch", {"k": layers, "batch": batch, "contestant": contestant})
+
+
+def demo(*what: str) -> list[Cell]:
+    """Figures of the demo's table."""
+    return [Cell("demo", "value", {"what": one}) for one in what]
+
+
+def flops(layers: int | str, cached: str) -> Cell:
+    """GFLOP of a step."""
+    return Cell("flops", "GFLOP", {"trainable_layers": layers, "cached": cached})
+
+
+EIGHT_TASKS = [Cell("shared_trunk", "of one", {"runs": 8})]
+README_ROWS = {
+    "whole run, k = 0, 1, 2, 3 of 6 layers, two CPU cores": [median(layers) for layers in range(4)],
+    "whole run, everything trained, two CPU cores": [median("all")],
+    "training step, k = 3 of 12 layers, batch 16, H100": [step(3, 16, "cached")],
+    "training step, everything trained, batch 128, H100": [step("all", 128, "jaxfreeze")],
+    "sweep of twelve runs, two CPU cores": [Cell("sweep", "the sweep's share", {"way": "Trainer, one by one"})],
+    "eight tasks on one model, predictions": EIGHT_TASKS,
+}
+TIMES = (
+    "the run, s",
+    "load, s",
+    "tokenize, s",
+    "trunk cache, with compilation beside it, s",
+    "train, s",
+    "evaluate, s",
+)
+QUOTED = [  # page, text with the figures in groups, where they come from
+    ("README.md", r"demo validation: accuracy (\S+)", demo("accuracy")),
+    ("README.md", r"frozen parameters: (\S+), bits", demo("frozen parameters, bits unchanged")),
+    ("docs/quickstart.md", r"demo validation: accuracy (\S+)", demo("accuracy")),
+    (
+        "docs/quickstart.md",
+        r"(\d+) s in all: load (\d+), tokenize (\d+), trunk cache (\d+), compile 0, train (\d+), evaluate (\d+); (\d+)",
+        demo(*TIMES, "training, examples/s"),
+    ),
+    ("docs/predict_export_serve.md", r"layer trained cost (\S+) times one", EIGHT_TASKS),
+    ("docs/scale.md", r"400,000 rows in (\d+) s", [Cell("trunk_cache_disk", "value", {"what": "tokenize, s"})]),
+    ("docs/scale.md", r"\((\S+) - (\S+)\) GFLOP", [flops(3, "no"), flops(3, "yes")]),
+    ("docs/scale.md", r"everything trained \| .* \| (\S+) GFLOP", [flops("all", "no")]),
+    (
+        "docs/scale.md",
+        r"(\S+) MB with k = 3, (\S+) MB with all",
+        [Cell("devices_bytes", "MB", {"trained layers": layers}) for layers in (3, "all")],
+    ),
+    (
+        "docs/scale.md",
+        r"(\S+) ms for 16 examples, (\S+) for 128, (\S+) for 512, (\S+) for 2,048",
+        [Cell("devices_packing", "packing, ms", {"examples in a batch": size}) for size in (16, 128, 512, 2048)],
+    ),
+]  # fmt: skip
+
+
+def agrees(quoted: str, figure: int | Decimal) -> bool:
+    """Whether a figure, rounded to the digits of what is quoted, is that."""
+    number = Decimal(quoted.replace(",", ""))
+    return Decimal(figure).quantize(number, ROUND_HALF_UP) == number
+
+
+def figures(results: ModuleType, cells: list[Cell]) -> list[Any]:
+    tables = results.read_all()[1]
+    return [results.lookup(tables[cell.table], cell.column, **cell.row) for cell in cells]
+
+
+def test_the_ratios_of_the_readme(results: ModuleType) -> None:
+    """Every fraction in its table is looked up."""
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    quoted = {label: re.findall(r"\d+\.\d+", text) for label, text in rows if re.search(r"\d\.\d", text)}
+    assert quoted.keys() == README_ROWS.keys()
+    for label, texts in quoted.items():
+        found = figures(results, README_ROWS[label])
+        assert [text for text, figure in zip(texts, found, strict=True) if not agrees(text, figure)] == [], label
+
+
+@pytest.mark.parametrize(("page", "text", "cells"), QUOTED, ids=[f"{page}-{text}" for page, text, _ in QUOTED])
+def test_figures_of_the_pages(page: str, text: str, cells: list[Cell], results: ModuleType) -> None:
+    found = re.search(text, (ROOT / page).read_text(encoding="utf-8"))
+    assert found
+    for quoted, figure in zip(found.groups(), figures(results, cells), strict=True):
+        assert agrees(quoted, figure), figure
+
+
+def test_a_figure_keeps_its_digits(results: ModuleType, tmp_path: Path) -> None:
+    table = results.read(FILES[0]) | {"rows": [[Decimal("1.10"), [Decimal("2.0"), 3], None, "a | b", 12345]]}
+    table["columns"] = [*"abcde"]
+    results.write(tmp_path / "a.json", table)
+    assert '[1.10, [2.0, 3], null, "a | b", 12345]' in (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert results.read(tmp_path / "a.json") == table
+    lines = results.markdown_table(table["columns"], table["rows"]).splitlines()
+    assert lines == [
+        "| a | b | c | d | e |",
+        "| ---: | --- | --- | --- | ---: |",
+        "| 1.10 | 2.0, 3 |  | a \\| b | 12,345 |",
+    ]
+
+
+def figure_of(seconds: float, cpu_seconds: float, score: float) -> dict[str, Any]:
+    """A contestant as versus_pytorch.py prints it."""
+    return {"seconds": {"median": seconds}, "cpu_seconds": cpu_seconds, "score": {"median": score}}
+
+
+VERSUS = [
+    {
+        "results": [
+            {
+                "task": task, "trainable_layers": layers, "jaxfreeze": figure_of(10.04, 20.0, 0.5),
+                "trainer_bfloat16": figure_of(seconds, 30.0, 0.25), "ratios": {},
+            }
+            for layers in depths for task, seconds in (("rte", 20.08), ("mrpc", 30.12), ("cola", 100.4))
+        ]
+    }
+    for depths in (["all"], [2])
+]  # fmt: skip
+
+
+def test_rows_of_versus_pytorch(results: ModuleType) -> None:
+    """By hand; the commands' results are put in the order of k."""
+    rows = results.rows_of_versus(VERSUS)
+    assert [(row["k"], row["task"]) for row in rows] == [
+        (layers, task) for layers in (2, "all") for task in ("RTE", "MRPC", "CoLA", "median")
+    ]
+    assert [str(value) for value in rows[1].values()] == [
+        "2",
+        "MRPC",
+        "10.0",
+        "30.1",
+        "3.00",
+        "1.50",
+        "0.5000",
+        "0.2500",
+    ]
+    assert rows[3] == {"k": 2, "task": "median", "ratio": Decimal("3.00")}
+
+
+FLOPS = [
+    {"trainable_layers": 3, "cached": False, "flops": 2.29e11, "temp_bytes": 248.7e6, "optimizer_bytes": 174.84e6},
+    {"trainable_layers": "all", "cached": False, "flops": 5e11, "temp_bytes": 1e9, "optimizer_bytes": 9e8},
+    {"trainable_layers": 3, "cached": True, "flops": 1e11, "temp_bytes": 1e8, "optimizer_bytes": 1e8},
+]
+
+
+def test_run_replaces_the_rows(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a table that can be read; of any other the commands are printed."""
+    ran: list[list[str]] = []
+
+    def run(words: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        ran.append(words[1:])
+        return subprocess.CompletedProcess(words, 0, stdout=json.dumps(FLOPS))
+
+    import versus_pytorch
+
+    monkeypatch.setattr(versus_pytorch, "commit", lambda: "abc")
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results.subprocess, "run", run)
+    options = results.argparse.Namespace(machine="E", data_dir=None, model=None)
+    for name in ("flops", "serve"):
+        (tmp_path / f"{name}.json").write_bytes((ROOT / "benchmarks" / "results" / f"{name}.json").read_bytes())
+        results.run(tmp_path / f"{name}.json", options)
+    assert ran == [["benchmarks/flops.py"]]
+    table = results.read(tmp_path / "flops.json")
+    assert [[str(cell) for cell in row] for row in table["rows"]] == [
+        ["3", "no", "229.0", "0.458", "248.7", "174.8"],
+        ["all", "no", "500.0", "1.000", "1000.0", "900.0"],
+        ["3", "yes", "100.0", "0.200", "100.0", "100.0"],
+    ]
+    assert (table["machine"], table["commit"]) == ("E", "abc")
+    assert table["versions"]["Python"] == sys.version.split()[0]
+    assert table["notes"] == results.read(ROOT / "benchmarks" / "results" / "flops.json")["notes"]
+    assert results.read(tmp_path / "serve.json") == results.read(ROOT / "benchmarks" / "results" / "serve.json")
+    assert "\npython benchmarks/serve.py --run RTE" in capsys.readouterr().out
+
+
+def test_tables_that_can_be_run(results: ModuleType) -> None:
+    tables = results.read_all()[1]
+    assert {name for name, table in tables.items() if results.reader_of(table)} == {
+        *("trainer_3_epochs", "trainer_10_epochs", "trainer_bfloat16", "flops")
+    }
+
+
+def test_check(results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails until the page is rendered, and writes nothing."""
+    page = tmp_path / "RESULTS.md"
+    page.write_text("other")
+    monkeypatch.setattr(results, "RESULTS", page)
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "PAGE", tmp_path / "page.json")
+    (tmp_path / "page.json").write_bytes((ROOT / "benchmarks" / "results_page.json").read_bytes())
+    monkeypatch.setattr(sys, "argv", ["results.py", "--check"])
+    with pytest.raises(SystemExit, match=r"RESULTS\.md is not what"):
+        results.main()
+    assert page.read_text() == "other"
+    monkeypatch.setattr(sys, "argv", ["results.py"])
+    results.main()
+    monkeypatch.setattr(sys, "argv", ["results.py", "--check"])
+    results.main()
