@@ -55,7 +55,7 @@ TABLE = [  # what is wrong, the flags, what the line has to say
     (
         "which column",
         "--train_file {m}/wide.csv",
-        "wide.csv:1: which column is the text? several could be it; give --te",
+        "wide.csv:1: which column is the text? several are possible; give --te",
     ),
     ("which label", "--train_file {m}/moods.csv", "moods.csv:1: which column is the label? none is called label; give"),
     ("a header where there is none", "--train_file {m}/plain.csv", "plain.csv:1: which column is the label?"),
