@@ -267,11 +267,11 @@ OTHERS = (
         _inspect,
         (FileConfig, TrainConfig),
         "inspect --task demo --model demo --trainable_layers 3",
-        about="Print the trained and frozen parameters, and the memory and FLOPs of a step; train nothing.",
+        about="Print what would train, and the memory and FLOPs of a step; train nothing.",
     ),
 )
 DESCRIPTION = """\
-Fine-tune the last k layers of BERT or another encoder in JAX, and prove that the rest did not change.
+Fine-tune the last k layers of BERT or another encoder in JAX, and prove that the rest is unchanged.
 
 commands:
   train     Fine-tune; the word `train` may be left out.

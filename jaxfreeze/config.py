@@ -53,14 +53,14 @@ class TrainConfig:
     """The heading in --help of a field and of those up to the next one listed."""
 
     task: Annotated[str, Takes("TASK")]
-    """cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli (GLUE), demo (generated), files (your own), or hub (a data
-    set of the Hugging Face hub)."""
+    """cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli (GLUE), demo (generated), files (your own), or hub (see
+    --dataset)."""
     data_dir: Folder | None = None
     """GLUE's folder in its classic layout (default: from the hub)."""
     train_file: File | None = None
     """Training rows, for --task files: .csv, .tsv, .jsonl, .parquet, .conll, .gz of these, a pattern, or `-`."""
     validation_file: File | None = None
-    """Validation rows, for --task files (default: rows held out by --validation_share)."""
+    """Validation rows, for --task files (default: --validation_share)."""
     test_file: File | None = None
     """Labelled rows, for --task files, scored once at the end."""
     validation_share: Annotated[float, Takes("SHARE", 1e-6, 0.9)] | None = None
@@ -74,11 +74,11 @@ class TrainConfig:
     dataset_config: Name | None = None
     """Configuration of the data set, if it has several."""
     train_split: Name = "train"
-    """Split of the data set with the training rows."""
+    """Its split with training rows."""
     validation_split: Name | None = None
-    """Split of the data set with the validation rows (default: validation, if it exists)."""
+    """Its split with validation rows (default: validation, if it exists)."""
     test_split: Name | None = None
-    """A labelled split of the data set, scored once at the end."""
+    """Its labelled split that is scored once, at the end."""
     text_columns: Annotated[tuple[str, ...], Takes("NAME [NAME]")] = ()
     """One text column, or two for pairs (default: the only candidate)."""
     no_header: bool = False

@@ -62,7 +62,7 @@ TABLE = [  # what is wrong, the flags, what the line has to say
     ("named without names", f"{FILE} --no_header --label_column label", "--label_column label: with --no_header col"),
     ("a number too large", "--train_file {m}/plain.csv --no_header --label_column 9", "plain.csv:1: no column '9'; it"),
     ("JSON without names", "--train_file {m}/rows.jsonl --no_header", "rows.jsonl: --no_header is for .csv and .tsv"),
-    ("a data set's columns", "--task hub --dataset {m}/set", "split train: which column is the text? several could be"),
+    ("a data set's columns", "--task hub --dataset {m}/set", "split train: which column is the text? several are poss"),
     (
         "a data set's split",
         "--task hub --dataset {m}/set --text_columns text --test_split dev",
