@@ -126,7 +126,7 @@ def kill(options: argparse.Namespace, work: Path, environment: dict[str, str]) -
         "exit_codes": sorted(set(codes)),
         "died_while_saving": saving,
         "steps_lost_at_most": max(lost),
-        "went_on": "going on after step" in last.stdout,
+        "went_on": "continuing after step" in last.stdout,
         "same_bits": digests(work / "whole") == digests(out),
     }
 

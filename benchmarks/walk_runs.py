@@ -100,7 +100,7 @@ class Runs(Checked):
             may_be = {"--overwrite", "disk"} & {*words}  # a cache on disk that has no room is refused before all else
             if old and known is not None and not differing and self._is_plain(folder) and not may_be:
                 raise Fault("needless", f"{folder}: refused, though nothing changed")
-        elif old or "going on after step" in outcome.out:
+        elif old or "continuing after step" in outcome.out:
             if known is None or differing:
                 raise Fault("stale", f"{folder}: an old run is taken, though {differing or 'all'} changed")
         else:

@@ -1,7 +1,8 @@
-"""What `mkdocs build` adds to the pages in this folder: files of the repository's root, and the table of all flags."""
+"""What `mkdocs build` adds to the pages in this folder: files of the root, the notebook, and the table of all flags."""
 
 import ast
 import inspect
+import json
 import logging
 import posixpath
 import re
@@ -18,17 +19,22 @@ INCLUDED = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
+    "docs/tour.ipynb": "tour.md",
 }
-"""Pages of the site whose text lies elsewhere in the repository."""
+"""Pages of the site that are made from other files of the repository."""
+NOTEBOOK = "<!-- notebook -->"
+"""Where a page that is made from a notebook links to it."""
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages whose text lies outside this folder."""
+    """Add the pages that are made from other files."""
     from mkdocs.structure.files import File
 
     for source, name in INCLUDED.items():
-        files.append(File.generated(config, name, abs_src_path=str(ROOT / source)))
+        file = ROOT / source
+        made = {"content": notebook_page(file)} if file.suffix == ".ipynb" else {"abs_src_path": str(file)}
+        files.append(File.generated(config, name, **made))
     return files
 
 
@@ -41,7 +47,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         for missing in public_names() - {*re.findall(r"^::: [\w.]+\.(\w+)", markdown, re.MULTILINE)}:
             log.warning("%s: the public name %s is not documented", name, missing)
     source = next((source for source, included in INCLUDED.items() if included == name), f"docs/{name}")
-    return LINK.sub(lambda link: site_link(link, source, name, config.repo_url), markdown)
+    markdown = LINK.sub(lambda link: site_link(link, source, name, config.repo_url), markdown)
+    return markdown.replace(NOTEBOOK, notebook_links(source, config.repo_url)) if NOTEBOOK in markdown else markdown
 
 
 def site_link(link: re.Match[str], source: str, page: str, repository: str | None) -> str:
@@ -63,6 +70,28 @@ def site_link(link: re.Match[str], source: str, page: str, repository: str | Non
     if here is not None:
         return f"[{text}]({posixpath.relpath(here, posixpath.dirname(page) or '.')}{anchor})"
     return f"[{text}]({repository.rstrip('/')}/blob/main/{target}{anchor})" if repository else text
+
+
+def notebook_page(file: Path) -> str:
+    """A notebook, as it was executed, in Markdown: texts, code, what the code printed, and its pictures (PNG)."""
+    parts = []
+    for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "stream":
+                parts.append("```text\n" + "".join(output["text"]).rstrip() + "\n```")
+            elif picture := output.get("data", {}).get("image/png"):
+                parts.append(f"![Output of the code above](data:image/png;base64,{''.join(picture.split())})")
+    return "\n\n".join([parts[0].replace("\n", f"\n\n{NOTEBOOK}\n", 1), *parts[1:]]) + "\n"
+
+
+def notebook_links(source: str, repository: str | None) -> str:
+    """Links to a notebook: the file, and Colab if the repository is on GitHub. source: the file, from the root."""
+    links = f"[Download the notebook]({posixpath.basename(source)})"
+    if found := re.match(r"https://github\.com/([^/]+/[^/]+?)(?:\.git)?/?$", repository or ""):
+        links += f" or [open it in Colab](https://colab.research.google.com/github/{found[1]}/blob/main/{source})"
+    return f"{links}."
 
 
 def public_names() -> set[str]:

@@ -1,4 +1,4 @@
-"""Fine-tune the last k layers of an encoder in JAX, pay only for those, and prove that the rest did not move.
+"""Fine-tune the last k layers of an encoder in JAX, pay only for those, and prove that the rest did not change.
 
 from jaxfreeze import finetune, load
 

@@ -65,7 +65,7 @@ def find_layers(task: str, share: float = 0.95, **settings: Any) -> Answer:
     `task` and `settings` are the flags of `jaxfreeze --find_layers` by their names, such as `within=1`,
     `confidence=0.8`, `budget=2`, `seeds=(1, 2, 3)`, `selection_share=0.1`, and those of training except
     `learning_rate`. The search chooses a learning rate and a number of epochs for every k on selection rows; the test
-    rows choose nothing. A search that was stopped continues in its `output_dir`.
+    rows influence no choice. A search that was stopped continues in its `output_dir`.
 
     Returns what answer.json holds. Raises `InputError` for a mistake in settings or files.
     """

@@ -1,6 +1,6 @@
 """Files and folders written atomically: made under a temporary name, then renamed once they are complete.
 
-Whoever reads a name therefore finds what was there before or all of the new content, and never half of it. After an
+A reader of a name therefore finds the old content or all of the new content, never half of it. After an
 exception the temporary file or folder is deleted; after a killed process it stays, and `is_temporary` recognises it.
 """
 
@@ -74,7 +74,7 @@ def locked(file: Path, place: str, busy: str) -> Iterator[None]:
 
 
 def _lock(file: Path, busy: str) -> int:
-    """A descriptor that holds the lock of the file of this name; whoever held it before may just have removed it."""
+    """A descriptor that holds the lock of the file of this name; its earlier holder may just have removed it."""
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         try:

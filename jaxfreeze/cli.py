@@ -1,4 +1,4 @@
-"""Commands to functions, and exit codes: 0 done, 2 an input to mend (one line), 1 anything else (a traceback)."""
+"""Commands to functions, and exit codes: 0 done, 2 an input error (one line), 1 anything else (a traceback)."""
 
 import dataclasses
 import os
@@ -66,7 +66,9 @@ def _run(name: str, arguments: list[str]) -> None:
         if "jax" in sys.modules or not _is_jaxs(error):
             raise
         given = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("JAX_")]
-        raise InputError(f"JAX does not start with {', '.join(given)} ({error}); mend or unset the variable") from error
+        raise InputError(
+            f"JAX does not start with {', '.join(given)} ({error}); correct or unset the variable"
+        ) from error
 
 
 def _is_jaxs(error: Exception) -> bool:
@@ -104,7 +106,7 @@ def _read_file(file: Path, elsewhere: bool) -> dict[str, Any]:
     if before.resolve() != folder.path.resolve():
         from jaxfreeze import console
 
-        console.say(f"{folder.path}: this run's folder was {before} before; it goes on where it is now")
+        console.say(f"{folder.path}: this run's folder was {before} before; it continues where it is now")
     return settings | {"output_dir": str(folder.path)}
 
 
@@ -265,7 +267,7 @@ OTHERS = (
         _inspect,
         (FileConfig, TrainConfig),
         "inspect --task demo --model demo --trainable_layers 3",
-        about="Print what would train, the cut, and the memory and FLOPs of a step; train nothing.",
+        about="Print what would train, and the memory and FLOPs of a step; train nothing.",
     ),
     Command("compare", run_commands.compare, (run_commands.CompareConfig,), "compare runs/first runs/second"),
     Command(
@@ -276,7 +278,7 @@ OTHERS = (
     ),
 )
 DESCRIPTION = """\
-Fine-tune the last k layers of BERT or another encoder in JAX, and prove that the rest did not move.
+Fine-tune the last k layers of BERT or another encoder in JAX, and prove that the rest is unchanged.
 
 commands:
   train     Fine-tune; the word `train` may be left out.

@@ -31,13 +31,13 @@ class SearchConfig:
     confidence: Annotated[float, Takes("SHARE", 1e-9, 1 - 1e-9, "a share between 0 and 1, such as 0.9")] = 0.8
     """Probability, over seeds and test rows, with which the share must be kept."""
     selection_share: Annotated[float, Takes("SHARE", 1e-6, 0.9)] = 0.1
-    """Share of the training rows held out to choose rates and epochs by; the test rows choose nothing."""
+    """Share of the training rows held out for choosing learning rates and epochs; test rows are not used for that."""
     seeds: Annotated[tuple[int, ...], Takes(expected="whole numbers, each once")] = ()
     """Seeds of the final runs of each k (default: 1 to 3; 1 to 5 for k = 0 and 1)."""
     budget: Annotated[int | float | str, Takes("X|Xs", expected=BUDGET)] = 2
     """Limit on training and scoring: a multiple of tuning and running the full model alone, or seconds, as in 900s."""
     protocol: Literal["honest", "paper"] = "honest"
-    """paper: one --learning_rate for every k, judged on the rows it is chosen by."""
+    """paper: one --learning_rate for every k, scored on the rows that chose it."""
 
     def __post_init__(self) -> None:
         check_limits(self)
@@ -96,7 +96,7 @@ class ClusterConfig:
     coordinator: Annotated[str, Takes("HOST:PORT")] | None = None
     """Address of the first process."""
     num_processes: Annotated[int, Takes(low=1, expected="a whole number of at least 1")] | None = None
-    """How many processes there are."""
+    """Number of processes."""
     process_id: Annotated[int, Takes(expected="a whole number, 0 in the first process")] | None = None
     """The number of this process, from 0."""
 
@@ -123,8 +123,8 @@ class ClusterConfig:
 class SweepConfig:
     """Train every combination of models, tasks, numbers of layers, learning rates and seeds.
 
-    The axes and any training flag stand in the YAML file or on the command line, which wins. A sweep that was stopped
-    continues where it was.
+    Give the axes and any training flag in the YAML file or on the command line, which wins. The same command continues
+    a sweep that was stopped.
     """
 
     output_dir: Folder
@@ -132,13 +132,13 @@ class SweepConfig:
     config: File | None = None
     """YAML file of the axes and of training flags; flags win over it."""
     dry_run: bool = False
-    """Print the plan and what it costs; train nothing."""
+    """Print the plan and its cost; train nothing."""
     line_search: bool = False
     """Run the file's section line_search instead."""
     part: Annotated[str, Takes("I/N")] | None = None
     """Make only the I-th of N parts; `report` merges them."""
     engine: Annotated[Literal["local", "ray"], Takes(expected="one of local, ray")] = "local"
-    """Where the runs are made: here, or on the Ray cluster at $RAY_ADDRESS, a group of runs on each free place."""
+    """Where the runs are trained: on this machine, or on free nodes of the Ray cluster at $RAY_ADDRESS."""
     models: tuple[Annotated[str, Takes("MODEL", expected="a hub name or a folder", path=True)], ...] = ()
     """Axis: hub names, local folders, or `demo`."""
     tasks: tuple[Annotated[str, Takes("TASK")], ...] = ()

@@ -41,7 +41,7 @@ Steps = Annotated[int, Takes("STEPS", low=1)]
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Fine-tune the last k layers of BERT or another encoder, and prove that the rest did not move."""
+    """Fine-tune the last k layers of BERT or another encoder, and prove that the rest did not change."""
 
     HEADINGS: ClassVar[Mapping[str, str]] = {
         "task": "rows",
@@ -50,17 +50,17 @@ class TrainConfig:
         "output_dir": "run folder",
         "epochs": "training, log and evaluation",
     }
-    """What stands above a field, and those up to the next one here, in --help."""
+    """The heading in --help of a field and of those up to the next one listed."""
 
     task: Annotated[str, Takes("TASK")]
-    """cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli (GLUE), demo (generated), files (your own), or hub (any of its
-    data sets)."""
+    """cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli (GLUE), demo (generated), files (your own), or hub (see
+    --dataset)."""
     data_dir: Folder | None = None
     """GLUE's folder in its classic layout (default: from the hub)."""
     train_file: File | None = None
     """Training rows, for --task files: .csv, .tsv, .jsonl, .parquet, .conll, .gz of these, a pattern, or `-`."""
     validation_file: File | None = None
-    """Validation rows, for --task files; without it --validation_share."""
+    """Validation rows, for --task files (default: --validation_share)."""
     test_file: File | None = None
     """Labelled rows, for --task files, scored once at the end."""
     validation_share: Annotated[float, Takes("SHARE", 1e-6, 0.9)] | None = None
@@ -72,27 +72,27 @@ class TrainConfig:
     dataset: Name | None = None
     """Name of the data set, for --task hub, such as imdb."""
     dataset_config: Name | None = None
-    """Its configuration, if there are several."""
+    """Configuration of the data set, if it has several."""
     train_split: Name = "train"
     """Its split with training rows."""
     validation_split: Name | None = None
-    """Its split with validation rows (default: validation, if there)."""
+    """Its split with validation rows (default: validation, if it exists)."""
     test_split: Name | None = None
-    """A labelled split of it, scored once at the end."""
+    """Its labelled split that is scored once, at the end."""
     text_columns: Annotated[tuple[str, ...], Takes("NAME [NAME]")] = ()
-    """One text column, or two for pairs (default: the only one there is)."""
+    """One text column, or two for pairs (default: the only candidate)."""
     no_header: bool = False
-    """Own tables begin with a row; columns are called 1, 2, ..."""
+    """Own tables have no header row; their columns are called 1, 2, ..."""
     on_bad_row: Literal["error", "skip"] = "error"
-    """Whether own rows without text or label are an error or left out."""
+    """Whether own rows without a text or label are an error or are skipped."""
     label_column: Annotated[tuple[str, ...], Takes("NAME [NAME ...]")] = ()
     """The label column of own rows; several of 0 and 1 for multi_label."""
     label_names: tuple[Name, ...] = ()
     """Class names of own rows, by id (default: the file's, sorted)."""
     label_separator: Annotated[str, Takes("TEXT")] | None = None
-    """What parts the labels in a cell, for multi_label, as in `joy,love`."""
+    """Separator of the labels in a cell, for multi_label, as in `joy,love`."""
     objective: Literal["classification", "multi_label", "regression", "tokens"] | None = None
-    """Kind of label of own rows (default: what the cells say)."""
+    """Kind of label of own rows (default: inferred from the cells)."""
     regression: bool = False
     """The same as --objective regression."""
     class_weights: Annotated[tuple[str, ...], Takes("balanced|NAME=W [NAME=W ...]")] = ()
@@ -100,7 +100,7 @@ class TrainConfig:
     label_smoothing: Annotated[float, Takes("SHARE", 0, 0.999)] = 0.0
     """Share of each label that is spread over all classes."""
     metric: Name | None = None
-    """What decides: macro_f1, f1:NAME, mae ... (default: the task's)."""
+    """The metric that decides: macro_f1, f1:NAME, mae ... (default: the task's)."""
     threshold: Annotated[
         Literal["tuned"] | float, Takes("X|tuned", 1e-6, 1 - 1e-6, "a number between 0 and 1, or tuned")
     ] = 0.5
@@ -126,13 +126,13 @@ class TrainConfig:
     overwrite: bool = False
     """Delete the run in the folder and start again."""
     resume: bool = True
-    """Continue this run if the folder holds it unfinished; false: refuse it."""
+    """Continue an unfinished run in the folder; false: refuse to."""
     checkpoint_every: Steps | None = None
     """Steps between two checkpoints (default: as many as take five minutes)."""
     keep_last: Count = 2
     """How many of the last checkpoints an unfinished run keeps; a finished run keeps its last step."""
     keep_best: bool = False
-    """The step with the best validation score is the result."""
+    """Make the step with the best validation score the result."""
     patience: Count | None = None
     """Stop after N evaluations without a better score; keeps the best."""
 
@@ -167,7 +167,7 @@ class TrainConfig:
     """Steps between two log lines."""
     eval_every: Steps | None = None
     """Steps between two evaluations on the validation rows (default: only at the end; with --keep_best or --patience
-    once an epoch)."""
+    once per epoch)."""
     wandb: bool = False
     """Log to Weights & Biases too; install jaxfreeze[wandb] for it."""
     mlflow: bool = False
@@ -260,7 +260,7 @@ def _check_labels(config: TrainConfig) -> None:
         if getattr(config, flag):
             raise InputError(f"--{flag}: not with several label columns, whose names are the classes; leave it out")
     if twice := [name for name in config.label_column if config.label_column.count(name) > 1]:
-        raise InputError(f"--label_column: '{shorten(twice[0])}' stands twice; expected each column once")
+        raise InputError(f"--label_column: '{shorten(twice[0])}' appears twice; expected each column once")
     if kind == "tokens" and re.search(r"\.[ct]sv(\.gz)?$", config.train_file or ""):
         raise InputError(
             f"--objective tokens: {config.train_file} has plain texts; expected .conll, .jsonl, .json or .parquet with "
@@ -277,7 +277,7 @@ def _check_label_names(names: tuple[str, ...]) -> None:
         raise InputError(f"--label_names {names[0]}: expected two classes or more, found one; name the others too")
     for number, name in enumerate(names):
         if name in names[:number]:
-            raise InputError(f"--label_names: '{shorten(name)}' stands twice; expected each class once")
+            raise InputError(f"--label_names: '{shorten(name)}' appears twice; expected each class once")
 
 
 def command(config: TrainConfig) -> str:

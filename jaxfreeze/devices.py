@@ -58,7 +58,7 @@ def platform_of(mesh: Mesh) -> str:
 
 
 def _platforms_here() -> str:
-    """What JAX finds by itself; afterwards it takes nothing else than what was asked for, as before."""
+    """The platforms that JAX detects; the setting of JAX_PLATFORMS is restored afterwards."""
     asked = jax.config.jax_platforms  # type: ignore[attr-defined]  # made from its own list
     jax.config.update("jax_platforms", "")
     try:

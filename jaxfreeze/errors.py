@@ -1,13 +1,13 @@
-"""The one kind of error that a person can mend, and how its line is worded."""
+"""The error for a user's mistake, and how its line is worded."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class InputError(Exception):
-    """Something the person at the keyboard can mend: printed as one line, exit code 2, no traceback.
+    """A user's mistake in flags, settings or files: printed as one line, exit code 2, no traceback.
 
-    The message says what was expected, what was found, where (file and line, or flag) and how to mend it.
+    The message says what was expected, what was found, where (file and line, or flag) and how to fix it.
     Everything else that goes wrong is an ordinary exception with its traceback, exit code 1.
     """
 

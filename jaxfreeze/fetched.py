@@ -14,7 +14,7 @@ def check_fetched(path: Path) -> None:
     Call it before a file is read, and before it is asked whether the file is there.
     """
     if path.is_symlink() and not path.exists():
-        raise InputError(f"{path}: a link to {path.readlink()}, which is not there; fetch the file or link it again")
+        raise InputError(f"{path}: a link to {path.readlink()}, which does not exist; fetch the file or link it again")
     begin = b""
     with contextlib.suppress(OSError), path.open("rb") as file:  # whoever reads it says why it cannot be read
         begin = file.read(len(LFS_POINTER))

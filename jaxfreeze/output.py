@@ -12,14 +12,14 @@ from typing import Any
 from jaxfreeze.errors import InputError, Stopped
 
 CLOSED = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ECONNRESET)
-"""What writing to a pipe, a terminal, a file or a socket says once nobody reads it; anything else is a full disk."""
+"""Error numbers of writing to a pipe, a terminal, a file or a socket that is closed; any other means a full disk."""
 
 
 class Output:
     """A text stream that drops what it cannot write, and says so once.
 
     The first failure raises `error` in the main thread, at once or at its next write: other threads only draw. While it
-    is `patient` nothing is raised; whoever asks for patience looks at `failure`.
+    is `patient` nothing is raised; the caller checks `failure`.
     """
 
     def __init__(self, stream: Any, patient: bool = False) -> None:

@@ -31,7 +31,7 @@ HEARTBEAT_SECONDS = 30  # without a heartbeat for so long a process counts as de
 JOIN_SECONDS = 300  # for which processes wait for each other at the start
 LOST = (
     "another process of this run is gone, or this one was ended; "
-    "the same command in all of them goes on from the last checkpoint"
+    "the same command in all of them continues from the last checkpoint"
 )
 LOST_SIGNS = ("Gloo", "NCCL", "UNAVAILABLE", "heartbeat", "Connection")  # in JAX's message about it
 
@@ -71,8 +71,8 @@ def join(cluster: ClusterConfig | None = None) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"the other processes of this run did not come within {JOIN_SECONDS} s ({reason}); start all of them, with "
-            "the same --coordinator and --num_processes and each with its own --process_id"
+            f"the other processes of this run did not connect within {JOIN_SECONDS} s ({reason}); start all of them, "
+            "with the same --coordinator and --num_processes and each with its own --process_id"
         ) from error
     if jax.distributed.is_initialized():
         _start_reporter()
@@ -167,10 +167,10 @@ def broadcast(tree: Tree) -> Tree:
     return jax.tree.map(lambda leaf, sent: sent.view(leaf.dtype).reshape(leaf.shape), tree, sent)
 
 
-def check_equal(facts: Callable[[], Mapping[str, Any]], mend: str) -> None:
+def check_equal(facts: Callable[[], Mapping[str, Any]], remedy: str) -> None:
     """Raise InputError, in every process, unless the facts (JSON) are the same in all; it names the first that differs.
 
-    mend: the end of the error line, how to make them equal.
+    remedy: the end of the error line, how to make them equal.
     """
     if jax.process_count() == 1:
         return
@@ -178,7 +178,7 @@ def check_equal(facts: Callable[[], Mapping[str, Any]], mend: str) -> None:
     for name, value in found[0].items():
         for number, other in enumerate(found):
             if other.get(name) != value:
-                raise InputError(f"{name}: {value} in process 0, {other.get(name)} in process {number}; {mend}")
+                raise InputError(f"{name}: {value} in process 0, {other.get(name)} in process {number}; {remedy}")
 
 
 def should_write_to(folder: Path) -> bool:

@@ -29,7 +29,7 @@ def remove(folder: Path, ours: re.Pattern[str], but: Collection[str] = ()) -> No
 
 
 def remove_folder(folder: Path, ours: re.Pattern[str]) -> None:
-    """`remove`, and the folder itself if nothing is left in it; nothing if it is not there, or on a read-only disk."""
+    """`remove`, and the folder itself if nothing is left in it; nothing if it is missing, or on a read-only disk."""
     try:
         remove(folder, ours)
         folder.rmdir()
@@ -38,7 +38,7 @@ def remove_folder(folder: Path, ours: re.Pattern[str]) -> None:
 
 
 def check_removable(folder: Path, ours: re.Pattern[str], flag: str, inputs: Iterable[Path] = ()) -> None:
-    """Raise InputError unless all files in a folder are ours, none is an input, and it is no place people stand in.
+    """Raise InputError unless a folder holds only files of ours, no input, and neither the current nor the home folder.
 
     flag: how the error names the folder. inputs: files and folders that are still needed.
     """
@@ -46,10 +46,10 @@ def check_removable(folder: Path, ours: re.Pattern[str], flag: str, inputs: Iter
     for known, what in ((Path.cwd(), "the current folder"), (Path.home(), "the home folder")):
         if known.resolve().is_relative_to(place):
             holds = "is" if known.resolve() == place else "holds"
-            raise InputError(f"{flag}: {holds} {what}, in which nothing is deleted; give another folder")
+            raise InputError(f"{flag}: {holds} {what}; nothing was deleted; give another folder")
     for needed in inputs:
         if needed.exists() and needed.resolve().is_relative_to(place):
-            raise InputError(f"{flag}: {needed}, which is read, lies in it; nothing was deleted; give another folder")
+            raise InputError(f"{flag}: contains {needed}, which is an input; nothing was deleted; give another folder")
     strangers = foreign(folder, ours)
     if strangers:
         raise InputError(

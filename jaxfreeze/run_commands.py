@@ -62,7 +62,7 @@ class PredictConfig:
     ignored), or .txt: one text per line; separate pairs with a tab. For labels of words .conll, lists of words, or
     texts, which are split at blanks. `-` is standard input."""
     format: Annotated[str, Takes("NAME")] | None = None
-    """How the input is laid out, if its ending does not say so: tsv, csv, jsonl, parquet, conll, lines (of `-`)."""
+    """Format of the input, if its ending does not tell: tsv, csv, jsonl, parquet, conll, lines (of `-`)."""
     output: File | None = None
     """JSON lines {"index", "prediction", "probabilities", "logits"}, for labels of words {"index", "words",
     "prediction", "probabilities", "entities"}; `-` is standard output."""
@@ -81,7 +81,7 @@ class PredictConfig:
         _check_runs(self.run)
         submission = self.glue_submission is not None
         if submission and self.ensemble:
-            raise InputError("--ensemble: not with --glue_submission, which takes one run a task")
+            raise InputError("--ensemble: not with --glue_submission, which takes one run per task")
         for name in ("input", "output", "format", "calibrated") if submission else ("data_dir",):
             if getattr(self, name) not in (None, False):
                 raise InputError(f"--{name}: {'not with' if submission else 'only with'} --glue_submission")
@@ -137,9 +137,9 @@ def export(given: dict[str, Any]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ServeConfig:
-    """Answer over HTTP until SIGTERM or Ctrl-C.
+    """Serve predictions over HTTP until SIGTERM or Ctrl-C.
 
-    POST /predict takes JSON, GET / is a page to try it.
+    POST /predict takes JSON; GET / returns a page to try it.
     """
 
     run: Annotated[tuple[Folder, ...], Takes("DIR", repeated=True)] = ()
@@ -151,9 +151,9 @@ class ServeConfig:
     calibrated: bool = False
     """Probabilities at the temperature that each run fitted on its validation rows."""
     host: Annotated[str, Takes("HOST")] = "127.0.0.1"
-    """Address to listen on; with 0.0.0.0 everybody who reaches this machine may ask."""
+    """Address to listen on; 0.0.0.0 accepts requests from every machine that reaches this one."""
     port: Annotated[int, Takes("PORT", low=0, high=65535, expected="0 to 65535")] = 8000
-    """0 takes a free one."""
+    """Port to listen on; 0 takes a free one."""
 
     def __post_init__(self) -> None:
         _check_runs(self.run)

@@ -82,7 +82,7 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def is_finished(self, config: TrainConfig) -> bool:
-        """Whether a run with these settings is finished here; if not, it can begin or go on here.
+        """Whether a run with these settings is finished here; if not, it can begin or continue here.
 
         What it was made of is not compared here: see `check_origin`. Raises InputError if something else is in the way.
         """

@@ -81,7 +81,7 @@ class Setting(NamedTuple):
 
 
 class MissingError(InputError):
-    """Required flags are not given; whoever knows the command adds an example."""
+    """A required flag is missing; the command adds an example."""
 
 
 def settings_of(owner: type) -> dict[str, Setting]:
@@ -160,11 +160,11 @@ def _is_texts(kind: Any) -> bool:
 def expanded(path: str) -> str:
     """A path with `~` and $VARIABLE replaced by what they stand for; a `$` in the name of what is there stays.
 
-    Raises InputError for a variable that is not set or empty, and for the home of nobody.
+    Raises InputError for a variable that is not set or empty, and for the home folder of an unknown user.
     """
     found = os.path.expanduser(path)  # noqa: PTH111  # Path would change a hub's address
     if re.match(r"~\w*(/|$)", found):
-        raise InputError(f"{path}: nobody here is called {found.partition('/')[0][1:]}")
+        raise InputError(f"{path}: this machine has no user {found.partition('/')[0][1:]}")
     if os.path.lexists(found):
         return found
     names = ["".join(name) for name in re.findall(r"\$(?:\{(\w+)\}|(\w+))", found)]

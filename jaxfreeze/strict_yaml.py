@@ -1,4 +1,4 @@
-"""YAML as settings are written in it: no tag runs anything, no name stands twice, no alias."""
+"""YAML as settings are written in it: no tag runs anything, no name appears twice, no alias."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ def read_yaml(path: Path) -> dict[Any, Any]:
         raise InputError(f"{path}: expected a YAML file of settings ({error})") from error
     if not isinstance(values, dict):
         found = "nothing" if values is None else shorten(repr(values))
-        raise InputError(f"{path}: expected settings, one `name: value` a line, found {found}")
+        raise InputError(f"{path}: expected settings, one `name: value` per line, found {found}")
     return values
 
 
@@ -29,7 +29,7 @@ def from_text(text: str) -> Any:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a name that stands twice (YAML takes the last) and aliases (a few of them make a billion texts)."""
+    """Refuses a name that appears twice (YAML takes the last) and aliases (a few of them make a billion texts)."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -44,6 +44,6 @@ class _StrictLoader(yaml.SafeLoader):
         for key, _ in node.value:
             name = self.construct_object(key, deep=True)
             if name in names:
-                raise yaml.constructor.ConstructorError(None, None, f"'{name}' stands there twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"'{name}' appears twice", key.start_mark)
             names.append(name)
         return super().construct_mapping(node, deep)

@@ -196,7 +196,7 @@ MODELS: dict[str, tuple[Callable[[Path], object], str]] = {  # folder: what is d
     "no_architecture": (_no_prefix, "model_type is missing, and neither architectures (missing) nor the names of the"),
     "lfs": (_text("model.safetensors", POINTER), "model.safetensors: a Git LFS pointer, not the file itself"),
     "lfs_tokenizer": (_text("tokenizer.json", POINTER), "tokenizer.json: a Git LFS pointer, not the file itself"),
-    "dangling": (_dangling, "model.safetensors: a link to ../blobs/0123, which is not there"),
+    "dangling": (_dangling, "model.safetensors: a link to ../blobs/0123, which does not exist"),
     "decoder": (_json("config.json", is_decoder=True), "this is a decoder; expected an encoder"),
     "relative": (_json("config.json", position_embedding_type="relative_key"), "position_embedding_type is"),
     "activation": (_json("config.json", hidden_act="swiglu"), "hidden_act is 'swiglu'; expected one of"),

@@ -47,8 +47,7 @@ SLOW = (  # modules that train many runs, start processes, or work through very 
     *("inference/test_serve", "test_bad_input", "data/test_batches", "inference/test_serve_wrong", "sweep/test_search"),
     *("inference/test_other_weights", "test_families", "model/test_deberta_v2", "model/test_modernbert"),
     *("model/test_esm", "model/test_attention", "training/test_tokens", "model/test_token_heads"),
-    "training/test_trajectory",
-    "test_hub_run",
+    *("training/test_trajectory", "test_hub_run", "test_tour"),
     *("inference/test_tokens", "test_bad_tokens", "training/test_own_rows", "test_own_labels", "training/test_best"),
     *("failures/test_command", "failures/test_kinds", "inference/test_ensemble", "search/test_conduct"),
 )

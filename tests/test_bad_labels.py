@@ -30,7 +30,7 @@ TABLE = [  # the file, the flags, what the line has to say
     ("kinds.csv", "--class_weights gold=2", "--class_weights gold=2: no class 'gold'; expected one of x, y, z"),
     ("kinds.csv", "--class_weights x=0", "--class_weights x=0: expected a weight from 1e-06 to 1e+06, found '0'"),
     ("kinds.csv", "--class_weights x=nan", "--class_weights x=nan: expected a weight from 1e-06 to 1e+06, found 'nan'"),
-    ("kinds.csv", "--class_weights x=2 x=3", "--class_weights: 'x' stands twice; expected each class once"),
+    ("kinds.csv", "--class_weights x=2 x=3", "--class_weights: 'x' appears twice; expected each class once"),
     ("kinds.csv", "--class_weights heavy", "--class_weights heavy: expected balanced alone, or NAME=W for classes by"),
     ("kinds.csv", "--label_names x y z w --class_weights balanced", "no training row has the class 'w'"),
     ("scores.csv", "--class_weights balanced", "--class_weights: expected labels that are classes, found regression"),
@@ -51,7 +51,7 @@ TABLE = [  # the file, the flags, what the line has to say
     (
         "joined.csv",
         "--label_separator ;",
-        "--label_separator ';': stands in no row of column 'label'; expected what is",
+        "--label_separator ';': appears in no row of column 'label'; expected what is",
     ),
     (
         "joined.csv",
@@ -67,7 +67,7 @@ TABLE = [  # the file, the flags, what the line has to say
         "two.csv:3: label '2' in column 'x': expected 0 or 1, as of several label columns",
     ),
     ("flags.csv", "--label_column x y --label_names a b", "--label_names: not with several label columns, whose names"),
-    ("flags.csv", "--label_column x x", "--label_column: 'x' stands twice; expected each column once"),
+    ("flags.csv", "--label_column x x", "--label_column: 'x' appears twice; expected each column once"),
     ("flags.csv", "--label_column x y --objective classification", "multi_label, found classification; leave it out"),
     ("words.jsonl", "", "words.jsonl:2: label '2.5' is neither a whole number nor a name"),
     ("plain.jsonl", "", "plain.jsonl:2: expected a list of labels, found 'x'; give --label_separator for names in one"),

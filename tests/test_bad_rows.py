@@ -55,14 +55,14 @@ TABLE = [  # what is wrong, the flags, what the line has to say
     (
         "which column",
         "--train_file {m}/wide.csv",
-        "wide.csv:1: which column is the text? several could be it; give --te",
+        "wide.csv:1: which column is the text? several are possible; give --te",
     ),
     ("which label", "--train_file {m}/moods.csv", "moods.csv:1: which column is the label? none is called label; give"),
     ("a header where there is none", "--train_file {m}/plain.csv", "plain.csv:1: which column is the label?"),
     ("named without names", f"{FILE} --no_header --label_column label", "--label_column label: with --no_header col"),
     ("a number too large", "--train_file {m}/plain.csv --no_header --label_column 9", "plain.csv:1: no column '9'; it"),
     ("JSON without names", "--train_file {m}/rows.jsonl --no_header", "rows.jsonl: --no_header is for .csv and .tsv"),
-    ("a data set's columns", "--task hub --dataset {m}/set", "split train: which column is the text? several could be"),
+    ("a data set's columns", "--task hub --dataset {m}/set", "split train: which column is the text? several are poss"),
     (
         "a data set's split",
         "--task hub --dataset {m}/set --text_columns text --test_split dev",

@@ -193,7 +193,7 @@ def test_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     words = " ".join(" ".join(lines).split())
     for default in ("AdamW (default: 5e-05)", "(default: bert-base-uncased)", "left out (default: 0.01)"):
         assert default in words
-    assert "hub (any of its data sets) (required)" in words
+    assert "hub (see --dataset) (required)" in words
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_a_pointer(end: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["gone", "../gone/too", "/nowhere/at/all", "link"])
 def test_a_link_to_nothing(target: str, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(target)
-    with pytest.raises(InputError, match=f"^{tmp_path / 'link'}: a link to {target}, which is not there; fetch"):
+    with pytest.raises(InputError, match=f"^{tmp_path / 'link'}: a link to {target}, which does not exist; fetch"):
         check_fetched(tmp_path / "link")
 
 

@@ -254,7 +254,9 @@ def test_a_signal_to_one_process_stops_both(pair: Pair, runs: Runs) -> None:
     assert [code for code, _, _ in ended] == [143, 143], ended
     (done,) = checkpoint.steps_in(runs.folder / "pair" / "checkpoints")
     for _, _, error in ended:
-        assert f"stopped, saved after step {done} of 400; to go on, in every process: python run.py --config" in error
+        assert (
+            f"stopped, saved after step {done} of 400; to continue, in every process: python run.py --config" in error
+        )
         assert len(error.splitlines()) == 1
 
 
@@ -273,14 +275,14 @@ def test_one_process_is_killed(pair: Pair, members: Members, runs: Runs, monkeyp
         shutil.copytree(runs.folder / "pair", runs.folder / other)
 
     printed = members.succeed(runs, "pair", *flags)
-    assert f"going on after step {step} of 24" in printed
+    assert f"continuing after step {step} of 24" in printed
     assert "last digits" not in printed
     members.succeed(runs, "whole", *flags)
     assert runs.leaves("pair") == runs.leaves("whole")
     for other, count in (("on-one", 1), ("on-four", 4)):
         monkeypatch.setattr(devices, "data_mesh", lambda count=count: MESH(count))
         printed = runs.alone(other, *flags)
-        assert f"going on after step {step} of 24" in printed
+        assert f"continuing after step {step} of 24" in printed
         assert "the last digits may differ" in printed
         runs.same_training(other, "whole")
 

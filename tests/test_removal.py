@@ -67,7 +67,7 @@ def test_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_read_lies_in_it(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"a.txt, which is read, lies in it; nothing was deleted"):
+    with pytest.raises(InputError, match=r"a.txt, which is an input; nothing was deleted"):
         removal.check_removable(folder, OURS, "--overwrite", [folder / "a.txt"])
 
 

@@ -223,7 +223,7 @@ def test_a_folder_that_moved(place: Path, capsys: pytest.CaptureFixture[str]) ->
     Path("run").rename("moved")
     assert main(["--config", "moved/config.yaml"]) == 0
     out = capsys.readouterr().out
-    assert "moved: this run's folder was run before; it goes on where it is now" in out
+    assert "moved: this run's folder was run before; it continues where it is now" in out
     assert "moved: this run is finished" in out
     assert not Path("run").exists()
     assert Path("moved/metrics.json").read_bytes() == before
@@ -268,7 +268,7 @@ def test_a_folder_that_is_no_run(place: Path, name: str, more: tuple[str, ...]) 
 def test_rows_within_the_folder_that_is_overwritten(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy("t.csv", "run/log.jsonl")
     assert train("run", "--overwrite", "--train_file", "run/log.jsonl") == 2
-    assert "run/log.jsonl, which is read, lies in it" in capsys.readouterr().err
+    assert "run/log.jsonl, which is an input" in capsys.readouterr().err
     assert Path("run/log.jsonl").read_bytes() == Path("t.csv").read_bytes()
 
 
@@ -353,7 +353,7 @@ def test_a_folder_that_moves_while_the_run_trains(
     assert not Path("long").exists()
     monkeypatch.undo()
     assert main(["--config", "elsewhere/config.yaml"]) == 0
-    assert "going on after step 2 of 6" in capsys.readouterr().out
+    assert "continuing after step 2 of 6" in capsys.readouterr().out
 
 
 def test_a_line_begins_as_one_that_is_cut_off_is_known_by(place: Path) -> None:

@@ -9,7 +9,7 @@ OF_LABELS = (
     *("label", "labels", "class", "classes", "category", "categories", "target", "targets"),
     *("tag", "tags", "ner_tags"),
 )
-"""What a label column is called where nobody says how, in small letters."""
+"""Names by which a label column is recognized, in lower case."""
 
 
 class Columns:
@@ -37,14 +37,14 @@ class Columns:
             return found[0]
         if self.text and len(rest) == 1:
             return rest[0]
-        why = f"{listed(found)} could be it" if found else "none is called label"
+        why = f"{listed(found)} are possible" if found else "none is called label"
         raise ColumnsError(f"which column is the label? {why}; give --label_column one of {_shown(rest)}")
 
     def _text(self, names: Sequence[str]) -> str:
         rest = [name for name in names if name not in self.label]
         if len(rest) == 1:
             return rest[0]
-        why = "several could be it" if rest else f"there is none beside {listed(self.label)}"
+        why = "several are possible" if rest else f"there is none besides {listed(self.label)}"
         raise ColumnsError(
             f"which column is the text? {why}; give --text_columns one or two of {_shown(rest or names)}"
         )

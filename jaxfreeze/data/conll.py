@@ -1,4 +1,4 @@
-"""Rows of CoNLL files: one word a line, its label in the last column, a blank line after each sentence."""
+"""Rows of CoNLL files: one word per line, its label in the last column, a blank line after each sentence."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -33,7 +33,7 @@ FILE_KINDS: dict[str, Callable[[Path, Layouts, bool], Iterator[Record]]] = {
     PARQUET: lambda path, layouts, _: parquet_records(path, layouts),
     ".conll": lambda path, layouts, _: conll_records(path, layouts),
 }
-"""How each is read: its path, the wanted columns, and whether whoever reads on counts the rows (see `sheet_rows`)."""
+"""How each is read: its path, the wanted columns, and whether the caller counts the rows (see `sheet_rows`)."""
 
 
 def files_of(path: Path) -> list[Path]:

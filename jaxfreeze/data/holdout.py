@@ -13,7 +13,7 @@ from jaxfreeze.errors import InputError, shorten
 from jaxfreeze.objectives import Strata
 
 SHARE = 0.1
-"""What is held out where nobody says how much."""
+"""The share that is held out by default."""
 LARGE = 0.1
 """Identical rows train if they are more than this share of a group's validation rows: no text shall decide a score."""
 

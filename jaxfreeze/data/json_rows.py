@@ -1,4 +1,4 @@
-"""Rows of JSON files: one object a line, or one array of objects, which is read item by item."""
+"""Rows of JSON files: one object per line, or one array of objects, which is read item by item."""
 
 import codecs
 import itertools
@@ -28,16 +28,16 @@ GAP = re.compile(r"[ \t\r\n]*([,\]]?)[ \t\r\n]*")  # between two items
 
 
 class Object(dict[str, Any]):
-    """An object of a JSON text that remembers which of its names stand twice."""
+    """An object of a JSON text that remembers which of its names appear twice."""
 
     twice: tuple[str, ...] = ()
 
 
 def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of a JSON text, for json's `object_pairs_hook`. Raises ValueError for a name that stands twice."""
+    """An object of a JSON text, for json's `object_pairs_hook`. Raises ValueError for a name that appears twice."""
     row = dict(pairs)
     if len(row) < len(pairs):
-        raise ValueError("a name stands twice in one object")
+        raise ValueError("a name appears twice in one object")
     return row
 
 
@@ -65,7 +65,7 @@ def json_records(path: Path, layouts: Layouts) -> Iterator[Record]:
         if isinstance(row, BadRowError):
             yield Record(place, row)
         elif not isinstance(row, Object):
-            wanted = 'expected an object {"column": value}' + (" a line" if place.unit == "line" else "")
+            wanted = 'expected an object {"column": value}' + (" per line" if place.unit == "line" else "")
             yield Record(place, BadRowError(f"{wanted}, found {type(row).__name__} {shorten(repr(row))}"))
         else:
             try:
@@ -89,7 +89,7 @@ def _line_rows(path: Path, raw: Iterable[bytes]) -> Iterator[tuple[Place, Any]]:
             try:
                 row = DECODER.decode(line)
             except (ValueError, RecursionError) as reason:
-                row = BadRowError(f"broken JSON ({reason}); expected one object a line")
+                row = BadRowError(f"broken JSON ({reason}); expected one object per line")
             yield Place(path, "line", number), row
 
 

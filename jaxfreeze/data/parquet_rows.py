@@ -74,4 +74,4 @@ def named(place: Place, cell: Any, names: Sequence[str]) -> Any:
 
 
 def _broken(path: Path, row: int, reason: Exception) -> InputError:
-    return InputError(f"{path}: broken Parquet file near row {row} ({shorten(str(reason))}); write it anew")
+    return InputError(f"{path}: broken Parquet file near row {row} ({shorten(str(reason))}); write it again")

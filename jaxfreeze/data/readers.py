@@ -41,7 +41,7 @@ COLA_HEADER = ["source", "label", "star", "sentence"]  # CoLA's train and dev fi
 def read_split(task: Task, split: str, data_dir: Path | None) -> Split:
     """One split of a GLUE task (from `data_dir`, in the classic layout, or else from the hub) or of the demo.
 
-    Raises InputError when the split or its file is not there or not well formed, or the hub cannot be reached.
+    Raises InputError when the split or its file is missing or malformed, or the hub cannot be reached.
     """
     if task.name == "demo":
         return demo_split(split)
@@ -183,7 +183,7 @@ def read_records(
 
     path: how an error names the whole. found: the rows; columns: how theirs were chosen, known once one was read.
     on_bad_row: 'skip' leaves out and counts the rows without text or label, or with fields too many or too few, unless
-    they are more than the others. A label of another class is an error all the same: leaving out what the run does not
+    they are more than the others. A label of another class is an error anyway: leaving out what the run does not
     know would flatter its score.
     """
     first = list(itertools.islice(found, ROWS_FOR_A_KIND))  # the columns are known once one was read

@@ -46,7 +46,7 @@ def format_of(path: Path, asked: str | None, task: Task) -> str:
     if found not in FORMATS and task.tsv_columns:
         return "tsv"
     if found not in FORMATS:
-        raise InputError(f"--input {path}: its ending says no format; give --format {', '.join(FORMATS)}")
+        raise InputError(f"--input {path}: its ending names no format; give --format {', '.join(FORMATS)}")
     return found
 
 

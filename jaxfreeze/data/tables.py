@@ -67,7 +67,7 @@ class Record(NamedTuple):
 
 
 def check_file(path: Path) -> None:
-    """Raise InputError unless the path is that of a file that can be read, or that of standard input."""
+    """Raise InputError unless the path is standard input or a file that can be read."""
     if path == STANDARD_INPUT:
         return
     if not path.is_file():
@@ -84,7 +84,7 @@ def pieces(path: Path) -> Iterator[bytes]:
             while piece := file.readline(MAX_LINE_BYTES + 1):
                 yield piece
     except (gzip.BadGzipFile, EOFError, zlib.error) as reason:
-        raise InputError(f"{path}: broken .gz ({reason}); pack it anew, or give the file unpacked") from None
+        raise InputError(f"{path}: broken .gz ({reason}); compress it again, or give the uncompressed file") from None
 
 
 def _opened(path: Path) -> Any:
@@ -116,7 +116,7 @@ def decoded(path: Path, raw: Iterable[bytes]) -> Iterator[str]:
     """
     for number, line in enumerate(raw, 1):
         if len(line) > MAX_LINE_BYTES:
-            raise InputError(f"{path}:{number}: the line is over 10 MB; expected one example a line")
+            raise InputError(f"{path}:{number}: the line is over 10 MB; expected one example per line")
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as reason:
@@ -158,7 +158,7 @@ def _quoted_rows(path: Path, separator: str) -> Iterator[Row]:
     except csv.Error as reason:
         kind, part = ("CSV", "comma") if separator == "," else ("TSV", "tab")
         found = str(reason).replace("\t", "tab")
-        mend = f'a field with a {part} or a line break stands in "...", and a quote inside it is written ""'
+        mend = f'put a field with a {part} or a line break in "...", and write a quote inside it as ""'
         raise InputError(f"{path}:{line}: broken {kind} ({found}); {mend}") from None
 
 
@@ -166,7 +166,7 @@ def sheet_rows(path: Path, separator: str, numbered: bool) -> Iterator[Row]:
     """Rows of a CSV or TSV file as pandas and Excel write it, from the header on, without what is empty.
 
     Left out are blank lines, rows without content, and the unnamed columns to the right of the last name where they
-    hold nothing. numbered: whoever reads on counts the rows (predictions are joined to a table by their number); then
+    hold nothing. numbered: the caller counts the rows (predictions are joined to a table by their number); then
     a row without content is left out at the end of the file only.
     """
     header: list[str] = []

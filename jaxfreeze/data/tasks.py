@@ -66,7 +66,7 @@ class Task:
         path = next((place for place in places if place.is_file()), None)
         if path is None:
             raise InputError(
-                f"--data_dir {data_dir}: the '{split}' split of '{self.name}' is not there; "
+                f"--data_dir {data_dir}: the '{split}' split of '{self.name}' is missing; "
                 f"expected the file {' or '.join(map(str, places))} (classic GLUE layout)"
             )
         return path

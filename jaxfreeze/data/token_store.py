@@ -259,7 +259,7 @@ def _is_installed(module: str) -> bool:
 
 
 def tokenize(split: Split, encoder: TextEncoder) -> TokenStore:
-    """The split's token store, memory-mapped from the cache folder; made and written there if it is not there yet."""
+    """The split's token store, memory-mapped from the cache folder; made and written there first if it is missing."""
     digest = encoder.digest(split)
     folder = cache_root() / "tokens" / digest
     if not cache_folder.is_whole(folder):

@@ -51,7 +51,7 @@ def check_labels(words: Sequence[str], cell: object, column: str) -> None:
 
 
 def prepare_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Have a tokenizer treat every word as one with a blank before it, as if the words stood in a text.
+    """Have a tokenizer treat every word as one with a blank before it, as if the words were in a text.
 
     Byte-level BPE (GPT-2's, RoBERTa's, ModernBERT's) marks a blank at the beginning of a piece, and SentencePiece does
     at that of a word; transformers calls it add_prefix_space. Raises ValueError for a tokenizer that does not number

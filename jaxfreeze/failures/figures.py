@@ -19,7 +19,7 @@ DOTS = 2000  # rows that a picture can show
 def confusion_figure(matrix: np.ndarray, names: Sequence[str]) -> Drawing:
     """The cells of a confusion matrix, int64 [C, C], in the shade of their share of the label's rows.
 
-    Many classes are ordered so that those that are taken for each other lie side by side.
+    Many classes are ordered so that those that are confused with each other are adjacent.
     """
     order = class_order(matrix)
     counts = matrix[np.ix_(order, order)]

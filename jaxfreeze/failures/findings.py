@@ -32,7 +32,7 @@ class ClassScore(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """One class taken for another."""
+    """One class predicted as another."""
 
     label: str
     prediction: str

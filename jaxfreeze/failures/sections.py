@@ -65,7 +65,7 @@ def _classes(classes: Sequence[ClassScore]) -> Iterator[Block]:
         ]
         for one in classes
     ]
-    caption = "The class with the lowest F1 first. A dash: there is nothing to divide by."
+    caption = "Classes by ascending F1. A dash marks an undefined value (division by zero)."
     yield Table(caption, ["class", "F1", "precision", "recall", "labels", "predictions"], rows)
 
 
@@ -75,22 +75,22 @@ def _confusions(findings: Findings) -> Iterator[Block]:
     yield Heading(2, "Confusions")
     matrix, names = np.array(findings.matrix), findings.names
     if len(names) <= figures.MOST:
-        order = "" if len(names) <= figures.FEW else " Classes that are confused with each other lie side by side."
+        order = "" if len(names) <= figures.FEW else " Classes that are confused with each other are adjacent."
         caption = (
-            "Labels from top to bottom, predictions from left to right: right ones in green, wrong ones in red, darker "
-            f"the larger their share of the label.{order}"
+            "Rows are labels, columns are predictions. Correct predictions are green, errors are red; a darker cell "
+            f"is a larger share of the label.{order}"
         )
-        alt = f"Confusion matrix of {len(names)} classes; the largest confusions stand in the table below."
+        alt = f"Confusion matrix of {len(names)} classes; the largest confusions are in the table below."
         yield Picture(figures.confusion_figure(matrix, names), caption, alt, wide=len(names) > figures.FEW)
     if not findings.confusions:
-        yield Paragraph("No class is taken for another one.")
+        yield Paragraph("No class is confused with another one.")
         return
     rows = [
         [Value(one.label), Value(one.prediction), Value(f"{one.times:,}", one.times), _percent(one.share)]
         for one in findings.confusions
     ]
     caption = f"The largest confusions, at most {CONFUSIONS}."
-    yield Table(caption, ["label", "taken for", "times", "share of the label"], rows)
+    yield Table(caption, ["label", "predicted as", "times", "share of the label"], rows)
 
 
 def _calibration(found: Calibration | None) -> Iterator[Block]:
@@ -99,7 +99,7 @@ def _calibration(found: Calibration | None) -> Iterator[Block]:
     yield Heading(2, "Calibration")
     fitted = "on these very rows, so the second number is in-sample" if found.in_sample else "on other rows than these"
     yield Paragraph(
-        f"Expected calibration error: {found.ece_before:.4f} as it is, {found.ece_after:.4f} at temperature "
+        f"Expected calibration error: {found.ece_before:.4f} uncalibrated, {found.ece_after:.4f} at temperature "
         f"{found.temperature:.3f}. The temperature was fitted {fitted}. predict --calibrated uses it."
     )
     yield Paragraph(
@@ -108,8 +108,8 @@ def _calibration(found: Calibration | None) -> Iterator[Block]:
         "probability| counts by its size (Naeini et al. 2015; temperature scaling: Guo et al. 2017)."
     )
     drawing = figures.calibration_figure(found.before, found.after, found.temperature)
-    alt = f"Share that came true against mean probability in {len(found.before)} bins; the numbers stand below."
-    yield Picture(drawing, "Below the dotted line a run is too sure of itself, above it not sure enough.", alt)
+    alt = f"Share that came true against mean probability in {len(found.before)} bins; the table below has the numbers."
+    yield Picture(drawing, "Below the dotted line the run is overconfident, above it underconfident.", alt)
     rows = [
         [
             Value(f"{one.low:.4f} to {one.high:.4f}"),
@@ -158,7 +158,11 @@ def _doubtful(doubtful: Sequence[Doubtful] | None, runs: Sequence[str]) -> Itera
     several = len(runs) > 1
     who = f"all {len(runs)} runs give" if several else "the run gives"
     what = f"one and the same other class than the label with a probability of at least {HIGH:g}"
-    more = "" if several else " Give several --run, such as seeds on the same rows: what all of them doubt says more."
+    more = (
+        ""
+        if several
+        else " Give several --run, such as seeds on the same rows: labels that all of them doubt are stronger evidence."
+    )
     if not doubtful:
         yield Paragraph(f"None: there is no row to which {who} {what}.{more}")
         return
@@ -189,7 +193,7 @@ def _lengths(groups: Sequence[LengthGroup]) -> Iterator[Block]:
         ]
         for one in groups
     ]
-    caption = "Groups of about as many rows each, by length in tokens after cutting."
+    caption = "Groups of about equal size, by length in tokens after truncation."
     yield Table(caption, ["tokens", "rows", *map(_plain, names), "mean loss"], rows)
 
 

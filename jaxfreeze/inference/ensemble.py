@@ -62,7 +62,7 @@ class Ensemble:
         self.trunk.compile()
 
     def about(self) -> list[dict[str, Any]]:
-        """What the server says of it; nobody scored it."""
+        """What the server says about it; it has no scores."""
         first, *_ = self.trunk.about()
         (name,) = self.tasks
         return [{**first, "name": name, "score": {}, "trainable_layers": None, "ensemble": list(self.trunk.runs)}]

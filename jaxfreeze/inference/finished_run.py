@@ -37,7 +37,7 @@ class FinishedRun:
         if not self.folder.config.is_file():
             raise InputError(f"--run {path}: holds no run; expected the --output_dir of a finished one")
         if not self.folder.metrics.is_file():
-            raise InputError(f"--run {path}: holds an unfinished run; the command that began it goes on with it")
+            raise InputError(f"--run {path}: holds an unfinished run; the command that began it continues it")
         if not self.folder.checkpoints.is_dir():
             raise InputError(f"--run {path}: its folder checkpoints is gone; train again with --overwrite")
         self.metrics: dict[str, Any] = self.folder.read(self.folder.metrics)
@@ -128,7 +128,7 @@ class FinishedRun:
         return digests
 
     def own_rows(self) -> tuple[list[Split], list[Split]]:
-        """The validation and the test rows of the run, read again. Raises InputError if they are not there."""
+        """The validation and the test rows of the run, read again. Raises InputError if they are missing."""
         if from_standard_input(self.config):
             where = f"--run {self.folder.path}"
             raise InputError(f"{where}: its rows came from standard input and are gone; give labelled rows by --input")

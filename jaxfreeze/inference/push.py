@@ -17,13 +17,13 @@ MENDS = {
     403: "the token may not write there: give one with write access, and a name of your own or of your organization",
     404: "the hub knows no such place: check the name",
 }
-"""What a status of the hub means for whoever publishes, and how to mend it."""
+"""What a status of the hub means for the publisher, and how to fix it."""
 
 
 def push(folder: Path | None, run: Path | None, repository: str, private: bool) -> str:
     """Publish a folder that `export` wrote, or a finished run, which is exported first -> its address.
 
-    repository: NAME, of the token's owner, or OWNER/NAME; it is made if it is not there. The token is the one in
+    repository: NAME, of the token's owner, or OWNER/NAME; it is created if it does not exist. The token is the one in
     HF_TOKEN or that `hf auth login` keeps. private: make the repository private. Raises InputError: for a folder that
     `export` did not write, without a token, for a public repository where private is wanted, and for whatever the hub
     or the network answers. Nothing is published by half: all files are one commit.
@@ -67,7 +67,7 @@ def _push(folder: Path, repository: str, private: bool, token: str) -> str:
         address = api.create_repo(repository, private=private or None, exist_ok=True)
         if private and not api.repo_info(address.repo_id).private:
             raise InputError(
-                f"--private: {address.repo_id} is there already and is public; give another --repo, or make it private "
+                f"--private: {address.repo_id} exists and is public; give another --repo, or make it private "
                 "on the hub first"
             )
         api.upload_folder(

@@ -116,7 +116,7 @@ class SharedTrunk:
         ]
 
     def compile(self) -> None:
-        """Compile every shape that a text or several can have, so that none of them waits for that later."""
+        """Compile every shape that one text or several can have, so that no request waits for it later."""
         for group in self.groups:
             store = group.encoder.encode(Split("test", (("a",),), None))
             for shape in request_shapes(self.max_length, self.most_rows, self.mesh.size):
@@ -199,7 +199,7 @@ def _check_same_base(first: FinishedRun, run: FinishedRun) -> None:
     same_texts = len({dataclasses.replace(one.encoder, words=False).digest(nothing) for one in (run, first)}) == 1
     same_weights = all(run.digests[path] == first.digests[path] for path in _shared(first, run))
     if run.model.encoder != first.model.encoder or not same_texts or not same_weights:
-        raise InputError(f"{here}: was trained on another pretrained model than {there}; predict with each by itself")
+        raise InputError(f"{here}: was trained on another pretrained model than {there}; predict with each separately")
 
 
 def _shared(first: FinishedRun, run: FinishedRun) -> set[str]:

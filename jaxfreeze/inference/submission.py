@@ -44,7 +44,7 @@ FILES = (
 
 
 def glue_submission(paths: Sequence[Path], output: Path, data_dir: Path | None, best: bool = False) -> Path:
-    """Predict GLUE's test sets with one run a task, write NAME.tsv of each and submission.zip -> the zip's path.
+    """Predict GLUE's test sets with one run per task, write NAME.tsv of each and submission.zip -> the zip's path.
 
     data_dir: GLUE's folder; without it each run's own. What no run or no test file is there for is left out and named.
     Raises InputError for a run of another task, for two of one, for a file with other rows than GLUE's, and if there
@@ -85,7 +85,7 @@ def _by_task(paths: Sequence[Path], best: bool) -> dict[str, SharedTrunk]:
         (task,) = trunk.tasks
         if task in trunks or task not in {file.task for file in FILES}:
             what = "a second run of" if task in trunks else "of no task of GLUE's:"
-            raise InputError(f"--run {path}: {what} {task}; --glue_submission takes one run a task")
+            raise InputError(f"--run {path}: {what} {task}; --glue_submission takes one run per task")
         trunks[task] = trunk
     return trunks
 

@@ -9,7 +9,7 @@ from jaxfreeze.data.words import checked_words
 from jaxfreeze.errors import InputError
 
 Texts = Sequence[str] | Sequence[tuple[str, str]] | Sequence[Sequence[str]]
-"""One text an example, or a pair of them; for runs that label words, a text or a list of its words."""
+"""One text per example, or a pair of them; for runs that label words, a text or a list of its words."""
 Row = tuple[Text, ...]
 """The texts of one example."""
 

@@ -115,7 +115,7 @@ class Service:
 
 
 class Connection(H11Protocol):
-    """uvicorn's connection, which also ends one that begins a request and does not go on, and refuses in JSON."""
+    """uvicorn's connection, which also closes one that begins a request and stops sending, and refuses in JSON."""
 
     _too_late: asyncio.TimerHandle | None = None
 

@@ -154,7 +154,7 @@ def _extended(x: jax.Array, axis: int, before: int, after: int, filling: int) ->
 
 
 def _places_extended(places: Places, before: int, after: int) -> Places:
-    """With slots before and after that belong to nobody, and lie where they would."""
+    """With slots before and after that belong to no example, at the positions they would have."""
     token, segment = (_extended(x, 1, before, after, NOBODY) for x in places[:2])
     return Places(token, segment, jnp.arange(-before, places.slot.shape[1] + after)[None])
 

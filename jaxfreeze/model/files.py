@@ -64,8 +64,8 @@ def tensors(folder: Path) -> list[tuple[str, Place]]:
     """(name, place) of every tensor of a folder, checked against the files themselves; names as PyTorch has them.
 
     A wrapper's prefix is taken off the names. A tensor that `safetensors.torch.save_model` left out because
-    it is tied to another has that one's place, as the file's metadata says. Raises InputError for files that are not
-    whole or not there.
+    it is tied to another has that one's place, as the file's metadata says. Raises InputError for files that are
+    incomplete or missing.
     """
     found = list(_filed(folder))
     names, places = {name for name, _ in found}, {place for _, place in found}

@@ -141,7 +141,7 @@ def read_config(folder: Path) -> EncoderConfig:
 
 
 def _tensors_if_whole(folder: Path) -> list[tuple[str, Place]]:
-    """Every name and place; nothing of files that are not there or damaged, of which `weights.load` tells."""
+    """Every name and place; none for missing or damaged files, which `weights.load` reports."""
     try:
         return tensors(folder)
     except InputError:

@@ -89,7 +89,7 @@ class _Machine:
             if name == "STOP":
                 (found,) = self.pop(1)
                 if self.stack or self.marks or self.at != len(self.stream):
-                    raise Refused("it goes on after its end")
+                    raise Refused("it continues after its end")
                 return found
             if name not in _ACTIONS:
                 raise Refused(f"the opcode {name}")

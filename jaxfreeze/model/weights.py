@@ -181,5 +181,5 @@ def _match(
     if not widths:
         return Match([], "")
     if len(widths) < len(output) or len(set(widths)) > 1:
-        return Match([], "head drawn at random: the file's is not whole")
+        return Match([], "head drawn at random: the file's is incomplete")
     return match(raw, outputs, widths[0], by_token)

@@ -1,4 +1,4 @@
-"""The kinds of label. All that is peculiar to one stands in its file here; to add one, write it and register it."""
+"""The kinds of label, one file each. To add a kind, write its file and register it here."""
 
 from jaxfreeze.objectives.classification import Classification
 from jaxfreeze.objectives.label_cells import MissingLabelError

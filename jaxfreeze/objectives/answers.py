@@ -17,7 +17,7 @@ def has_probabilities(objective: Objective) -> bool:
 
 
 def is_one_of_many(objective: Objective) -> bool:
-    """Whether a label is one class, so that one class can be taken for another."""
+    """Whether a label is exactly one class, so that one class can be predicted as another."""
     return bool(objective.labels) and not objective.label_shape
 
 

@@ -38,7 +38,7 @@ def weights_of(
         if name not in objective.labels:
             raise InputError(f"--class_weights {shorten(word)}: {objective.no_class(name)}")
         if name in given:
-            raise InputError(f"--class_weights: '{shorten(name)}' stands twice; expected each class once")
+            raise InputError(f"--class_weights: '{shorten(name)}' appears twice; expected each class once")
         given[name] = _weight(word, number)
     return tuple(given.get(name, 1.0) for name in objective.labels)
 

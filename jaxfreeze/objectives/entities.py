@@ -1,7 +1,7 @@
 """Entities in a sequence of tags: conlleval's and seqeval's definition (Ramshaw & Marcus 1995; Tjong Kim Sang 2000).
 
-A tag is O, outside, or a letter and a type: B-PER begins an entity, I-PER goes on with one, E-PER ends one, and S-PER
-is one by itself; L and U are other names of E and S. Sequences that no annotator would write count too: I-PER after O,
+A tag is O, outside, or a letter and a type: B-PER begins an entity, I-PER continues one, E-PER ends one, and S-PER is
+a whole one; L and U are other names of E and S. Sequences that no annotator would write count too: I-PER after O,
 or after another type, begins an entity.
 """
 

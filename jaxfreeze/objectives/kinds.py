@@ -1,4 +1,4 @@
-"""Which kind of label own rows have, where nobody says it."""
+"""Which kind of label own rows have, if --objective does not say it."""
 
 from collections.abc import Iterable
 from decimal import Decimal

@@ -213,8 +213,8 @@ class _SetReader:
         names = self.class_ids.names
         if not (self.parted or self.objective.labels):
             raise InputError(
-                f"--label_separator '{self.objective.separator}': stands in no row of column '{self.column}'; expected "
-                "what is between the labels of a row"
+                f"--label_separator '{self.objective.separator}': appears in no row of column '{self.column}'; "
+                "expected what is between the labels of a row"
             )
         known = self.objective.labels or self.declared
         labels = known or self.class_ids.in_order()

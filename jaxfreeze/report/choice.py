@@ -36,7 +36,7 @@ def _of(answer: Answer, level: int) -> str:
 def _lead(answer: Answer, stem: str) -> Lead:
     picture = Picture(
         choice_figures.front_figure(f"{stem}-front", answer),
-        "Score on rows that chose nothing against the time of one run, with 95% intervals that hold for all points "
+        "Score on the reported rows against the time of one run, with 95% intervals that hold for all points "
         "together. The line joins the points that no other one beats in both.",
         f"Score against seconds of one run. {_said(answer, answer.points)}.",
     )
@@ -95,7 +95,7 @@ def _made(answer: Answer) -> list[tuple[str, str]]:
     )
     rows = (
         f"models are trained on the training rows; learning rates and epochs are chosen on {answer.selection_rows:,} "
-        f"selection rows; the final models are scored once on {answer.rows:,} reported rows, which chose nothing"
+        f"selection rows; the final models are scored once on {answer.rows:,} reported rows, which influence no choice"
     )
     return [
         ("Asked", asked),

@@ -92,7 +92,7 @@ def rates(answer: Answer) -> Table:
         ])  # fmt: skip
     caption = (
         f"Learning rates that were raced: mean score on the {answer.selection_rows:,} selection rows (number of runs). "
-        "A star marks the rate that was chosen. A race begins with few epochs, and the better rates go on to more."
+        "A star marks the rate that was chosen. A race begins with few epochs, and the better rates continue with more."
     )
     return Table(caption, ["k", "epochs", *map(terms.rate, tried)], rows)
 
@@ -131,8 +131,8 @@ def all_answers(answers: Sequence[Answer]) -> Table:
     caption = (
         "The answers of all searches. Keeps its share: the probability that this k keeps the asked share of the best "
         "model's gain over a constant prediction. Not decided: no k keeps it with the asked probability, and "
-        "the best model found stands here. The paper's k: the smallest whose mean keeps that share of the full model's "
-        "raw score, all at the full model's learning rate."
+        "the row shows the best model found. The paper's k: the smallest whose mean keeps that share of the full "
+        "model's raw score, all at the full model's learning rate."
     )
     return Table(caption, columns, rows)
 

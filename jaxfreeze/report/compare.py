@@ -76,7 +76,7 @@ def _check(metrics: Any, file: Path) -> None:
 
 
 def _sections(runs: Sequence[Run]) -> dict[str, Cells]:
-    """The lines of the table, by the title that stands above them."""
+    """The lines of the table, by their title."""
     results = [run.metrics for run in runs]
     return {
         "settings that differ": _settings(runs),

@@ -33,7 +33,7 @@ def costs(curves: Sequence[Curve], title: Callable[[Curve], str]) -> Table:
     )
     if any(run.side_by_side > 1 for curve in curves for run in curve.runs):
         caption += " Of runs trained side by side in one program, each has its share of the program's seconds."
-    columns = ["task", "k", "training, s", "of full", "total, s", "of full", "GFLOP a step", "of full"]
+    columns = ["task", "k", "training, s", "of full", "total, s", "of full", "GFLOP per step", "of full"]
     return Table(caption, columns, rows)
 
 

@@ -1,4 +1,4 @@
-"""The folder of a report: known by its list of files, and replaced only as long as nobody has changed it."""
+"""The folder of a report: known by its list of files, and replaced only if its files are unchanged."""
 
 import dataclasses
 import hashlib

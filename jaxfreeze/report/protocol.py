@@ -35,7 +35,9 @@ def settings(found: Sequence[RunResult]) -> Table:
         shown = ", ".join("none" if value is None else _text(value) for value in values[:SHOWN_VALUES])
         more = f" and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else ""
         rows.append([Value(name), Value(f"{shown}{more}"), Value("all runs" if len(values) == 1 else "differs")])
-    return Table("Settings of the runs. What is not here was not set.", ["setting", "value", "shared"], rows)
+    return Table(
+        "Settings of the runs. Settings that are not listed were not set.", ["setting", "value", "shared"], rows
+    )
 
 
 def versions(found: Sequence[RunResult]) -> list[tuple[str, str]]:

@@ -32,8 +32,8 @@ def compose(answers: Sequence[Answer], others: Document | None = None) -> Docume
 
 
 _LEGEND = (
-    "Scores are on rows that chose nothing. k is how many of the last layers train, beside the head; all is the full "
-    "model."
+    "Scores are on rows that were used for no choice. k is how many of the last layers train, besides the head; all is "
+    "the full model."
 )
 
 

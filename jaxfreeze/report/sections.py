@@ -28,8 +28,12 @@ INTERVALS = (
         "Student's t, because plain resampling of a few seeds gives intervals that are too narrow: those of "
         "three seeds would cover the mean in 75% of all cases, not 95%.",
     ),
-    ("One run", "has no spread, so it has no interval, and nothing is claimed from it."),
-    ("Several intervals", "Each is for 95% by itself: of 20 that hold no real difference, one will seem to."),
+    ("One run", "has no spread, so it has no interval, and no conclusion is drawn from it."),
+    (
+        "Several intervals",
+        "Each interval alone has a level of 95%: of 20 comparisons without a real difference, about one "
+        "will seem to show one.",
+    ),
 )
 AUTHORS_FIGURES = (
     "Lee, Tang, Lin: What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning, arXiv:1911.03090. "
@@ -137,9 +141,9 @@ def _model(model: str, own: Sequence[Curve], names: Names) -> list[Block]:
 def _about(model: str, own: Sequence[Curve]) -> str:
     layers = own[0].num_layers
     if authors_model(model, layers) is None:
-        return f"{layers} layers. The authors of the paper have no such model, so nothing of theirs stands beside it."
+        return f"{layers} layers. The paper's authors have no results for such a model."
     missing = [words.task(curve) for curve in own if authors_scores(model, curve.task, layers) is None]
-    text = f"{layers} layers. The authors' own runs (up to {LATER}) stand beside ours where task and k are the same"
+    text = f"{layers} layers. The authors' own runs (up to {LATER}) are listed with ours where task and k are the same"
     return f"{text}; they have none on {listed(list(dict.fromkeys(missing)))}." if missing else f"{text}."
 
 
@@ -149,7 +153,8 @@ def differences(model: str, own: Sequence[Curve], title: Title, names: Names) ->
     drawing = difference_figure(name, f"{short(model)}: cost of freezing", own, [title(curve) for curve in own])
     caption = (
         "The paper's figure: difference to the full model, in points, by the number of frozen layers, with 95% "
-        "intervals over seeds (paired). Where an interval crosses the line at 0, the seeds do not tell the two apart."
+        "intervals over seeds (paired). Where an interval crosses the line at 0, the difference is inconclusive "
+        "with these seeds."
     )
     if any(authors_scores(curve.model, curve.task, curve.num_layers) for curve in own):
         caption += f" Dashed: the authors' runs up to {LATER}."

@@ -150,12 +150,12 @@ def _some_layers(curve: Curve, judged: Curve, full: Cell, smallest: Smallest, of
         f"{hundred(full.mean)} {metric(curve)}, at {time:.0%} of its training time"
     )
     if quality.interval is None:
-        return f"{text}; {_no_interval(cell, full)}, so the seeds do not decide."
+        return f"{text}; {_no_interval(cell, full)}, which is inconclusive with these seeds."
     if not smallest.decided:
-        return f"{text}. The interval contains 90%: the seeds do not decide. {_reliable(smallest)}"
+        return f"{text}. The interval contains 90%: inconclusive with these seeds. {_reliable(smallest)}"
     if smallest.undecided_below:
         fewer = "the head alone" if smallest.undecided_below == [0] else f"k = {listed(smallest.undecided_below, 'or')}"
-        return f"{text}. Whether {fewer} would keep 90% too, the seeds do not decide."
+        return f"{text}. Whether {fewer} would keep 90% too is inconclusive with these seeds."
     return f"{text}."
 
 
@@ -170,8 +170,8 @@ def _only_all(curve: Curve, full: Cell, smallest: Smallest, of_full: str) -> str
     if smallest.unknown:
         without = [cell for cell in curve.partial if cell.layers in smallest.unknown]
         which = listed([cell.layers for cell in without])
-        return f"{text} At k = {which} {_no_interval(without[0], full)}, so the seeds do not decide."
-    return f"{text} Of k = {listed(smallest.undecided_below)} the seeds do not decide. {_reliable(smallest)}"
+        return f"{text} At k = {which} {_no_interval(without[0], full)}, which is inconclusive with these seeds."
+    return f"{text} Inconclusive with these seeds: k = {listed(smallest.undecided_below)}. {_reliable(smallest)}"
 
 
 def _reliable(smallest: Smallest) -> str:
@@ -193,4 +193,4 @@ def verdict(smallest: Smallest) -> str:
         return f"kept; k = {listed(fewer, 'or')} not decided" if fewer else "decided"
     if smallest.unknown:
         return "not decided: some k have no interval"
-    return "the seeds do not decide"
+    return "inconclusive with these seeds"

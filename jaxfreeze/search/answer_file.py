@@ -2,7 +2,7 @@
 
 The recommendation is at the top (trainable_layers, learning_rate, epochs, score, low, high, p_within, p_keeps), with
 `best` and `full` beside it, `seconds` {search, chosen, full}, and `front`, which lists every point. The other keys are
-the fields of `Answer`. Scores are fractions. null stands for what is not there: the full model if it was not run, an
+the fields of `Answer`. Scores are fractions. null means no value: the full model if it was not run, an
 end of an interval that is unbounded, and the score of a learning rate that diverged.
 """
 
@@ -60,7 +60,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
 
 
 def read(path: Path) -> Answer:
-    """The answer in a file. Raises InputError for a file that is not there or holds anything else."""
+    """The answer in a file. Raises InputError for a file that is missing or holds anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except OSError as error:

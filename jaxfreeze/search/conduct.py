@@ -31,8 +31,8 @@ def find_layers(config: TrainConfig, search: SearchConfig, folder: Path, engine:
 
     Everything is chosen on selection rows; the reported rows are scored by final trials alone, whose answers are judged
     at the end. What is found is kept in the folder: results.jsonl, outcomes/, and answer.json, which has what is
-    returned. A search that was stopped goes on where it was. engine: makes the trials; None: they are made here. Raises
-    InputError for settings that no run could have.
+    returned. A search that was stopped continues where it was. engine: makes the trials; None: they are made here.
+    Raises InputError for settings that no run could have.
     """
     if config.max_steps is not None:
         raise InputError("--max_steps: not with --find_layers, which tries --epochs and fewer of them; give --epochs")

@@ -185,7 +185,7 @@ def _trial_of(config: Mapping[str, Any], tests: str | None) -> Trial:
 
 
 def _own_seconds(seconds: Mapping[str, float]) -> float:
-    """What a run costs by itself: training and scoring, without what is read, computed or compiled once for many."""
+    """A run's own cost: training and scoring, without what is read, computed or compiled once for many."""
     return seconds["train"] + seconds.get("eval", 0.0)
 
 

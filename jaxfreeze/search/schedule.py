@@ -1,8 +1,8 @@
 """Which trials a search makes next: the races over learning rates, cheap k first, then final trials with fresh seeds.
 
-Every public function here is a pure function of the question and the findings, so a search that was killed goes on as
-if it had not been. The search is written down once, as a generator that yields stages and is sent their findings
-(`steps`); the public functions replay it.
+Every public function here is a pure function of the question and the findings, so a search that was killed
+continues as if it had not been. The search is written down once, as a generator that yields stages and is sent their
+findings (`steps`); the public functions replay it.
 """
 
 import math

@@ -25,7 +25,7 @@ CHOSEN = ("trainable_layers", "learning_rates")
 def find_layers_of_each(
     searches: Mapping[str, TrainConfig], search: SearchConfig, folder: Path, part: Part, engine: Engine | None = None
 ) -> list[Answer]:
-    """Make the searches of a part, one after the other; each goes on where it was stopped.
+    """Make the searches of a part, one after the other; each continues where it was stopped.
 
     searches: the settings, by the name of a search's folder in `folder`. engine: makes the trials; None: they are made
     here. Raises InputError before the first search for a model that cannot be read.

@@ -58,7 +58,7 @@ class Draws(NamedTuple):
     drawn: np.ndarray
     """float64 [B, P]."""
     apart: np.ndarray
-    """The same with a spread over seeds that is drawn for each point by itself, for intervals that hold together."""
+    """The same with a spread over seeds that is drawn for each point separately, for intervals that hold together."""
     constant: float
     drawn_constant: np.ndarray
     """float64 [B]."""
@@ -212,7 +212,7 @@ def shares(draws: Draws, reference: int, share: float, rivals: Sequence[int] = (
 
     In each draw the best one is that of the best rival, or of the reference (`highest`).
     Where the reference is not above the constant answer there is nothing to keep: qualities are 0, and draws in which
-    it is not count as kept by nobody. They count at both ends of the intervals, which are infinite if there are more
+    it is not count as kept at no point. They count at both ends of the intervals, which are infinite if there are more
     of them than an interval leaves out.
     """
     above, whole = draws.drawn - draws.drawn_constant[:, None], draws.drawn[:, reference] - draws.drawn_constant

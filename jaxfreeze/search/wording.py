@@ -15,7 +15,7 @@ DECIDES = 2.0
 def one_line(answer: Answer) -> str:
     """The whole answer: setting, score, best score found, probabilities, cost, command."""
     it = "it" if same(answer.best, answer.chosen) else name(answer.chosen.candidate)
-    end = "." if anything_learned(answer) else f"; to train {it} all the same:"
+    end = "." if anything_learned(answer) else f"; to train {it} anyway:"
     return f"{headline(answer)}: {'; '.join(evidence(answer))}{end} {answer.command}"
 
 
@@ -51,8 +51,8 @@ def _nothing_learned(answer: Answer) -> list[str]:
         f"the same answer scores {terms.score(answer.constant, answer.metric)} {terms.metric(answer.metric)}",
         f"the best found, {described(best.candidate, answer.num_layers)}, scores {_with_interval(answer, best)} on "
         f"{answer.rows:,} rows it never saw",
-        f"so there is no quality to keep {terms.share(answer.share)} of, at any number of layers",
-        "more test rows would tell, more training rows may help",
+        f"so no number of layers can keep {terms.share(answer.share)} of its quality",
+        "more test rows would decide it, more training rows may help",
     ]
 
 

@@ -155,7 +155,7 @@ def _list(axis: str, value: Any, where: str) -> tuple[Any, ...]:
     converted = tuple(_item(kind, item, where) for item in value)
     twice = [item for number, item in enumerate(converted) if item in converted[:number]]
     if twice:
-        raise InputError(f"{where}: {twice[0]} stands there twice; expected each value once")
+        raise InputError(f"{where}: {twice[0]} appears twice; expected each value once")
     return converted
 
 

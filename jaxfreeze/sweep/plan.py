@@ -47,7 +47,7 @@ def describe_plan(groups: Sequence[Group]) -> None:
     if alone:
         console.say(
             f"{shared:,.1f} TFLOP in all; the same runs one by one, without the trunk cache: {alone:,.1f} "
-            f"({shared / alone:.0%}). Encoder layers' matrix products, validation left out."
+            f"({shared / alone:.0%}). These count the matrix products of the encoder layers, without validation."
         )
 
 

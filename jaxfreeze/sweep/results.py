@@ -108,7 +108,7 @@ def read(folders: Sequence[Path]) -> Results:
             raise InputError(_two_results(first, run))
     if len(by_key) < len(found.runs):
         found.notes.append(
-            f"{counted_runs(len(found.runs) - len(by_key))} stood there twice, with the same scores: kept once."
+            f"{counted_runs(len(found.runs) - len(by_key))} listed twice, with the same scores: kept once."
         )
     if not by_key and not found.diverged:
         raise InputError(f"{', '.join(map(str, folders))}: no finished run to report on. {' '.join(found.notes)}")
@@ -185,7 +185,7 @@ def _add(record: Any, place: str, found: Results) -> None:
             continue
         if not fits(record.get(name)):
             what = shorten(repr(record[name])) if name in record else "none"
-            raise InputError(f"{place}: {name}: expected {expected}, found {what}; remove the line or mend it")
+            raise InputError(f"{place}: {name}: expected {expected}, found {what}; remove or correct the line")
     if diverged:
         found.diverged.append(record)
         found.notes.append(f"{place}: its loss was not finite; it has no score.")
@@ -204,7 +204,7 @@ def _add(record: Any, place: str, found: Results) -> None:
     try:
         fields["origin"] = None if record.get("origin") is None else Origin.from_json(record["origin"])
     except ValueError as error:
-        raise InputError(f"{place}: origin: {error}; remove the line or mend it") from None
+        raise InputError(f"{place}: origin: {error}; remove or correct the line") from None
     found.runs.append(RunResult(**fields))
 
 

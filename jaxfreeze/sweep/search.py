@@ -67,8 +67,9 @@ def find_layers(
         times = search_cost(curve, k, layers, len(seeds))
         if times > budget:
             console.say(
-                f"no k below {k} is sure to keep {target:.0%} of the whole model's score, and with k = {k} the search "
-                f"would cost about {times:.1f} times its full runs; to go on: --budget {math.ceil(10 * times) / 10:g}"
+                f"no k below {k} reliably keeps {target:.0%} of the whole model's score, and with k = {k} the search "
+                f"would cost about {times:.1f} times its full runs; to continue: "
+                f"--budget {math.ceil(10 * times) / 10:g}"
             )
             break
         run_groups([_group(config, k, seeds)], folder)
@@ -82,7 +83,7 @@ def find_layers(
         if verdict.quality >= target or verdict.confidence > 1 - confidence:
             undecided.append(verdict)
     else:
-        console.say(f"no number of layers below the whole model is sure to keep {target:.0%} of its score")
+        console.say(f"no number of layers below the whole model reliably keeps {target:.0%} of its score")
     _say_undecided(undecided, target, confidence, seeds)
     return None
 
@@ -156,10 +157,10 @@ def _say_answer(config: TrainConfig, curve: Curve, verdict: Verdict, layers: int
 
 def _say_undecided(undecided: Sequence[Verdict], target: float, confidence: float, seeds: Sequence[int]) -> None:
     if len(seeds) < 2:
-        console.say("one seed decides nothing: give --seeds two or more")
+        console.say("inconclusive with one seed: give --seeds two or more")
     for verdict in undecided:
         if not np.isnan(verdict.confidence):
             console.say(
-                f"the {len(seeds)} seeds do not decide whether k = {verdict.layers} keeps {target:.0%}: it does in "
-                f"{verdict.confidence:.0%} of the resamples, {confidence:.0%} are asked for; more --seeds may tell"
+                f"whether k = {verdict.layers} keeps {target:.0%} is inconclusive with {len(seeds)} seeds: it does in "
+                f"{verdict.confidence:.0%} of the resamples, {confidence:.0%} are required; more --seeds may help"
             )

@@ -189,7 +189,7 @@ def resampled_deviations(
     """Deviations of means that other seeds could have given: [resamples, cells] from [seeds, cells].
 
     freedom: degrees of freedom of each cell's spread; a cell with none has NaN. apart: the spread of each cell is drawn
-    by itself, which intervals that hold together need; differences of cells need one draw for all.
+    separately, which intervals that hold together need; differences of cells need one draw for all.
     """
     random = np.random.default_rng(seed)
     weights = random.standard_normal((resamples, len(influence)))

@@ -1,4 +1,4 @@
-"""How far probabilities can be trusted: calibration error, and the temperature that mends it (Guo et al. 2017)."""
+"""Calibration of probabilities: the calibration error, and temperature scaling (Guo et al. 2017)."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

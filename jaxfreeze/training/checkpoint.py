@@ -34,7 +34,7 @@ class OtherLeavesError(InputError):
 
 
 class Checkpoint(NamedTuple):
-    """What a run needs to go on, or a finished one to be used."""
+    """What an unfinished run needs to continue, or a finished one to be used."""
 
     step: int
     trained: dict[str, np.ndarray]  # float32
@@ -127,7 +127,7 @@ class CheckpointWriter:
         self.discard([step for step in self.steps if step not in steps])
 
     def drop_state(self, step: int) -> None:
-        """Remove the optimizer's state of a step: what is left can be used, and not be gone on from."""
+        """Remove the optimizer's state of a step: the rest serves inference, but no training continues from it."""
         removal.remove_folder(self.folder / str(step), STATE_FILES)  # which stays, since it is not empty
 
     def discard(self, steps: Collection[int]) -> None:

@@ -141,7 +141,7 @@ def prepare(configs: Sequence[TrainConfig], watch: Stopwatch, longest: int | Non
     """Read, check and load everything; raise InputError for whatever is wrong. Writes nothing but token stores.
 
     longest: epochs of the longest of several runs that differ in epochs, seed and learning rate alone and are to share
-    one program; None: a run by itself, whose batches have the shapes that fit its length and seed best.
+    one program; None: a single run, whose batches have the shapes that fit its length and seed best.
     """
     config = configs[0]
     devices.configure(config.dtype)

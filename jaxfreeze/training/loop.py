@@ -48,8 +48,8 @@ def fit(experiment: Experiment, state: TrainState, hooks: Sequence[Hook]) -> Tra
 def finetune(config: TrainConfig) -> dict[str, Any]:
     """Train with this config -> the content of metrics.json. Says so, and does nothing, if it is done.
 
-    An unfinished run goes on from its last good checkpoint. Raises InputError for what a person can mend, and Stopped
-    after a signal or once nobody reads standard output; the run is saved if it had begun.
+    An unfinished run continues from its last good checkpoint. Raises InputError for a user's mistake, and Stopped after
+    a signal or once standard output is closed; the run is saved if it had begun.
     """
     devices.platform()  # there before anything else asks for it
     with processes.exit_if_others_are_lost():
@@ -99,7 +99,7 @@ def _finetune(
     writer = CheckpointWriter(folder.checkpoints, config.keep_last)
     begun = resume(experiment, experiments.begin(experiment), writer, watch)
     if begun.state.progress.steps:
-        console.say(f"going on after step {begun.state.progress.steps:,} of {experiment.total_steps:,}")
+        console.say(f"continuing after step {begun.state.progress.steps:,} of {experiment.total_steps:,}")
     experiment = experiments.get_ready(experiment, begun.state, watch)
 
     with processes.shared_errors():

@@ -74,7 +74,7 @@ class SavingHook:
             command = f"{program()} --config {shlex.quote(str(RunFolder(config.run_folder).config))}"
             where = f"saved after step {steps} of {total}" if whole else "NOT saved"
             every = ", in every process" if jax.process_count() > 1 else ""
-            raise self._signals.stopped(stop, f"stopped, {where}; to go on{every}: {command}")
+            raise self._signals.stopped(stop, f"stopped, {where}; to continue{every}: {command}")
         return False
 
     def _agreed(self, steps: int) -> tuple[bool, int | None]:
@@ -97,7 +97,7 @@ class SavingHook:
             if processes.is_first() and not folder.identity.is_file():
                 raise InputError(
                     f"--output_dir {folder.path}: was moved or deleted while the run trained; stopped after step "
-                    f"{state.progress.steps}; what was saved before goes on with --config and its config.yaml"
+                    f"{state.progress.steps}; to continue what was saved, give --config its config.yaml"
                 )
         about = {
             "origin": self._experiment.origin.as_json(),
@@ -147,7 +147,7 @@ class Begun(NamedTuple):
 def resume(experiment: Experiment, start: TrainState, writer: CheckpointWriter, watch: Stopwatch) -> Begun:
     """The state of the last good checkpoint, or `start` if there is none.
 
-    The first process reads it. The stopwatch and the writer go on from what the checkpoint says. Raises InputError if
+    The first process reads it. The stopwatch and the writer continue from the checkpoint's values. Raises InputError if
     it was another run's: other pretrained weights, other rows.
     """
     template = by_path(start.optimizer_state)

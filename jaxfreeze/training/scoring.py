@@ -58,7 +58,7 @@ def _scores_of(
 
 
 def logits_of_runs(experiment: Experiment, trained: freezing.Params, sets: Sequence[Dataset]) -> list[np.ndarray]:
-    """What each of the S runs answers for each split: float32 [S, N, C], S = 1 for a run by itself.
+    """The logits of each of the S runs for each split: float32 [S, N, C], S = 1 for a single run.
 
     Where only heads are trained side by side, one program has all of them.
     """

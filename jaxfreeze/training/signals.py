@@ -43,7 +43,7 @@ class Signals:
             raise Stopped(number, f"stopped by {name} once more: at once, nothing saved")
         if first:
             with contextlib.suppress(RuntimeError):  # it came in the middle of writing a line
-                console.say(f"{name}: saving after the step under way; once more stops at once")
+                console.say(f"{name}: saving after the current step; a second signal stops at once")
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:

@@ -81,7 +81,7 @@ def which_step(experiment: Experiment, result: dict[str, Any]) -> str:
     counts = f"step {best:,} counts, with the best {metric}, {result['metrics'][metric]:.4f}"
     if not result["stopped_early"]:
         return f"{counts} (after the last step {result['last_metrics'][metric]:.4f})"
-    evaluations = f"{patience} evaluation{'s' if patience != 1 else ''} in a row brought no better {metric}"
+    evaluations = f"{patience} evaluation{'s' if patience != 1 else ''} in a row without a better {metric}"
     return f"stopped after step {result['steps']:,} of {experiment.total_steps:,}: {evaluations}; {counts}"
 
 

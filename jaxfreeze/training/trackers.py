@@ -142,7 +142,7 @@ PROJECTS = {"wandb": "WANDB_PROJECT", "mlflow": "MLFLOW_EXPERIMENT_NAME"}
 
 
 def check_installed(config: TrainConfig) -> None:
-    """Raise InputError for a tracker that is asked for and whose package is not there."""
+    """Raise InputError for a tracker that is asked for without its package."""
     for flag in PACKAGES if processes.is_first() else ():
         if getattr(config, flag):
             _package(flag)

@@ -150,13 +150,13 @@ def test_json_and_parquet_have_names(tmp_path: Path) -> None:
             ["tags", "label", "text"],
             [],
             ["label"],
-            "which column is the text? several could be it; give --text_columns",
+            "which column is the text? several are possible; give --text_columns",
         ),
         (
             ["tags", "label", "text"],
             [],
             [],
-            "which column is the label? tags, label could be it; give --label_column one",
+            "which column is the label? tags, label are possible; give --label_column one",
         ),
         (
             ["text", "mood"],
@@ -164,7 +164,7 @@ def test_json_and_parquet_have_names(tmp_path: Path) -> None:
             [],
             "which column is the label? none is called label; give --label_column one of text, mood",
         ),
-        (["label"], [], [], "which column is the text? there is none beside label; give --text_columns"),
+        (["label"], [], [], "which column is the text? there is none besides label; give --text_columns"),
         (
             ["text", "label"],
             [],

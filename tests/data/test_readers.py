@@ -45,10 +45,10 @@ EMPTY = "is empty; fill it in or leave the row out"
 NO_LABEL = "expected a label (text or a whole number), found none; fill it in or leave the row out"
 NO_CLASS = "is neither a whole number nor a name; for scores use --regression"
 UTF8 = "save the file as UTF-8"
-LONG = "the line is over 10 MB; expected one example a line"
-TSV = 'a field with a tab or a line break stands in "...", and a quote inside it is written ""'
-CSV = 'a field with a comma or a line break stands in "...", and a quote inside it is written ""'
-JSON = "expected one object a line"
+LONG = "the line is over 10 MB; expected one example per line"
+TSV = 'put a field with a tab or a line break in "...", and write a quote inside it as ""'
+CSV = 'put a field with a comma or a line break in "...", and write a quote inside it as ""'
+JSON = "expected one object per line"
 NO_TEXT = "expected text in column 'text', found"
 SKIP = "; --on_bad_row skip leaves out such rows"
 
@@ -98,7 +98,7 @@ WRONG_OWN = [  # file, content, what the error says after the path
     ("a.jsonl", b'{"text": "\xe9"}\n', f":1: expected UTF-8, found byte 0xe9; {UTF8}"),
     ("a.csv", "text,label\na\0,1\n", f":2: expected UTF-8 text, found a NUL byte; {UTF8}"),
     ("a.tsv", "text\tlabel\n" + "a" * 10_000_001, f":2: {LONG}"),
-    ("a.jsonl", "1\n", f':1: expected an object {{"column": value}} a line, found int 1{SKIP}'),
+    ("a.jsonl", "1\n", f':1: expected an object {{"column": value}} per line, found int 1{SKIP}'),
     ("a.jsonl", '{"text":', f":1: broken JSON (Expecting value: line 1 column 9 (char 8)); {JSON}{SKIP}"),
     ("a.jsonl", '{"text": null, "label": 1}', f":1: {NO_TEXT} none{SKIP}"),
     ("a.jsonl", '{"text": 5, "label": 1}', f":1: {NO_TEXT} int 5{SKIP}"),
@@ -216,7 +216,7 @@ def test_a_split_or_a_folder_that_is_not_there(tmp_path):
         f"--data_dir {tmp_path / 'no'}: no such folder; expected one in the classic GLUE layout"
     )
     assert message(read_split, mnli, "validation_matched", tmp_path) == (
-        f"--data_dir {tmp_path}: the 'validation_matched' split of 'mnli' is not there; "
+        f"--data_dir {tmp_path}: the 'validation_matched' split of 'mnli' is missing; "
         f"expected the file {tmp_path / 'MNLI' / 'dev_matched.tsv'} (classic GLUE layout)"
     )
 

@@ -161,7 +161,7 @@ def test_formats() -> None:
     assert format_of(Path("a.JSON"), None, RTE) == "jsonl"
     assert format_of(Path("a"), None, RTE) == "tsv"  # GLUE's own files
     assert format_of(Path("a.txt"), "csv", RTE) == "csv"
-    with pytest.raises(InputError, match=r"--input a.xls: its ending says no format; give --format tsv, csv"):
+    with pytest.raises(InputError, match=r"--input a.xls: its ending names no format; give --format tsv, csv"):
         format_of(Path("a.xls"), None, OWN)
     with pytest.raises(InputError, match=r"--format tvs: expected one of tsv, .*did you mean 'tsv'"):
         format_of(Path("a.txt"), "tvs", RTE)

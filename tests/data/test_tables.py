@@ -203,7 +203,7 @@ def test_a_file_of_old_line_ends_may_be_long(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"a,b\r" + row * 25_000)
     assert len(read(tmp_path / "a.csv", "a")) == 25_000
     (tmp_path / "a.csv").write_bytes(b"a,b\rx,1\r" + b"x" * 10_000_001)
-    assert message(tmp_path / "a.csv", "a") == ":3: the line is over 10 MB; expected one example a line"
+    assert message(tmp_path / "a.csv", "a") == ":3: the line is over 10 MB; expected one example per line"
 
 
 def test_where_rows_are_counted_an_empty_one_counts(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_json_lines_and_arrays(tmp_path: Path, ending: str, content: str) -> Non
         ('[{"a": 1}, 12]', ': item 2: expected an object {"column": value}, found int 12'),
         ('[{"a": 1}, {"a": 2, "a": 3}]', ": item 2: two columns are called 'a'; column names have to differ"),
         ('{"a": 1}\n\n{"a": 2', ":3: broken JSON (Expecting ',' delimiter: line 1 column 8 (char 7)); expected one"),
-        ('{"a": 1}\n\nnull', ':3: expected an object {"column": value} a line, found NoneType None'),
+        ('{"a": 1}\n\nnull', ':3: expected an object {"column": value} per line, found NoneType None'),
     ],
 )
 def test_json_that_is_refused(tmp_path: Path, content: str, expected: str) -> None:

@@ -496,7 +496,7 @@ def test_a_tokenizer_file_that_was_not_fetched(name, folders, tmp_path: Path):
     assert error_of(folder).startswith(f"{folder / name}: a Git LFS pointer, not the file itself; run `git lfs pull`")
     (folder / name).unlink()
     (folder / name).symlink_to("gone")
-    assert error_of(folder).startswith(f"{folder / name}: a link to gone, which is not there")
+    assert error_of(folder).startswith(f"{folder / name}: a link to gone, which does not exist")
 
 
 def test_a_tokenizer_with_more_words_than_the_embedding_has_rows(folders):

@@ -85,7 +85,7 @@ def test_private_never_publishes_in_the_open(
 ) -> None:
     the_hub.commit("main", {"README.md": b"old"}, repository=REPOSITORY)
     line = refused(capsys, "--exported", str(exported), "--repo", "me/tiny", "--private")
-    assert "--private: me/tiny is there already and is public" in line
+    assert "--private: me/tiny exists and is public" in line
     assert the_hub.latest(REPOSITORY) == {"README.md": b"old"}
 
 

@@ -21,7 +21,7 @@ WRONG = [  # what is wrong, the body, the status, what the line has to say
     ("Infinity", b'{"texts": -Infinity}', 400, "-Infinity is no number of JSON"),
     ("huge number", b'{"texts": ' + b"9" * 10_000 + b"}", 400, "broken JSON (Exceeds the limit"),
     ("huge float", b'{"texts": 1e999}', 400, "found a number"),
-    ("a name twice", b'{"texts": "a", "texts": "b"}', 400, "a name stands twice"),
+    ("a name twice", b'{"texts": "a", "texts": "b"}', 400, "a name appears twice"),
     ("a list", b'["a"]', 400, 'expected an object {"texts": [...]}, found a list'),
     ("null", b"null", 400, 'expected an object {"texts": [...]}, found null'),
     ("no texts", b"{}", 400, "texts: expected this field, found none"),

@@ -407,4 +407,4 @@ def test_a_config_that_nothing_tells_the_family_of(classes, prefix, found, tmp_p
 def test_a_link_to_no_folder(tmp_path: Path):
     (tmp_path / "model").symlink_to("gone")
     message = error_of(hub.model_folder, str(tmp_path / "model"))
-    assert message == f"{tmp_path / 'model'}: a link to gone, which is not there; fetch the file or link it again"
+    assert message == f"{tmp_path / 'model'}: a link to gone, which does not exist; fetch the file or link it again"

@@ -250,11 +250,11 @@ def test_half_a_head_is_none(tmp_path: Path):
     loaded = load(write(tmp_path, "bert", tensors), 2)
     assert sorted(loaded.fresh) == ["head.classifier.bias", "head.classifier.kernel"]
     assert loaded.notes == (
-        "head drawn at random: the file's is not whole",
+        "head drawn at random: the file's is incomplete",
         "drawn at random, not in the pretrained files: head.classifier.bias",
     )
     loaded = load(write(tmp_path, "bert", tensors_of("bert") | {"classifier.bias": torch.ones(3)}), 2)
-    assert loaded.notes == ("head drawn at random: the file's is not whole",)
+    assert loaded.notes == ("head drawn at random: the file's is incomplete",)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -443,7 +443,7 @@ def test_a_file_that_was_not_fetched_is_called_that(name, tmp_path: Path):
     file.unlink()
     file.symlink_to("../blobs/0123")
     assert error_of(folder, 2) == (
-        f"{file}: a link to ../blobs/0123, which is not there; fetch the file or link it again"
+        f"{file}: a link to ../blobs/0123, which does not exist; fetch the file or link it again"
     )
 
 

@@ -99,7 +99,7 @@ def test_balanced_classes_of_which_a_row_has_any_number() -> None:
 MANY = np.random.default_rng(3).integers(0, 3, 50).astype(np.int32)
 REFUSED = [
     (ABC, ("d=2",), MANY, "--class_weights d=2: no class 'd'; expected one of a, b, c"),
-    (ABC, ("a=2", "a=3"), MANY, "--class_weights: 'a' stands twice; expected each class once"),
+    (ABC, ("a=2", "a=3"), MANY, "--class_weights: 'a' appears twice; expected each class once"),
     (ABC, ("a=0",), MANY, "--class_weights a=0: expected a weight from 1e-06 to 1e+06, found '0'"),
     (ABC, ("a=nan",), MANY, "--class_weights a=nan: expected a weight from 1e-06 to 1e+06, found 'nan'"),
     (ABC, ("a=-1",), MANY, "--class_weights a=-1: expected a weight from 1e-06 to 1e+06, found '-1'"),

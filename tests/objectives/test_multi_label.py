@@ -70,7 +70,7 @@ def test_numbers_are_places_in_label_names_if_no_name_is_a_number() -> None:
 
 
 REFUSED = [
-    (JOINED, ["a;b", "a"], "--label_separator ',': stands in no row of column 'tags'; expected what is between the "),
+    (JOINED, ["a;b", "a"], "--label_separator ',': appears in no row of column 'tags'; expected what is between the "),
     (JOINED, ["a,", "a"], "expected two classes or more in column 'tags', found 1"),
     (MultiLabel(), ["a,b"], "expected a list of labels, found 'a,b'; give --label_separator for names in one cell, or"),
     (MultiLabel(), [3], "expected a list of labels, found '3'; give --label_separator"),

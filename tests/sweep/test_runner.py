@@ -221,7 +221,7 @@ def test_a_dry_run_writes_nothing(file: Path, tmp_path: Path, capsys: pytest.Cap
     ("flags", "line"),
     [
         (["--trainable_layers", "3"], "trainable_layers: 3 is more than the 2 layers of the model"),
-        (["--tasks", "rte", "rte"], "--tasks: rte stands there twice"),
+        (["--tasks", "rte", "rte"], "--tasks: rte appears twice"),
         (["--seeds"], "--seeds: expected a value, found none"),
         (["--seeds", "one"], "--seeds: expected whole numbers"),
         (["--epochz", "2"], "--epochz: no such setting of a sweep"),

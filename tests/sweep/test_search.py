@@ -66,7 +66,7 @@ def test_the_cheapest_that_is_sure(bert: Path, tmp_path: Path, monkeypatch, caps
     assert "answer: 1 of 2 layers keep 94.5%" in out
     assert "of full fine-tuning (85.2 against 90.2), at 20% of its time" in out
     assert f"python run.py --task rte --model {bert} --trainable_layers 1 --epochs 2 --seed 1" in out
-    assert "do not decide" not in out
+    assert "inconclusive" not in out
 
 
 @pytest.mark.parametrize("other", [{"task": "mrpc"}, {"learning_rate": 1e-3}, {"model": "other"}])
@@ -104,14 +104,14 @@ def test_seeds_that_do_not_decide(bert: Path, tmp_path: Path, monkeypatch, capsy
     verdict = find(bert, tmp_path / "found")
     assert verdict is not None
     assert verdict.layers == 1
-    assert "the 3 seeds do not decide whether k = 0 keeps 90%" in capsys.readouterr().out
+    assert "whether k = 0 keeps 90% is inconclusive with 3 seeds" in capsys.readouterr().out
 
 
 def test_one_seed_decides_nothing(bert: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     invented(monkeypatch, lambda k, seed: 0.9)
     assert find(bert, tmp_path / "found", seeds=(1,)) is None
     out = capsys.readouterr().out
-    assert "one seed decides nothing" in out
+    assert "inconclusive with one seed" in out
     assert "answer" not in out
 
 
@@ -120,7 +120,7 @@ def test_none_below_the_whole_model(bert: Path, tmp_path: Path, monkeypatch, cap
     assert find(bert, tmp_path / "found", budget=3) is None
     assert {k for k, _ in asked} == {"all", 0, 1, 2}
     out = capsys.readouterr().out
-    assert "no number of layers below the whole model is sure to keep 90%" in out
+    assert "no number of layers below the whole model reliably keeps 90%" in out
     assert "--budget" not in out
 
 
@@ -130,8 +130,8 @@ def test_it_ends_before_it_costs_too_much(bert: Path, tmp_path: Path, monkeypatc
     assert find(bert, tmp_path / "found") is None
     assert {k for k, _ in asked} == {"all", 0, 1}
     out = capsys.readouterr().out
-    assert "no k below 2 is sure to keep 90% of the whole model's score" in out
-    assert "with k = 2 the search would cost about 2.3 times its full runs; to go on: --budget 2.3" in out
+    assert "no k below 2 reliably keeps 90% of the whole model's score" in out
+    assert "with k = 2 the search would cost about 2.3 times its full runs; to continue: --budget 2.3" in out
     assert "answer" not in out
     found = find(bert, tmp_path / "found", budget=2.3)
     assert found is not None

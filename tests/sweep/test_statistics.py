@@ -48,7 +48,7 @@ def test_one_run_has_no_interval(tmp_path: Path) -> None:
     assert curve.qualities[2] == (pytest.approx(0.8 / 0.85), None)
     for smallest in curve.smallest:
         assert (smallest.share, smallest.interval, smallest.unknown, smallest.decided) == (None, None, (2,), False)
-    assert "one run has no interval, so the seeds do not decide" in words.answer(curve)
+    assert "one run has no interval, which is inconclusive with these seeds" in words.answer(curve)
 
 
 def test_differences_are_of_the_seeds_that_both_have(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_the_smallest_k_of_means_made_by_hand(tmp_path: Path) -> None:
     ("spread", "decided", "sentence"),
     [
         (0.0005, True, " of full fine-tuning, 84.0 against 90.0 Spearman correlation, at 36% of its training time."),
-        (0.02, False, "the seeds do not decide. No k tried has its whole interval above 90%."),
+        (0.02, False, "inconclusive with these seeds. No k tried has its whole interval above 90%."),
     ],
 )  # fmt: skip
 def test_the_seeds_decide_or_they_do_not(tmp_path: Path, spread: float, decided: bool, sentence: str) -> None:
@@ -251,7 +251,7 @@ def test_nothing_less_than_all(tmp_path: Path) -> None:
     )
     curve = curve_of(tmp_path / "unsure", {0: [0.1, 0.11], 3: [0.85, 0.76], "all": [0.9, 0.901]}, task="stsb")
     assert (curve.smallest[0].layers, curve.smallest[0].decided) == ("all", False)
-    assert "k = 3 the seeds do not decide" in words.answer(curve)
+    assert "Inconclusive with these seeds: k = 3." in words.answer(curve)
 
 
 def test_a_score_that_one_answer_for_all_rows_would_have_shows_nothing_learned(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_the_same_result_twice_is_kept_once(tmp_path: Path) -> None:
     folder = write(tmp_path, lines({0: [0.5, 0.6]}))
     found = results.read([folder, folder])
     assert len(found.runs) == 2
-    assert found.notes == ["2 runs stood there twice, with the same scores: kept once."]
+    assert found.notes == ["2 runs listed twice, with the same scores: kept once."]
 
 
 def test_own_files_are_tasks_by_their_training_file(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_patience(bert: Path, data: Path, tmp_path: Path, monkeypatch: pytest.Mo
     result = train(bert, data, tmp_path / "run", patience=2, epochs=4)
     assert (result["steps"], result["best_step"], result["stopped_early"]) == (8, 4, True)
     assert (result["metrics"], result["last_metrics"]) == ({"accuracy": 0.7}, {"accuracy": 0.6})
-    line = "stopped after step 8 of 11: 2 evaluations in a row brought no better accuracy; step 4 counts, with the best"
+    line = "stopped after step 8 of 11: 2 evaluations in a row without a better accuracy; step 4 counts, with the best"
     assert f"{line} accuracy, 0.7000" in capsys.readouterr().out
     assert checkpoint.steps_in(tmp_path / "run" / "checkpoints") == [4, 8]
     assert scores.step_of(FinishedRun(tmp_path / "run")) == 4

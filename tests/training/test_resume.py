@@ -188,7 +188,7 @@ def test_a_damaged_step_is_skipped(damage: str, stopped: Path, bert: Path, data:
     go_on(bert, data, stopped)
     out = capsys.readouterr().out
     assert f"{last}: damaged, " in out
-    assert "going on after step 4 of 11" in out
+    assert "continuing after step 4 of 11" in out
     assert_same(whole(bert), stopped)
 
 
@@ -199,7 +199,7 @@ def test_no_step_is_good(stopped: Path, bert: Path, data: Path, whole: Whole, ca
     out = capsys.readouterr().out
     assert out.count("; skipped") == 2
     assert "--overwrite" not in out
-    assert "going on" not in out
+    assert "continuing" not in out
     assert_same(whole(bert), stopped)
 
 
@@ -266,12 +266,12 @@ def test_the_command_that_a_signal_prints_goes_on_whatever_the_flags_were(
         with pytest.raises(Killed):
             go_on(bert, data, tmp_path / "parts", resume=False)
     assert main(["--config", str(tmp_path / "parts" / "config.yaml")]) == 0
-    assert "going on after step 6 of 11" in capsys.readouterr().out
+    assert "continuing after step 6 of 11" in capsys.readouterr().out
 
 
 def test_overwrite_starts_again(stopped: Path, bert: Path, data: Path, tmp_path: Path, capsys) -> None:
     go_on(bert, data, stopped, overwrite=True)
-    assert "going on" not in capsys.readouterr().out
+    assert "continuing" not in capsys.readouterr().out
 
 
 def test_other_versions_are_told(stopped: Path, bert: Path, data: Path, monkeypatch, capsys) -> None:

@@ -93,7 +93,7 @@ def test_an_interrupt_loses_nothing(start: Start, tmp_path: Path) -> None:
     again = start("parts", steps=2000)
     wait_for_step(tmp_path / "parts", done + 1)
     again.send_signal(signal.SIGKILL)
-    assert f"going on after step {done:,} of 2,000" in again.communicate()[0]
+    assert f"continuing after step {done:,} of 2,000" in again.communicate()[0]
 
 
 def assert_saved(out: Path, number: signal.Signals, printed: str, error: str) -> int:
@@ -101,7 +101,8 @@ def assert_saved(out: Path, number: signal.Signals, printed: str, error: str) ->
     done = last_step(out)
     assert f"{number.name}: saving after the step under way" in printed
     assert (
-        error == f"stopped, saved after step {done} of 2000; to go on: python run.py --config {out / 'config.yaml'}\n"
+        error
+        == f"stopped, saved after step {done} of 2000; to continue: python run.py --config {out / 'config.yaml'}\n"
     )
     assert checkpoint.steps_in(out / "checkpoints") == [done]
     return done
@@ -210,7 +211,7 @@ def test_a_reader_that_goes_loses_nothing(errors_too: bool, start: Start, tmp_pa
     done = last_step(tmp_path / "parts")
     assert checkpoint.steps_in(tmp_path / "parts" / "checkpoints") == [done]
     command = f"python run.py --config {tmp_path / 'parts' / 'config.yaml'}"
-    line = f"standard output is closed: stopped, saved after step {done} of 5000; to go on: {command}\n"
+    line = f"standard output is closed: stopped, saved after step {done} of 5000; to continue: {command}\n"
     assert error == ("" if errors_too else line)
 
 
@@ -240,7 +241,7 @@ FULL = "error: standard output cannot be written to (No space left on device), m
     ("last", "steps", "then"),
     [
         ("rte on", [], "stopped"),
-        ("step 3/6", [3], "stopped, saved after step 3 of 6; to go on: python run.py --config {out}/config.yaml"),
+        ("step 3/6", [3], "stopped, saved after step 3 of 6; to continue: python run.py --config {out}/config.yaml"),
         ("step 6/6", [6], "not everything was printed"),  # the run is through
         ("run folder", [6], "not everything was printed"),
     ],
