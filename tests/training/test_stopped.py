@@ -99,7 +99,7 @@ def test_an_interrupt_loses_nothing(start: Start, tmp_path: Path) -> None:
 def assert_saved(out: Path, number: signal.Signals, printed: str, error: str) -> int:
     """-> the step."""
     done = last_step(out)
-    assert f"{number.name}: saving after the step under way" in printed
+    assert f"{number.name}: saving after the current step" in printed
     assert (
         error
         == f"stopped, saved after step {done} of 2000; to continue: python run.py --config {out / 'config.yaml'}\n"
