@@ -179,7 +179,7 @@ def _sweep(given: dict[str, Any]) -> None:
         check_searches(search, given)
         searches, search = read_searches(file, settings, search)
         engine = ray_engine.make_groups if config.engine == "ray" else None
-        find_layers_of_each(searches, search, folder, part or runner.Part(1, 1), engine)
+        find_layers_of_each(searches, search, folder, part, engine)
         return
     grid = read_grid(file, settings, config.line_search)
     make_groups = ray_engine.make_groups if config.engine == "ray" else runner.make_groups

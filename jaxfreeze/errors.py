@@ -60,6 +60,12 @@ def shorten(text: str, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
+def in_words(error: BaseException, text: str | None = None) -> str:
+    """'ConnectError: connection refused': the kind of a library's error, and its text or another one, on one line."""
+    words = " ".join((str(error) if text is None else text).split())
+    return f"{type(error).__name__}: {shorten(words, 200)}" if words else type(error).__name__
+
+
 class Stopped(Exception):  # noqa: N818  # not an error: somebody asked for it
     """A signal ended the work: printed as one line, exit code 128 + its number."""
 

@@ -4,9 +4,8 @@ import os
 import re
 import sys
 
-from jaxfreeze.errors import shorten
+from jaxfreeze.errors import in_words
 
-MOST = 200  # characters
 HIDDEN = "[token]"
 ADVICE = re.compile(r" (For more information check|Please make sure you)\b")  # of the client, after what happened
 
@@ -42,7 +41,7 @@ def reason(error: BaseException) -> str:
     if token:
         for form in (token, repr(token)[1:-1], repr(token.encode())[2:-1]):
             text = text.replace(form, HIDDEN)
-    return f"{type(error).__name__}: {shorten(text, MOST)}" if text else type(error).__name__
+    return in_words(error, text)
 
 
 def answered(error: BaseException) -> tuple[BaseException, int | None]:

@@ -50,8 +50,6 @@ def _searches(folder: Path) -> list[Path]:
     """The folder if it is that of a search; if it has no runs, those in it that are, as `sweep --find_layers` makes."""
     if (folder / answer_file.NAME).is_file():
         return [folder]
-    return (
-        []
-        if any(folder.glob(results.RESULTS_FILES))
-        else [file.parent for file in sorted(folder.glob(f"*/{answer_file.NAME}"))]
-    )
+    if any(folder.glob(results.RESULTS_FILES)):
+        return []
+    return [file.parent for file in sorted(folder.glob(f"*/{answer_file.NAME}"))]

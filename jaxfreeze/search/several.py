@@ -15,7 +15,7 @@ from jaxfreeze.program import program
 from jaxfreeze.search.answer import Answer
 from jaxfreeze.search.conduct import find_layers
 from jaxfreeze.sweep.grid import make_grid, place_of, read_values
-from jaxfreeze.sweep.runner import Part
+from jaxfreeze.sweep.runner import Part, check_part
 from jaxfreeze.sweep.workshop import Engine
 
 CHOSEN = ("trainable_layers", "learning_rates")
@@ -23,17 +23,23 @@ CHOSEN = ("trainable_layers", "learning_rates")
 
 
 def find_layers_of_each(
-    searches: Mapping[str, TrainConfig], search: SearchConfig, folder: Path, part: Part, engine: Engine | None = None
+    searches: Mapping[str, TrainConfig],
+    search: SearchConfig,
+    folder: Path,
+    part: Part | None = None,
+    engine: Engine | None = None,
 ) -> list[Answer]:
-    """Make the searches of a part, one after the other; each continues where it was stopped.
+    """Make the searches, or those of a part, one after the other; each continues where it was stopped.
 
     searches: the settings, by the name of a search's folder in `folder`. engine: makes the trials; None: they are made
-    here. Raises InputError before the first search for a model that cannot be read.
+    here. Raises InputError before the first search for a model that cannot be read, and for a SLURM step without parts.
     """
+    check_part(part)
     for model in sorted({config.model for config in searches.values()}):
         read_config(model_folder(model))
     answers = []
-    for name, config in list(searches.items())[part.number - 1 :: part.whole]:
+    own = slice(None) if part is None else slice(part.number - 1, None, part.whole)
+    for name, config in list(searches.items())[own]:
         console.say(f"{folder / name}: {config.task} on {config.model}")
         answers.append(find_layers(config, search, folder / name, engine))
     console.say(f"`{program()} report {folder} --output {folder / 'report'}` shows the answers")

@@ -212,8 +212,8 @@ def shares(draws: Draws, reference: int, share: float, rivals: Sequence[int] = (
 
     In each draw the best one is that of the best rival, or of the reference (`highest`).
     Where the reference is not above the constant answer there is nothing to keep: qualities are 0, and draws in which
-    it is not count as kept at no point. They count at both ends of the intervals, which are infinite if there are more
-    of them than an interval leaves out.
+    it is not above count as kept by no point. They count at both ends of the intervals, which are infinite if there are
+    more of them than an interval leaves out.
     """
     above, whole = draws.drawn - draws.drawn_constant[:, None], draws.drawn[:, reference] - draws.drawn_constant
     some = (whole > 0)[:, None]

@@ -51,7 +51,7 @@ def _nothing_learned(answer: Answer) -> list[str]:
         f"the same answer scores {terms.score(answer.constant, answer.metric)} {terms.metric(answer.metric)}",
         f"the best found, {described(best.candidate, answer.num_layers)}, scores {_with_interval(answer, best)} on "
         f"{answer.rows:,} rows it never saw",
-        f"so no number of layers can keep {terms.share(answer.share)} of its quality",
+        f"so there is no quality of which a smaller k could keep {terms.share(answer.share)}",
         "more test rows would decide it, more training rows may help",
     ]
 

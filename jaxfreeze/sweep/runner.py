@@ -52,15 +52,20 @@ def sweep(
     done.
     """
     check_depths(grid, {model: read_config(model_folder(model)).num_hidden_layers for model in grid.models})
+    check_part(part)
+    groups = list(grid.groups())
+    run_groups(groups if part is None else part.of(groups), folder, dry_run, part, engine)
+    if not dry_run:
+        console.say(f"`{program()} report {folder} --output {folder / 'report'}` shows the results")
+
+
+def check_part(part: Part | None) -> None:
+    """Raise InputError for a whole sweep in a SLURM step, whose tasks would all make it."""
     if part is None and processes.in_slurm_step():
         raise InputError(
             "every task of this SLURM step would make the whole sweep; give each its own, as in: "
             "--part $((SLURM_PROCID + 1))/$SLURM_NTASKS"
         )
-    groups = list(grid.groups())
-    run_groups(groups if part is None else part.of(groups), folder, dry_run, part, engine)
-    if not dry_run:
-        console.say(f"`{program()} report {folder} --output {folder / 'report'}` shows the results")
 
 
 def run_groups(

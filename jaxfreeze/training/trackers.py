@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from jaxfreeze import console, processes, removal
 from jaxfreeze.config import FOLDER_FLAGS, TrainConfig, as_json
-from jaxfreeze.errors import InputError, shorten
+from jaxfreeze.errors import InputError, in_words
 from jaxfreeze.run_folder import EVENT_FILES, RunFolder
 
 if "torch" not in sys.modules:
@@ -133,7 +133,7 @@ class Guarded:
             what(self._tracker)
         except Exception as error:  # noqa: BLE001  # whatever a network or a package raises
             self._tracker = None
-            console.say(f"--{self._flag}: {_reason(error)}; the run continues without it, and log.jsonl has all")
+            console.say(f"--{self._flag}: {in_words(error)}; the run continues without it, and log.jsonl has all")
 
 
 SERVICES: dict[str, Callable[[Settings, RunFolder, str], Tracker]] = {"wandb": WeightsAndBiases, "mlflow": MLflow}
@@ -162,7 +162,7 @@ def trackers_of(config: TrainConfig, folder: RunFolder, step: int) -> list[Track
             except InputError:
                 raise
             except Exception as error:
-                raise InputError(f"--{flag}: it does not start ({_reason(error)}); leave it out, or log in") from error
+                raise InputError(f"--{flag}: it does not start ({in_words(error)}); leave it out, or log in") from error
             console.say(f"--{flag}: run {folder.path.resolve().name} of project {project}")
     return [TensorBoard(settings, folder, step), *trackers]
 
@@ -187,7 +187,3 @@ def _key(folder: RunFolder) -> str:
     """The same for a run that continues, another for one that begins again in its folder."""
     begun = f"{folder.path.resolve()} {folder.config.stat().st_mtime_ns}"
     return hashlib.sha256(begun.encode()).hexdigest()[:16]
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {shorten(' '.join(str(error).split()), 200)}"

@@ -74,6 +74,18 @@ def test_parts_share_the_searches(sweep: Callable[..., int], made: Made) -> None
     assert len({folder for _, _, folder, _ in made}) == len(made) == 4
 
 
+def test_tasks_of_a_slurm_step_take_parts(
+    sweep: Callable[..., int], made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-4]")
+    assert sweep() == 2
+    assert "--part $((SLURM_PROCID + 1))/$SLURM_NTASKS" in capsys.readouterr().err
+    assert not made
+    assert sweep("--part", "1/4") == 0
+    assert len(made) == 1
+
+
 def test_on_ray(sweep: Callable[..., int], made: Made) -> None:
     assert sweep("--engine", "ray") == 0
     assert {engine for *_, engine in made} == {ray_engine.make_groups}
