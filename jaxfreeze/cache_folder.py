@@ -1,7 +1,7 @@
 """What jaxfreeze keeps on disk because it can make it again: whole entries or none, a budget, a list, a way to clear.
 
     <cache root>/tokens/<digest>/   token stores        <cache root>/trunk/<digest>/   hidden states at the cut
-    <cache root>/xla/               compiled programs
+    <cache root>/xla/               compiled programs      <cache root>/cpu/<digest>.json  measured speeds
 
 An entry is written in a temporary folder beside the others (see atomic.py), which the writer keeps locked. A temporary
 folder without a lock was left by a process that died, and is deleted.
@@ -27,7 +27,8 @@ ENTRY_FILES = re.compile(r"done\.json|hidden|(token_id|token_type|position|start
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _KEPT = re.compile(rf"{_DIGEST.pattern}/({ENTRY_FILES.pattern})")
 _COMPILED = re.compile(r"[^/]+-[0-9a-f]{64}-(cache|atime)|xla_gpu_[a-z_]+/[^/]+|\.lockfile")  # by JAX and XLA
-KINDS = {"tokens": _KEPT, "trunk": _KEPT, "xla": _COMPILED}
+_SPEEDS = re.compile(r"\.?[0-9a-f]{64}\.json(\.writing)?")
+KINDS = {"tokens": _KEPT, "trunk": _KEPT, "xla": _COMPILED, "cpu": _SPEEDS}
 """Our folders in the cache folder, and the files in each."""
 
 

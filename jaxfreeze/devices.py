@@ -5,6 +5,7 @@ import functools
 import os
 import resource
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from jax.experimental import multihost_utils
 from jax.extend import backend
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxfreeze import cpu_products
 from jaxfreeze.cache_folder import cache_root
 from jaxfreeze.errors import InputError, shorten
 
@@ -35,6 +37,7 @@ def configure(dtype: str) -> None:
     """
     jax.config.update("jax_compilation_cache_dir", str(cache_root() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    warnings.filterwarnings("ignore", cpu_products.NOT_KEPT, UserWarning)
     jax.config.update("jax_default_matmul_precision", "highest" if dtype == "float32" else "default")
     platform()
 
@@ -70,22 +73,34 @@ def _platforms_here() -> str:
         backend.clear_backends()
 
 
-def compiler_options(mesh: Mesh | None = None) -> dict[str, str | bool]:
-    """What XLA is told for each program on a mesh; what XLA_FLAGS says of the same option goes before it."""
+def compiler_options(mesh: Mesh | None = None, onednn: bool = False) -> dict[str, str | bool]:
+    """What XLA is told for each program on a mesh; what XLA_FLAGS says of the same option goes before it.
+
+    onednn: whether a CPU is to do float32 products in bfloat16, see cpu_products.py.
+    """
     if (platform() if mesh is None else platform_of(mesh)) != "cpu":
         return {}
     flags = os.environ.get("XLA_FLAGS", "")
-    return {name: value for name, value in CPU_COMPILER_OPTIONS.items() if f"--{name}=" not in flags}
+    options = CPU_COMPILER_OPTIONS | (cpu_products.OPTIONS if onednn else {})
+    return {name: value for name, value in options.items() if f"--{name}=" not in flags}
 
 
 def jit(function: Callable[..., Result], **how: Any) -> Callable[..., Result]:
-    """jax.jit with the compiler options of the backend, which is asked for at the first call, not before."""
+    """jax.jit with the compiler options of the backend, which is asked for at the first call, not before.
+
+    The first argument of the function is static: a column, or several that are computed alike; see `compiler_options`
+    for its `onednn`.
+    """
 
     @functools.cache
-    def compiled() -> Callable[..., Result]:
-        return jax.jit(function, compiler_options=compiler_options(), **how)
+    def compiled(onednn: bool) -> Callable[..., Result]:
+        return jax.jit(function, compiler_options=compiler_options(onednn=onednn), **how)
 
-    return lambda *inputs: compiled()(*inputs)
+    def call(columns: Any, *inputs: Any) -> Result:
+        first = columns[0] if isinstance(columns, tuple) else columns
+        return compiled(first.onednn)(columns, *inputs)
+
+    return call
 
 
 def pass_batch_size() -> int:
@@ -164,10 +179,11 @@ def own_parts(mesh: Mesh) -> np.ndarray:
     return np.array([device.process_index == jax.process_index() for device in mesh.devices.ravel()])
 
 
-def describe(mesh: Mesh) -> str:
-    """What the mesh is made of, e.g. '1 cpu', '8 NVIDIA H200' or '8 TPU v4 of 2 processes'."""
+def describe(mesh: Mesh, onednn: bool = False) -> str:
+    """What computes, e.g. '1 cpu', '1 cpu with oneDNN', '8 NVIDIA H200' or '8 TPU v4 of 2 processes'."""
     devices, processes = mesh.devices.ravel(), jax.process_count()
-    return f"{len(devices)} {devices[0].device_kind}" + (f" of {processes} processes" if processes > 1 else "")
+    several = f" of {processes} processes" if processes > 1 else ""
+    return f"{len(devices)} {devices[0].device_kind}{several}{' with oneDNN' if onednn else ''}"
 
 
 def peak_memory_bytes() -> int:

@@ -26,7 +26,7 @@ FLOORS = (  # from the top; a module may import from its own floor's folder and 
     {"run_folder"},
     {
         *("atomic", "removal", "identity", "cache_folder", "console", "metrics", "output"),
-        *("devices", "processes", "command_config"),
+        *("devices", "processes", "command_config", "cpu_products"),
     },
     {"config"},
     {"settings"},

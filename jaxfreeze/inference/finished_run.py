@@ -17,7 +17,7 @@ from jaxfreeze.identity import Origin, inputs_of
 from jaxfreeze.model.hub import model_folder
 from jaxfreeze.objectives.answers import has_probabilities
 from jaxfreeze.run_folder import RunFolder
-from jaxfreeze.training import checkpoint, evaluation
+from jaxfreeze.training import checkpoint, evaluation, platform_choices
 from jaxfreeze.training.dataset import Dataset, make_dataset, read_scored, rows_files_of
 from jaxfreeze.training.experiment import identity_of
 from jaxfreeze.training.pretrained import load_model, model_files_of, text_encoder
@@ -46,7 +46,8 @@ class FinishedRun:
         self.mesh = devices.data_mesh()
         self.task = self._task()
         self.origin = self.folder.origin()
-        self.model = load_model(self.config, self.task.objective, self.mesh, self._known_digest())
+        arithmetic = platform_choices.arithmetic(self.config.dtype, self.mesh)
+        self.model = load_model(self.config, self.task.objective, self.mesh, arithmetic, self._known_digest())
         self.encoder = text_encoder(self.config, self.model.folder, self.model.encoder, self.task.objective)
         self._check_origin()
         self.digests = self._check_base()

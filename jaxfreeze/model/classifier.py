@@ -89,13 +89,22 @@ class Column:
     num_outputs: int
     """C, the outputs of the head."""
     dtype: str = "float32"
-    """Of activations and products."""
+    """Of frozen leaves, and of activations and products if the last two fields do not say otherwise."""
     cut: int = 0
     """Blocks below the cut."""
     by_token: bool = False
     """Whether the head answers for every token, not for every example."""
     platform: str = "cpu"
     """What it is compiled for, as `devices.platform_of` names it; the values are the same on each, up to rounding."""
+    activations: str | None = None
+    """Their type, where it is not `dtype`."""
+    onednn: bool = False
+    """Whether a CPU does the products of float32 activations in bfloat16, see cpu_products.py."""
+
+    @property
+    def state_dtype(self) -> str:
+        """The type of activations, and so of the state at the cut."""
+        return self.activations or self.dtype
 
     @property
     def num_layers(self) -> int:
@@ -104,11 +113,11 @@ class Column:
 
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Every parameter by its path, in the order of the tree: its shape, and float32."""
-        return dict(_structure(self.encoder, self.num_outputs, self.dtype, self.by_token, self.platform)[1])
+        return dict(_structure(self.encoder, self.num_outputs, self.state_dtype, self.by_token, self.platform)[1])
 
     def bind(self, params: Mapping[str, Array]) -> SequenceClassifier:
         """The classifier with these values."""
-        graph, _ = _structure(self.encoder, self.num_outputs, self.dtype, self.by_token, self.platform)
+        graph, _ = _structure(self.encoder, self.num_outputs, self.state_dtype, self.by_token, self.platform)
         flat: Any = {_keys(path): leaf for path, leaf in params.items()}
         return nnx.merge(graph, nnx.from_flat_state(flat))
 

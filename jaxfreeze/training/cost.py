@@ -1,5 +1,6 @@
 """What a training step costs, by XLA's own account of the compiled program."""
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -37,6 +38,7 @@ def step_cost(
 
     cached: with the trunk cache in device memory, if there is a trunk.
     """
+    column = dataclasses.replace(column, onednn=False)  # XLA does not count the operations of oneDNN's products
     inputs = abstract_inputs(column, objective, labels, shape, cached)
     program = Program(column, objective, tuple(sorted(labels.items())), SETTINGS, (shape,))
     compiled = compile_train_steps(program, False, *inputs)  # XLA counts the body of the loop over steps once
@@ -81,7 +83,7 @@ def abstract_data(column: Column, objective: Objective, shape: Shape, cached: bo
         return data
     pooled = column.cut > column.num_layers and not column.by_token
     leaf, rows = ("pooled", num_examples) if pooled else ("hidden", num_tokens)
-    return data.with_states(leaf, jax.ShapeDtypeStruct((rows, column.encoder.hidden_size), column.dtype))
+    return data.with_states(leaf, jax.ShapeDtypeStruct((rows, column.encoder.hidden_size), column.state_dtype))
 
 
 def tree_bytes(tree: object) -> int:

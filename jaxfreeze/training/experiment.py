@@ -25,11 +25,10 @@ from jaxfreeze.data.tasks import Task
 from jaxfreeze.data.token_store import TextEncoder
 from jaxfreeze.identity import Identity, Inputs, Origin
 from jaxfreeze.model.hub import model_folder
-from jaxfreeze.training import evaluation, trunk_cache
+from jaxfreeze.training import evaluation, platform_choices, trunk_cache
 from jaxfreeze.training.dataset import Dataset, make_dataset, read_rows, rows_files_of
 from jaxfreeze.training.evaluation import Scored
 from jaxfreeze.training.optimizer import OptimizerConfig, Schedule, initial_optimizer_state
-from jaxfreeze.training.platform_choices import most_shapes
 from jaxfreeze.training.pretrained import Model, load_model, model_files_of, text_encoder
 from jaxfreeze.training.step import Metrics, Program, abstract, compile_train_steps
 from jaxfreeze.training.stopwatch import Stopwatch
@@ -130,6 +129,10 @@ class Experiment:
         """The learning rates of each run."""
         return [Schedule.of(of.learning_rate, of.warmup_ratio, self.total_steps) for of in self.configs]
 
+    def describe_devices(self) -> str:
+        """What the run is computed on, in words."""
+        return devices.describe(self.mesh, self.model.column.onednn)
+
     @functools.cached_property
     def seeds(self) -> jax.Array:
         """What every step's dropout comes from: uint32, [S] side by side."""
@@ -146,13 +149,14 @@ def prepare(configs: Sequence[TrainConfig], watch: Stopwatch, longest: int | Non
     config = configs[0]
     devices.configure(config.dtype)
     mesh = devices.data_mesh()
+    arithmetic = platform_choices.arithmetic(config.dtype, mesh)
     processes.check_equal(lambda: _settings(config), "start all processes with the same flags and packages")
     with processes.shared_errors():
         with watch.part("load"):
             inputs = identity.inputs_of(rows_files_of(config))  # before: what is written meanwhile counts as touched
             task, train, validations, tests = read_rows(config)
             inputs |= identity.inputs_of(model_files_of(model_folder(config.model)))
-            model = load_model(config, task.objective, mesh)
+            model = load_model(config, task.objective, mesh, arithmetic)
         with watch.part("tokenize"):
             encoder = text_encoder(config, model.folder, model.encoder, task.objective)
             splits = (train, *validations, *tests)
@@ -200,7 +204,9 @@ def _alike(experiment: Experiment, configs: tuple[TrainConfig, ...]) -> Experime
     if (config.trainable_layers, config.trainable) == (of.config.trainable_layers, of.config.trainable):
         shared = (of.model, of.origin, of.frozen_digests, *sets, of.mesh, of.cache, of.longest)
         return _experiment(configs, of.task, *shared)
-    model = load_model(config, of.task.objective, of.mesh, of.model.digest)
+    model = load_model(
+        config, of.task.objective, of.mesh, platform_choices.arithmetic(config.dtype, of.mesh), of.model.digest
+    )
     new = freezing.digests({path: leaf for path, leaf in model.frozen.items() if path not in of.frozen_digests})
     digests = {path: new.get(path) or of.frozen_digests[path] for path in model.frozen}
     train_set, *scored = (dataset.without_states() for dataset in (of.train_set, *of.validation_sets, *of.test_sets))
@@ -236,7 +242,7 @@ def _experiment(
         tuple(config.seed for config in configs),
         -(-total_steps // in_epoch),
         mesh.size,
-        most_shapes(model.column.platform, steps, _layers_in_a_step(config, model), config.batch_size),
+        platform_choices.most_shapes(model.column.platform, steps, _layers_in_a_step(config, model), config.batch_size),
         config.accumulate,
         cache.first_tokens,
         any_seed=longest is not None,

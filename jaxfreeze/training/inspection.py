@@ -11,6 +11,7 @@ from jaxfreeze.data.tasks import Task, get_task, own_task
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.objectives.kinds import asked_kind
+from jaxfreeze.training import platform_choices
 from jaxfreeze.training.cost import step_cost
 from jaxfreeze.training.parameter_table import parameter_table
 from jaxfreeze.training.pretrained import make_labels
@@ -24,7 +25,8 @@ def inspect(config: TrainConfig) -> None:
     encoder = read_config(model_folder(config.model))
     task = _own_task(config) if config.task in OWN_TASKS else get_task(config.task)
     objective = task.objective
-    column = Column(encoder, objective.num_outputs, config.dtype, 0, objective.by_token, devices.platform())
+    arithmetic = platform_choices.arithmetic(config.dtype, devices.data_mesh())
+    column = Column(encoder, objective.num_outputs, by_token=objective.by_token, **arithmetic._asdict())
     labels = make_labels(config, list(column.shapes()), column.num_layers)
     cut = freezing.cut_of(labels, column.num_layers)
     for path, leaf in column.shapes().items():

@@ -16,6 +16,7 @@ from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.model.files import weights_files
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.objectives import Objective
+from jaxfreeze.training.platform_choices import Arithmetic
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,7 +61,9 @@ def make_labels(config: TrainConfig, paths: list[str], num_layers: int) -> freez
     return freezing.label_layers(paths, config.trainable_layers, num_layers)
 
 
-def load_model(config: TrainConfig, objective: Objective, mesh: Mesh, digest: str = "") -> Model:
+def load_model(
+    config: TrainConfig, objective: Objective, mesh: Mesh, arithmetic: Arithmetic, digest: str = ""
+) -> Model:
     """Load pretrained weights for an objective's outputs. Raises InputError for wrong files, or a wrong policy.
 
     digest: of the leaves, if the files are known to be those that it was taken of; otherwise it is taken.
@@ -69,7 +72,7 @@ def load_model(config: TrainConfig, objective: Objective, mesh: Mesh, digest: st
     encoder = read_config(folder)
     if config.max_length > encoder.max_tokens:
         raise InputError(f"--max_length {config.max_length}: {config.model} holds at most {encoder.max_tokens} tokens")
-    uncut = Column(encoder, objective.num_outputs, config.dtype, 0, objective.by_token, devices.platform_of(mesh))
+    uncut = Column(encoder, objective.num_outputs, by_token=objective.by_token, **arithmetic._asdict())
     labels = make_labels(config, list(uncut.shapes()), encoder.num_hidden_layers)
     column = dataclasses.replace(uncut, cut=freezing.cut_of(labels, encoder.num_hidden_layers))
     pretrained = weights.load(folder, encoder, objective.output_names, config.seed, objective.by_token)

@@ -106,7 +106,7 @@ class SavingHook:
             "seconds": self._watch.seconds(),
             **self.best.as_json(),
             "versions": versions(),
-            "devices": devices.describe(self._experiment.mesh),
+            "devices": self._experiment.describe_devices(),
         }
         leaves = {} if finished else by_path(state.optimizer_state)
         self._saved = time.perf_counter()
@@ -199,7 +199,7 @@ def _check(experiment: Experiment, about: Mapping[str, Any]) -> None:
             f"--output_dir {experiment.config.run_folder}: this run began with {differences}; restore them, or "
             "--overwrite starts it again"
         )
-    surroundings = {"versions": versions(), "devices": devices.describe(experiment.mesh)}
+    surroundings = {"versions": versions(), "devices": experiment.describe_devices()}
     if changed := [f"{about[name]} then, {now} now" for name, now in surroundings.items() if about[name] != now]:
         console.say(f"the last digits may differ from those of a run without a stop: {'; '.join(changed)}")
 

@@ -229,7 +229,7 @@ def _compile_train_steps(
     mesh = devices.mesh_of(inputs[0])
     metrics = None if mesh is None else devices.replicated(mesh)
     steps = jax.jit(over_runs, donate_argnums=(0, 1), out_shardings=(*kept, metrics))
-    return steps.lower(*inputs).compile(devices.compiler_options(mesh))
+    return steps.lower(*inputs).compile(devices.compiler_options(mesh, program.column.onednn))
 
 
 forget_programs = _compile_train_steps.cache_clear

@@ -17,9 +17,9 @@ def introduce(experiment: Experiment) -> None:
     counts = model.parameter_counts()
     console.say(
         f"{config.task} on {config.model}: {store.num_examples:,} examples, {store.num_tokens:,} tokens, "
-        f"{experiment.total_steps:,} steps on {devices.describe(experiment.mesh)}, {config.dtype}"
+        f"{experiment.total_steps:,} steps on {experiment.describe_devices()}, {config.dtype}"
     )
-    on_platform = platform_choices.note(model.column.platform, config.dtype, len(experiment.plan.shapes))
+    on_platform = platform_choices.note(model.column, len(experiment.plan.shapes))
     for note in (*model.notes, *([on_platform] if on_platform else [])):
         console.say(note)
     console.say(experiment.cache.describe())
@@ -71,7 +71,7 @@ def result_of(
         "cache_bytes": experiment.cache.size,
         "peak_memory_bytes": devices.peak_memory_bytes(),
         "versions": versions(),
-        "devices": devices.describe(experiment.mesh),
+        "devices": experiment.describe_devices(),
     }
 
 

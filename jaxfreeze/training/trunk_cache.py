@@ -185,10 +185,12 @@ def _layouts(column: Column, frozen_digests: Mapping[str, str], dataset: Dataset
         below = {p: digest for p, digest in frozen_digests.items() if freezing.block_of(p, column.num_layers) < cut}
         made_of = (FORMAT, freezing.digest_of(below), dataset.store.digest, column.encoder, cut, column.dtype)
         pooled = () if cut <= column.num_layers or not column.by_token else ("by token",)
-        digest = hashlib.sha256(repr((*made_of, devices.describe(mesh), *pooled)).encode()).hexdigest()
+        arithmetic = (column.activations,) if column.activations else ()
+        on = devices.describe(mesh, column.onednn)
+        digest = hashlib.sha256(repr((*made_of, on, *pooled, *arithmetic)).encode()).hexdigest()
         by_example = cut > column.num_layers and not column.by_token
         rows = dataset.store.num_examples if by_example else dataset.store.num_tokens
-        result[cut] = Layout(digest, rows, column.encoder.hidden_size, np.dtype(column.dtype), by_example)
+        result[cut] = Layout(digest, rows, column.encoder.hidden_size, np.dtype(column.state_dtype), by_example)
     return result
 
 

@@ -1,13 +1,18 @@
 """What depends on the platform is chosen by the devices of the mesh, and said in one line on an accelerator."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from jaxfreeze import devices
+from jaxfreeze import cpu_products, devices
 from jaxfreeze.config import TrainConfig
+from jaxfreeze.cpu_products import Speeds
+from jaxfreeze.model.classifier import Column
+from jaxfreeze.model.hub import read_config
+from jaxfreeze.training import loop
 from jaxfreeze.training.experiment import prepare
-from jaxfreeze.training.platform_choices import most_shapes, note
+from jaxfreeze.training.platform_choices import Arithmetic, arithmetic, most_shapes, note
 from jaxfreeze.training.stopwatch import Stopwatch
 from jaxfreeze.training.summary import introduce
 from tests.folders import make_folder, tiny_rte
@@ -46,6 +51,53 @@ def test_a_mesh_of_an_accelerator_decides(
     assert "1 batch shape;" in lines[0]
 
 
-def test_what_is_said() -> None:
-    assert note("cpu", "float32", 4) is None
-    assert note("gpu", "bfloat16", 2) == "on a GPU one program is compiled for 2 batch shapes"
+def test_what_is_said(tmp_path: Path) -> None:
+    encoder = read_config(make_folder(tmp_path / "bert", "bert"))
+    assert note(Column(encoder, 2), 4) is None
+    on_gpu = Column(encoder, 2, "bfloat16", platform="gpu")
+    assert note(on_gpu, 2) == "on a GPU one program is compiled for 2 batch shapes"
+
+
+@pytest.mark.parametrize(
+    ("speeds", "onednn", "said"),
+    [
+        (Speeds(200.0, 600.0), True, "multiplies matrices in bfloat16 at 600 GFLOP/s, in float32 at 200: products"),
+        (Speeds(200.0, 210.0), False, "no faster in bfloat16: products stay float32"),
+    ],
+)
+def test_bfloat16_on_a_cpu_is_as_fast_as_the_cpu_is(
+    speeds: Speeds, onednn: bool, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
+) -> None:
+    cpu_products.speeds()  # oneDNN may round from here on
+    monkeypatch.setattr(cpu_products, "speeds", lambda: speeds)
+    mesh = devices.data_mesh()
+    assert arithmetic("float32", mesh) == Arithmetic("float32", "cpu", None, False)
+    assert arithmetic("bfloat16", mesh) == Arithmetic("bfloat16", "cpu", "float32", onednn)
+    folder, data = make_folder(tmp_path / "bert", "bert"), tiny_rte(tmp_path / "glue", train=40)
+    made, losses = {}, {}
+    for dtype, cache in (("float32", "device"), ("bfloat16", "device"), ("bfloat16", "off")):
+        config = TrainConfig(
+            "rte", str(data), model=str(folder), trainable_layers=1, max_length=32, dtype=dtype, cache=cache,
+            output_dir=str(tmp_path / dtype / cache), log_every=1,
+        )  # fmt: skip
+        made[dtype, cache] = loop.finetune(config)
+        losses[dtype, cache] = losses_of(tmp_path / dtype / cache)
+    assert said in capsys.readouterr().out
+    assert losses["bfloat16", "device"] == pytest.approx(losses["bfloat16", "off"], abs=1e-5)  # no rounding between
+    assert losses["bfloat16", "device"] == pytest.approx(losses["float32", "device"], abs=0.02)
+    assert losses["bfloat16", "device"] != losses["float32", "device"]  # the frozen leaves are bfloat16 in any case
+    assert made["bfloat16", "device"]["devices"] == ("1 cpu with oneDNN" if onednn else "1 cpu")
+    assert made["float32", "device"]["devices"] == "1 cpu"
+
+
+def losses_of(out: Path) -> list[float]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if line["kind"] == "train"]
+
+
+def test_what_programs_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert not cpu_products.OPTIONS.keys() & devices.compiler_options().keys()
+    assert cpu_products.OPTIONS.items() <= devices.compiler_options(onednn=True).items()
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_use_onednn=false")
+    assert "xla_cpu_use_onednn" not in devices.compiler_options(onednn=True)
