@@ -156,7 +156,11 @@ def clear() -> int:
     for folder in folders:
         atomic.remove_abandoned(folder)
         removal.remove_folder(folder, KINDS[folder.name])
-    return before - _size(root)
+    freed = before - _size(root)
+    if root.resolve() != Path.cwd().resolve():
+        with contextlib.suppress(OSError):  # something else is in it, or a disk is mounted there
+            root.rmdir()
+    return freed
 
 
 def _size(folder: Path) -> int:

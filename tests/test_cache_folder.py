@@ -88,7 +88,7 @@ def test_list_and_clear(capsys: pytest.CaptureFixture[str]) -> None:
     assert "model a" in out
     assert main(["cache", "clear"]) == 0
     assert "2.0 MB" in capsys.readouterr().out
-    assert not names()
+    assert not cache_root().exists()
     assert main(["cache", "list"]) == 0
     assert "empty" in capsys.readouterr().out
 
@@ -131,6 +131,13 @@ def test_clear_refuses_the_folder_one_stands_in(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(cache_root() / "trunk")
     assert main(["cache", "clear"]) == 2
     assert names() == {"a"}
+
+
+def test_clear_leaves_the_empty_folder_one_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache_root().mkdir()
+    monkeypatch.chdir(cache_root())
+    assert main(["cache", "clear"]) == 0
+    assert cache_root().is_dir()
 
 
 def test_make_room_never_takes_a_file_of_somebody_else() -> None:
