@@ -9,6 +9,7 @@ in turn, each as a process of its own, timed from outside:
 
     jaxfreeze          run.py with an empty cache folder: nothing tokenized, computed or compiled before
     jaxfreeze_warm     with --warm: the same command again, with the cache folder that the run before it filled
+    jaxfreeze_bfloat16 with --bfloat16: run.py --dtype bfloat16, with an empty cache folder of its own
     trainer_float32    pytorch_trainer.py
     trainer_bfloat16   the same with bfloat16 autocast
 
@@ -37,7 +38,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH_SIZE = 16
-OURS, WARM = "jaxfreeze", "jaxfreeze_warm"
+OURS, WARM, BFLOAT16 = "jaxfreeze", "jaxfreeze_warm", "jaxfreeze_bfloat16"
 IDENTITY = ("task", "trainable_layers", "contestant", "seed", "epochs", "max_steps", "model")
 """Fields that say which run a record is of."""
 PACKAGES = ("jax", "torch", "transformers", "accelerate")
@@ -120,6 +121,9 @@ def run_turn(shared_flags: list[str], missing: list[str]) -> Iterator[tuple[str,
                 yield OURS, *cold
             if WARM in missing:
                 yield WARM, *run_ours(shared_flags, Path(folder))
+    if BFLOAT16 in missing:
+        with tempfile.TemporaryDirectory() as folder:
+            yield BFLOAT16, *run_ours([*shared_flags, "--dtype", "bfloat16"], Path(folder))
     for contestant in missing:
         if contestant.startswith("trainer_"):
             yield contestant, *run_peer(shared_flags, contestant.removeprefix("trainer_"))
@@ -144,7 +148,8 @@ def to_record(identity: tuple[Any, ...], usage: Usage, report: Record, load_aver
 
 def contestants(args: argparse.Namespace) -> list[str]:
     """Names in the order of their turns."""
-    return [OURS, *([WARM] if args.warm else []), *(f"trainer_{dtype}" for dtype in args.peers)]
+    more = [name for name, asked in ((WARM, args.warm), (BFLOAT16, args.bfloat16)) if asked]
+    return [OURS, *more, *(f"trainer_{dtype}" for dtype in args.peers)]
 
 
 def identity_of(args: argparse.Namespace, task: str, layers: int | str, contestant: str, seed: int) -> tuple[Any, ...]:
@@ -183,9 +188,9 @@ def contest(runs: list[Record]) -> Record:
 
 
 def ratios(figures: dict[str, Record]) -> dict[str, dict[str, float]]:
-    """How many times as long each peer takes: peer -> jaxfreeze or jaxfreeze_warm -> ratio of the median seconds."""
+    """How many times as long each peer takes: peer -> each of ours -> ratio of the median seconds."""
     seconds = {name: figure["seconds"]["median"] for name, figure in figures.items()}
-    peers = [name for name in seconds if name not in (OURS, WARM)]
+    peers = [name for name in seconds if name not in (OURS, WARM, BFLOAT16)]
     return {
         peer: {own: round(seconds[peer] / seconds[own], 3) for own in seconds if own not in peers} for peer in peers
     }
@@ -271,6 +276,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peers", nargs="+", default=["float32", "bfloat16"], choices=("float32", "bfloat16"))
     parser.add_argument("--warm", action="store_true", help="run jaxfreeze a second time with the cache it has filled")
+    parser.add_argument("--bfloat16", action="store_true", help="run jaxfreeze with --dtype bfloat16 too")
     parser.add_argument("--output", type=Path, help="file for one JSON line a run; go on where it stops")
     args = parser.parse_args(arguments)
     args.data_dir, args.model = args.data_dir.resolve(), args.model.resolve()
