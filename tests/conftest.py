@@ -30,7 +30,8 @@ import jax
 import pytest
 
 from jaxfreeze import devices
-from jaxfreeze.training import step
+from jaxfreeze.training import platform_choices, step
+from jaxfreeze.training.platform_choices import Arithmetic
 from tests.folders import empty_cache, make_folder
 from tests.inference.runs import train
 
@@ -47,7 +48,8 @@ SLOW = (  # modules that train many runs, start processes, or work through very 
     *("inference/test_serve", "test_bad_input", "data/test_batches", "inference/test_serve_wrong", "sweep/test_search"),
     *("inference/test_other_weights", "test_families", "model/test_deberta_v2", "model/test_modernbert"),
     *("model/test_esm", "model/test_attention", "training/test_tokens", "model/test_token_heads"),
-    *("training/test_trajectory", "test_hub_run", "test_tour"),
+    *("training/test_trajectory", "test_hub_run", "test_tour", "training/test_platform_choices", "search/test_several"),
+    *("training/test_traces", "model/test_dropout_effect"),
     *("inference/test_tokens", "test_bad_tokens", "training/test_own_rows", "test_own_labels", "training/test_best"),
     *("failures/test_command", "failures/test_kinds", "inference/test_ensemble", "search/test_conduct"),
 )
@@ -93,6 +95,12 @@ def eight_devices() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(devices, "data_mesh", MESH)
         yield
+
+
+@pytest.fixture
+def as_on_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 is the type of activations, too."""
+    monkeypatch.setattr(platform_choices, "arithmetic", lambda dtype, mesh: Arithmetic(dtype, "cpu"))
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from jaxfreeze.data.tasks import get_task
 from jaxfreeze.training import loop
 from jaxfreeze.training.experiment import Experiment, TrainState
 from jaxfreeze.training.hooks import NonFiniteLossError
+from jaxfreeze.training.platform_choices import Arithmetic
 from jaxfreeze.training.pretrained import load_model
 from tests.folders import make_folder, tiny_rte
 from tests.model import hub_server
@@ -152,7 +153,7 @@ def test_the_seed_reaches_the_fresh_head(bert: Path) -> None:
 
     def head(seed: int) -> np.ndarray:
         config = TrainConfig(task="rte", model=str(bert), trainable_layers=0, max_length=32, seed=seed)
-        model = load_model(config, get_task("rte").objective, devices.data_mesh(1))
+        model = load_model(config, get_task("rte").objective, devices.data_mesh(1), Arithmetic("float32", "cpu"))
         assert "head.classifier.kernel" in model.fresh  # the folder's is for three classes
         return model.start(seed)["head.classifier.kernel"]
 
@@ -199,7 +200,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(bert: Path, train: Command, tmp
     assert train(bert, "--trainable_layers", "all") == 2  # the folder holds another run
 
 
-def test_bfloat16(bert: Path, train: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fixtures", [(), ("as_on_an_accelerator",)])
+def test_bfloat16(
+    fixtures: tuple[str, ...], bert: Path, train: Command, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    for fixture in fixtures:
+        request.getfixturevalue(fixture)
     assert train(bert, "--trainable_layers", "1", "--dtype", "bfloat16") == 0
     audit = json.loads((tmp_path / "run" / "freeze.json").read_text())
     assert {(leaf["label"], leaf["dtype"]) for leaf in audit["parameters"]} == {

@@ -35,6 +35,7 @@ def test_the_buckets_are_those_of_transformers() -> None:
     np.testing.assert_array_equal(ours, MPNetEncoder.relative_position_bucket(torch.tensor(distance)).numpy())
 
 
+@pytest.mark.slow
 def test_a_row_of_more_than_512_slots(tmp_path: Path) -> None:
     """Attention in blocks: the logits, and the gradient of the table, which is the sum over layers and blocks."""
     theirs = reference.hugging_face_model("mpnet", max_position_embeddings=640)

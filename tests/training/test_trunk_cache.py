@@ -134,10 +134,15 @@ def test_other_weights_are_another_cache(bert: Path, data: Path, tmp_path: Path)
     assert losses(tmp_path / "run-0") != losses(tmp_path / "run-1")
 
 
-def test_for_the_head_alone_one_row_an_example_is_kept(bert: Path, data: Path, tmp_path: Path) -> None:
+def test_for_the_head_alone_one_row_an_example_is_kept(
+    bert: Path, data: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     assert train(bert, data, tmp_path / "run", "--trainable_layers", "0") == 0
     width = json.loads((bert / "config.json").read_text())["hidden_size"]
     assert metrics(tmp_path / "run")["cache_bytes"] == (40 + 11) * width * 4
+    assert train(bert, data, tmp_path / "cpu", "--trainable_layers", "0", "--dtype", "bfloat16") == 0
+    assert metrics(tmp_path / "cpu")["cache_bytes"] == (40 + 11) * width * 4  # activations are float32 there
+    request.getfixturevalue("as_on_an_accelerator")
     assert train(bert, data, tmp_path / "half", "--trainable_layers", "0", "--dtype", "bfloat16") == 0
     assert metrics(tmp_path / "half")["cache_bytes"] == (40 + 11) * width * 2
 
