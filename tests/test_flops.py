@@ -1,5 +1,6 @@
 """The saving is in the compiled program: benchmarks/flops.py's figures keep to their bounds, and would show a leak."""
 
+import dataclasses
 import functools
 import runpy
 from pathlib import Path
@@ -83,3 +84,12 @@ def test_the_figures_would_show_gradients_of_the_frozen_tree(records: list[dict[
     lowered = jax.jit(functools.partial(leaky_train_steps, program)).lower(*inputs)
     leaky = lowered.compile(devices.compiler_options()).cost_analysis()
     assert leaky["flops"] > 1.8 * records[0]["flops"]
+
+
+def test_products_in_bfloat16_cost_what_those_in_float32_cost() -> None:
+    """XLA does not count them where oneDNN does them."""
+    objective = FLOPS["TWO_CLASSES"]
+    column, labels = FLOPS["column_and_labels"](FLOPS["bert"](2, 64), objective, 1)
+    on_cpu = dataclasses.replace(column, dtype="bfloat16", activations="float32")
+    fast = dataclasses.replace(on_cpu, onednn=True)
+    assert len({cost.step_cost(one, objective, labels, SHAPE).flops for one in (on_cpu, fast)}) == 1

@@ -145,6 +145,7 @@ def test_for_the_head_alone_one_row_an_example_is_kept(
     request.getfixturevalue("as_on_an_accelerator")
     assert train(bert, data, tmp_path / "half", "--trainable_layers", "0", "--dtype", "bfloat16") == 0
     assert metrics(tmp_path / "half")["cache_bytes"] == (40 + 11) * width * 2
+    assert len([entry for entry in cache_folder.entries() if entry.kind == "trunk"]) == 6  # none took another's place
 
 
 @pytest.mark.parametrize(
