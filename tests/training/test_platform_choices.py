@@ -10,6 +10,7 @@ from jaxfreeze.config import TrainConfig
 from jaxfreeze.cpu_products import Speeds
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.hub import read_config
+from jaxfreeze.training import experiment as experiments
 from jaxfreeze.training import loop
 from jaxfreeze.training.experiment import prepare
 from jaxfreeze.training.platform_choices import Arithmetic, arithmetic, most_shapes, note
@@ -82,6 +83,9 @@ def test_bfloat16_on_a_cpu_is_as_fast_as_the_cpu_is(
         )  # fmt: skip
         made[dtype, cache] = loop.finetune(config)
         losses[dtype, cache] = losses_of(tmp_path / dtype / cache)
+        experiment = experiments.prepare([config], Stopwatch())
+        program = experiments.compile_steps(experiment, experiments.begin(experiment)).as_text() or ""
+        assert ("onednn" in program) == (onednn and dtype == "bfloat16")
     assert said in capsys.readouterr().out
     assert losses["bfloat16", "device"] == pytest.approx(losses["bfloat16", "off"], abs=1e-5)  # no rounding between
     assert losses["bfloat16", "device"] == pytest.approx(losses["float32", "device"], abs=0.02)
