@@ -180,8 +180,7 @@ def train_together(
     tests: what becomes of the test rows, as `Group` has it.
     """
     progress.steps_of(experiment.total_steps)
-    onednn = experiment.model.column.onednn  # of its products XLA does not count the operations
-    cost = {} if onednn else compile_steps(experiment, state).cost_analysis() or {}
+    cost = compile_steps(experiment, state).cost_analysis() or {}
     flops = cost.get("flops", 0.0) / len(experiment.configs)
     log = LogHook(experiment, state, progress)
     with watch.part("train"):

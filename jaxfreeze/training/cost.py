@@ -1,6 +1,5 @@
 """What a training step costs, by XLA's own account of the compiled program."""
 
-import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -38,7 +37,6 @@ def step_cost(
 
     cached: with the trunk cache in device memory, if there is a trunk.
     """
-    column = dataclasses.replace(column, onednn=False)  # XLA does not count the operations of oneDNN's products
     inputs = abstract_inputs(column, objective, labels, shape, cached)
     program = Program(column, objective, tuple(sorted(labels.items())), SETTINGS, (shape,))
     compiled = compile_train_steps(program, False, *inputs)  # XLA counts the body of the loop over steps once

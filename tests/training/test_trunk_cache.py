@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jaxfreeze import cache_folder, devices
+from jaxfreeze import cache_folder, cpu_products, devices
 from jaxfreeze.cache_folder import cache_root
 from jaxfreeze.cli import main
 from jaxfreeze.data import hidden_store
@@ -135,11 +135,12 @@ def test_other_weights_are_another_cache(bert: Path, data: Path, tmp_path: Path)
 
 
 def test_for_the_head_alone_one_row_an_example_is_kept(
-    bert: Path, data: Path, tmp_path: Path, request: pytest.FixtureRequest
+    bert: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     assert train(bert, data, tmp_path / "run", "--trainable_layers", "0") == 0
     width = json.loads((bert / "config.json").read_text())["hidden_size"]
     assert metrics(tmp_path / "run")["cache_bytes"] == (40 + 11) * width * 4
+    monkeypatch.setattr(cpu_products, "speeds", lambda: cpu_products.Speeds(1.0, 1.0))
     assert train(bert, data, tmp_path / "cpu", "--trainable_layers", "0", "--dtype", "bfloat16") == 0
     assert metrics(tmp_path / "cpu")["cache_bytes"] == (40 + 11) * width * 4  # activations are float32 there
     request.getfixturevalue("as_on_an_accelerator")
