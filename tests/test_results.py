@@ -96,6 +96,9 @@ def flops(layers: int | str, cached: str) -> Cell:
 EIGHT_TASKS = [Cell("shared_trunk", "of one", {"runs": 8})]
 README_ROWS = {
     "whole run, k = 0, 1, 2, 3 of 6 layers, two CPU cores": [median(layers) for layers in range(4)],
+    "whole run in bfloat16, k = 1, 3 of 6 layers, two CPU cores with AMX": [
+        Cell("bfloat16_cpu", "ratio", {"k": layers, "task": "median"}) for layers in (1, 3)
+    ],
     "whole run, everything trained, two CPU cores": [median("all")],
     "training step, k = 3 of 12 layers, batch 16, H100": [step(3, 16, "cached")],
     "training step, everything trained, batch 128, H100": [step("all", 128, "jaxfreeze")],
