@@ -48,7 +48,7 @@ from same_statistics import SIDES, Run, answers, conclude, score  # noqa: E402
 from jaxfreeze.config import TrainConfig  # noqa: E402
 from jaxfreeze.data.batches import steps_per_epoch  # noqa: E402
 from jaxfreeze.model import weights  # noqa: E402
-from jaxfreeze.training import evaluation  # noqa: E402
+from jaxfreeze.training import evaluation, preparation  # noqa: E402
 from jaxfreeze.training import experiment as experiments  # noqa: E402
 from jaxfreeze.training.experiment import Experiment, TrainState  # noqa: E402
 from jaxfreeze.training.loop import fit  # noqa: E402
@@ -149,7 +149,7 @@ def apart(some: dict[str, np.ndarray], other: dict[str, np.ndarray], start: dict
 def compare(args: argparse.Namespace, task: str, layers: int | str) -> None:
     """Train on all four sides at once, and print how far they are apart."""
     experiment, state = ready(
-        experiments.prepare([config_of(args, task, layers, args.seeds[0], args.every)], Stopwatch())
+        preparation.prepare([config_of(args, task, layers, args.seeds[0], args.every)], Stopwatch())
     )
     peers = {name: Peer(name, args, task, layers, experiment) for name in PEERS}
     start = experiment.model.start(args.seeds[0])
@@ -236,7 +236,7 @@ def train_all(args: argparse.Namespace) -> None:
         began = time.perf_counter()
         if side == "jaxfreeze":
             if task not in prepared:
-                prepared[task] = experiments.prepare(
+                prepared[task] = preparation.prepare(
                     [config_of(args, task, args.trainable_layers[0], seed)], Stopwatch()
                 )
             run = our_run(alike(prepared[task], seed))
@@ -251,7 +251,7 @@ def train_all(args: argparse.Namespace) -> None:
 def alike(experiment: Experiment, seed: int) -> Experiment:
     """The same with another seed, and a log line for each epoch."""
     in_epoch = steps_per_epoch(experiment.train_set.store.num_examples, experiment.config.batch_size)
-    return experiments.alike(experiment, [dataclasses.replace(experiment.config, seed=seed, log_every=in_epoch)])
+    return preparation.alike(experiment, [dataclasses.replace(experiment.config, seed=seed, log_every=in_epoch)])
 
 
 def read_all(args: argparse.Namespace) -> dict[tuple[str, str], list[Run]]:

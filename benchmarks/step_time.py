@@ -19,6 +19,7 @@ import numpy as np
 from jaxfreeze import console, devices
 from jaxfreeze.config import TrainConfig
 from jaxfreeze.training import experiment as experiments
+from jaxfreeze.training import preparation
 from jaxfreeze.training.stopwatch import Stopwatch
 
 STEPS = 5
@@ -30,7 +31,7 @@ class Contestant:
     def __init__(self, config: TrainConfig) -> None:
         watch = Stopwatch()
         with console.on_stderr():
-            prepared = experiments.prepare([config], watch)
+            prepared = preparation.prepare([config], watch)
             self.state = experiments.begin(prepared)
             self.experiment = experiments.get_ready(prepared, self.state, watch)
         self.steps = experiments.compile_steps(self.experiment, self.state)  # found: get_ready has compiled them

@@ -96,7 +96,7 @@ def test_a_stopped_benchmark_goes_on(
         trained.append((side, seed))
         return runs(statistics, 0.6, next(random), seeds=1)[0]
 
-    monkeypatch.setattr(same_training.experiments, "prepare", lambda *_: None)
+    monkeypatch.setattr(same_training.preparation, "prepare", lambda *_: None)
     monkeypatch.setattr(same_training, "alike", lambda _, seed: seed)
     monkeypatch.setattr(same_training, "our_run", lambda seed: train(OURS, seed))
     monkeypatch.setattr(same_training, "their_run", lambda _, task, seed, shared: train(THEIRS, seed))

@@ -20,8 +20,7 @@ from jaxfreeze.removal import foreign
 from jaxfreeze.run_folder import RUN_FILES
 from jaxfreeze.sweep import results_file
 from jaxfreeze.sweep.results_file import ResultsFile
-from jaxfreeze.training import experiment as experiments
-from jaxfreeze.training import loop
+from jaxfreeze.training import loop, preparation
 from jaxfreeze.training.experiment import Experiment, TrainState
 from jaxfreeze.training.hooks import Hook
 from jaxfreeze.training.saving import SavingHook
@@ -363,9 +362,9 @@ def test_a_line_begins_as_one_that_is_cut_off_is_known_by(place: Path) -> None:
 
 def test_rows_from_the_hub_are_always_read_again(place: Path) -> None:
     config = TrainConfig("rte", model="model", max_length=32)
-    origin = Origin(Identity({}, (), "", "", ""), experiments.inputs_of(config))
-    assert not experiments.untouched(origin, config)
-    assert experiments.untouched(origin, TrainConfig("demo", model="model", max_length=32))
+    origin = Origin(Identity({}, (), "", "", ""), preparation.inputs_of(config))
+    assert not preparation.untouched(origin, config)
+    assert preparation.untouched(origin, TrainConfig("demo", model="model", max_length=32))
 
 
 def test_rows_that_only_other_machines_have(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from jaxfreeze.objectives.answers import has_probabilities
 from jaxfreeze.run_folder import RunFolder
 from jaxfreeze.training import checkpoint, evaluation, platform_choices
 from jaxfreeze.training.dataset import Dataset, make_dataset, read_scored, rows_files_of
-from jaxfreeze.training.experiment import identity_of
+from jaxfreeze.training.preparation import identity_of
 from jaxfreeze.training.pretrained import load_model, model_files_of, text_encoder
 
 

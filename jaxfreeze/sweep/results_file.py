@@ -16,7 +16,7 @@ from jaxfreeze.identity import Origin
 from jaxfreeze.run_folder import NOT_COMPARED
 from jaxfreeze.sweep import outcome_file, results
 from jaxfreeze.sweep.results import RunResult
-from jaxfreeze.training import experiment as experiments
+from jaxfreeze.training import preparation
 from jaxfreeze.training.stopwatch import Stopwatch
 
 ROWS = ("model", "task", "train_file", "dataset")
@@ -105,10 +105,10 @@ class ResultsFile:
         for key, config in by_key.items():
             runs = [(run.origin, run.place) for run in self.done.values() if _made_of(run.config) == key and run.origin]
             try:
-                touched = [(origin, place) for origin, place in runs if not experiments.untouched(origin, config)]
+                touched = [(origin, place) for origin, place in runs if not preparation.untouched(origin, config)]
                 if not touched:
                     continue
-                now = experiments.prepare([config], Stopwatch()).origin
+                now = preparation.prepare([config], Stopwatch()).origin
             except InputError as error:
                 if not elsewhere:
                     raise

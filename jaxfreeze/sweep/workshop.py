@@ -15,18 +15,10 @@ from jaxfreeze.freezing import order
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.sweep.grid import Group
 from jaxfreeze.sweep.progress import SweepProgress
-from jaxfreeze.training.experiment import (
-    Experiment,
-    TrainState,
-    alike,
-    begin,
-    compile_steps,
-    fill_cache,
-    get_ready,
-    prepare,
-)
+from jaxfreeze.training.experiment import Experiment, TrainState, begin, compile_steps, fill_cache, get_ready
 from jaxfreeze.training.hooks import LogHook, NonFiniteLossError
 from jaxfreeze.training.loop import fit
+from jaxfreeze.training.preparation import alike, prepare
 from jaxfreeze.training.scoring import score_runs
 from jaxfreeze.training.stopwatch import PARTS, Stopwatch
 from jaxfreeze.training.summary import result_of

@@ -13,7 +13,7 @@ from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.dispatch import prefetch
 from jaxfreeze.run_folder import RunFolder, write_json
 from jaxfreeze.training import experiment as experiments
-from jaxfreeze.training import signals
+from jaxfreeze.training import preparation, signals
 from jaxfreeze.training.checkpoint import CheckpointWriter
 from jaxfreeze.training.experiment import Experiment, TrainState
 from jaxfreeze.training.hooks import EvaluationHook, Hook, LogHook
@@ -74,7 +74,7 @@ def _claim(folder: RunFolder, config: TrainConfig, stack: contextlib.ExitStack) 
     if not folder.is_finished(config):
         return None, False
     origin = folder.origin()
-    return folder.read(folder.metrics), origin is not None and experiments.untouched(origin, config)
+    return folder.read(folder.metrics), origin is not None and preparation.untouched(origin, config)
 
 
 def _say_finished(folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _finetune(
 ) -> dict[str, Any]:
     """finished: the result of this run, if it is there already and files that it was made of were touched since."""
     watch = Stopwatch()
-    experiment = experiments.prepare([config], watch)
+    experiment = preparation.prepare([config], watch)
     with processes.shared_errors():
         if not config.overwrite:
             folder.check_origin(experiment.origin)

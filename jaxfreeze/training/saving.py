@@ -17,7 +17,8 @@ from jaxfreeze.run_folder import RunFolder
 from jaxfreeze.training import checkpoint
 from jaxfreeze.training.best import Best
 from jaxfreeze.training.checkpoint import CheckpointWriter
-from jaxfreeze.training.experiment import Experiment, Progress, TrainState, versions
+from jaxfreeze.training.experiment import Experiment, Progress, TrainState
+from jaxfreeze.training.preparation import versions
 from jaxfreeze.training.signals import Signals
 from jaxfreeze.training.step import Metrics
 from jaxfreeze.training.stopwatch import Stopwatch

@@ -6,8 +6,9 @@ from typing import Any
 from jaxfreeze import console, devices, freezing
 from jaxfreeze.run_folder import RunFolder
 from jaxfreeze.training import platform_choices
-from jaxfreeze.training.experiment import Experiment, Progress, versions
+from jaxfreeze.training.experiment import Experiment, Progress
 from jaxfreeze.training.parameter_table import parameter_table
+from jaxfreeze.training.preparation import versions
 from jaxfreeze.training.stopwatch import Stopwatch
 
 

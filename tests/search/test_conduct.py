@@ -322,7 +322,7 @@ class Real(Invented):
         super().__init__(lower=True)
 
     def run(self, config: TrainConfig, tests: str) -> Outcome:
-        from jaxfreeze.training.experiment import prepare
+        from jaxfreeze.training.preparation import prepare
         from jaxfreeze.training.stopwatch import Stopwatch
 
         if not hasattr(self, "experiment"):

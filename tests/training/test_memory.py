@@ -16,7 +16,8 @@ from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.hub import read_config
 from jaxfreeze.objectives import Classification
 from jaxfreeze.training import cost, trunk_cache
-from jaxfreeze.training.experiment import begin, compile_steps, prepare
+from jaxfreeze.training.experiment import begin, compile_steps
+from jaxfreeze.training.preparation import prepare
 from jaxfreeze.training.stopwatch import Stopwatch
 from tests.folders import make_folder, tiny_rte
 from tests.training import trained

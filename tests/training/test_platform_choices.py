@@ -11,9 +11,9 @@ from jaxfreeze.cpu_products import Speeds
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.hub import read_config
 from jaxfreeze.training import experiment as experiments
-from jaxfreeze.training import loop
-from jaxfreeze.training.experiment import prepare
+from jaxfreeze.training import loop, preparation
 from jaxfreeze.training.platform_choices import Arithmetic, arithmetic, most_shapes, note
+from jaxfreeze.training.preparation import prepare
 from jaxfreeze.training.stopwatch import Stopwatch
 from jaxfreeze.training.summary import introduce
 from tests.folders import make_folder, tiny_rte
@@ -83,7 +83,7 @@ def test_bfloat16_on_a_cpu_is_as_fast_as_the_cpu_is(
         )  # fmt: skip
         made[dtype, cache] = loop.finetune(config)
         losses[dtype, cache] = losses_of(tmp_path / dtype / cache)
-        experiment = experiments.prepare([config], Stopwatch())
+        experiment = preparation.prepare([config], Stopwatch())
         program = experiments.compile_steps(experiment, experiments.begin(experiment)).as_text() or ""
         assert ("onednn" in program) == (onednn and dtype == "bfloat16")
     assert said in capsys.readouterr().out

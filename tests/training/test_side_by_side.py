@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from jaxfreeze.config import TrainConfig
-from jaxfreeze.training.experiment import begin, get_ready, prepare
+from jaxfreeze.training.experiment import begin, get_ready
 from jaxfreeze.training.loop import fit
+from jaxfreeze.training.preparation import prepare
 from jaxfreeze.training.stopwatch import Stopwatch
 from jaxfreeze.training.summary import result_of
 from tests.folders import make_folder, tiny_rte

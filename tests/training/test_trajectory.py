@@ -19,6 +19,7 @@ from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.token_store import TokenStore
 from jaxfreeze.model import weights
 from jaxfreeze.training import experiment as experiments
+from jaxfreeze.training import preparation
 from jaxfreeze.training.experiment import Experiment, TrainState
 from jaxfreeze.training.hooks import LogHook
 from jaxfreeze.training.loop import fit
@@ -78,7 +79,7 @@ def prepare(model: Path, folder: Path, kind: str, settings: dict[str, Any]) -> E
     sizes = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "max_length": 40, "log_every": EVERY, "seed": 3}
     where = {"task": "files", "model": str(model), "output_dir": str(folder / "run")}
     config = TrainConfig(**where, **rows, **columns, **sizes, **OPTIMIZER, **settings)
-    experiment = experiments.prepare([config], Stopwatch())
+    experiment = preparation.prepare([config], Stopwatch())
     return experiments.get_ready(experiment, experiments.begin(experiment), Stopwatch())
 
 

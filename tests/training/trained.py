@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxfreeze.config import TrainConfig
-from jaxfreeze.training.experiment import Experiment, TrainState, begin, evaluate, get_ready, prepare
+from jaxfreeze.training.experiment import Experiment, TrainState, begin, evaluate, get_ready
 from jaxfreeze.training.hooks import LogHook
 from jaxfreeze.training.loop import fit
+from jaxfreeze.training.preparation import prepare
 from jaxfreeze.training.stopwatch import Stopwatch
 
 
