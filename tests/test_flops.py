@@ -88,6 +88,7 @@ def test_the_figures_would_show_gradients_of_the_frozen_tree(records: list[dict[
 
 def test_products_in_bfloat16_cost_what_those_in_float32_cost() -> None:
     """XLA counts them where oneDNN does them, too."""
+    devices.configure("bfloat16")
     objective = FLOPS["TWO_CLASSES"]
     column, labels = FLOPS["column_and_labels"](FLOPS["bert"](2, 64), objective, 1)
     on_cpu = dataclasses.replace(column, dtype="bfloat16", activations="float32")
