@@ -129,7 +129,7 @@ def _removable(kept: Collection[Entry], wanted: Collection[Path]) -> list[Entry]
 
 
 def entries() -> list[Entry]:
-    """Everything in the cache folder; compiled programs as one entry."""
+    """What takes room in the cache folder; compiled programs as one entry, measured speeds not at all."""
     found = []
     for kind in ("tokens", "trunk"):
         for folder in sorted((cache_root() / kind).glob("[!.]*")):

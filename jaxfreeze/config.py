@@ -161,7 +161,7 @@ class TrainConfig:
     seed: Annotated[int, Takes(low=0, high=MAX_SEED)] = 42
     """Seed of the fresh head, the shuffling and the dropout."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of frozen weights and products, and of activations but on a CPU; all else stays float32."""
+    """Type of frozen weights, matrix products and, except on CPUs, activations; the rest stays float32."""
 
     log_every: Steps = 20
     """Steps between two log lines."""

@@ -58,7 +58,7 @@ def note(column: Column, shapes: int) -> str | None:
 
 def _of_products(speeds: cpu_products.Speeds, onednn: bool) -> str:
     if not onednn:
-        return "this CPU multiplies matrices no faster in bfloat16: products stay float32, as with --dtype float32"
+        return "this CPU gains too little from products in bfloat16: they stay float32, as with --dtype float32"
     return (
         f"this CPU multiplies matrices in bfloat16 at {speeds.bfloat16:.0f} GFLOP/s, in float32 at "
         f"{speeds.float32:.0f}: products are bfloat16, activations and sums float32"
