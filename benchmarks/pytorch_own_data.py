@@ -128,7 +128,8 @@ def train(model: Any, tokenizer: Any, split: Split, args: argparse.Namespace, se
     for _ in range(args.epochs):
         for batch in torch.randperm(len(split.features), generator=shuffle).split(args.batch_size):
             examples = batch.tolist()
-            model(**split.inputs(tokenizer, examples), labels=labels_of(split, examples)).loss.backward()
+            labels = labels_of(split, examples).to(model.device)
+            model(**split.inputs(tokenizer, examples, model.device), labels=labels).loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM)
             optimizer.step()
             schedule.step()
@@ -144,7 +145,8 @@ def predict(model: Any, tokenizer: Any, split: Split) -> list[np.ndarray]:
     logits: list[Any] = [None] * len(order)
     for start in range(0, len(order), 64):
         examples = order[start : start + 64]
-        for i, row in zip(examples, model(**split.inputs(tokenizer, examples)).logits.numpy(), strict=True):
+        found = model(**split.inputs(tokenizer, examples, model.device)).logits.cpu().numpy()
+        for i, row in zip(examples, found, strict=True):
             logits[i] = row
     return logits
 
@@ -189,6 +191,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--learning_rate", type=float, default=5e-5)
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda; no TF32")
     args = parser.parse_args(arguments)
     rows = without(READERS[args.kind](args.train), args.without)
     if args.kind == "multi_label":
@@ -207,6 +210,7 @@ def main(arguments: list[str]) -> None:
         model: Any = CLASSES[args.kind].from_pretrained(
             args.model, num_labels=len(names), dtype=torch.float32, problem_type=problem.get(args.kind)
         )
+        model.to(args.device)
         freeze(model, args.trainable_layers)
         if not above_trunk:
             above_trunk = [run_trunk(model, tokenizer, split, args.trainable_layers, 64) for split in splits]

