@@ -151,7 +151,7 @@ class TrainConfig:
     learning_rate: Annotated[float, Takes("RATE", low=1e-12, high=1e6)] = 5e-5
     """Peak learning rate of AdamW."""
     weight_decay: Annotated[float, Takes(low=0, high=1e6)] = 0.01
-    """Decoupled weight decay; biases and LayerNorms are left out."""
+    """Weight decay; biases and LayerNorms are left out."""
     warmup_ratio: Annotated[float, Takes("SHARE", low=0, high=1)] = 0.1
     """Share of the steps in which the learning rate rises from 0; it falls linearly to 0 after that."""
     max_grad_norm: Annotated[float, Takes("NORM", low=1e-12, high=1e6)] = 1.0
@@ -160,8 +160,8 @@ class TrainConfig:
     """Longest example in tokens, special tokens included; the longer text of a pair is cut first."""
     seed: Annotated[int, Takes(low=0, high=MAX_SEED)] = 42
     """Seed of the fresh head, the shuffling and the dropout."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of frozen weights, matrix products and, except on CPUs, activations; the rest stays float32."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of frozen weights, products and activations (not on CPUs); auto: bfloat16 on GPUs and TPUs."""
 
     log_every: Steps = 20
     """Steps between two log lines."""

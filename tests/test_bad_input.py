@@ -63,7 +63,7 @@ TABLE = [  # what is wrong, the arguments, what the line has to say
     ("batch size 0", f"{SOUND} --batch_size 0", "--batch_size 0: expected at least 1"),
     ("max length 3", f"{SOUND} --max_length 3", "--max_length 3: expected at least 4"),
     ("max length of the model", f"{SOUND} --max_length 71", "--max_length 71: {m}/model6 holds at most 70 tokens"),
-    ("dtype", f"{SOUND} --dtype float16", "--dtype float16: expected float32 or bfloat16"),
+    ("dtype", f"{SOUND} --dtype float16", "--dtype float16: expected auto or float32 or bfloat16"),
     ("seed -1", f"{SOUND} --seed -1", "--seed -1: expected 0 to"),
     ("switch with a word", f"{SOUND} --overwrite=maybe", "--overwrite maybe: expected true or false"),
     ("no value at the end", "--task", "--task: expected a value"),

@@ -187,7 +187,7 @@ def test_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         "  --trainable REGEX [REGEX ...]",
         "  --trainable_layers K ",
         "  --max_steps N ",
-        "  --dtype {float32,bfloat16} ",
+        "  --dtype {auto,float32,bfloat16} ",
     ):
         assert any(f"{line} ".startswith(start) for line in lines), start
     words = " ".join(" ".join(lines).split())

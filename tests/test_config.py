@@ -23,7 +23,7 @@ def written(tmp_path: Path, text: str) -> Path:
 def test_defaults() -> None:
     config = TrainConfig(task="rte")
     assert config.trainable_layers == 3
-    assert (config.model, config.dtype, config.seed) == ("bert-base-uncased", "float32", 42)
+    assert (config.model, config.dtype, config.seed) == ("bert-base-uncased", "auto", 42)
     assert (config.epochs, config.max_steps, config.batch_size, config.max_length) == (3, None, 16, 128)
     assert (config.learning_rate, config.weight_decay, config.warmup_ratio) == (5e-5, 0.01, 0.1)
     assert config.run_folder == Path("runs/rte-bert-base-uncased-k3-seed42")
@@ -95,7 +95,7 @@ REFUSED = [
     ("task: rte\nepochs:\n", "epochs is nothing; expected a whole number"),
     ("task: rte\nlearning_rate: [1]\n", r"learning_rate is \[1\]; expected a number"),
     ("task: rte\nregression: 1\n", "regression is 1; expected true or false"),
-    ("task: rte\ndtype: float16\n", "dtype is 'float16'; expected float32 or bfloat16"),
+    ("task: rte\ndtype: float16\n", "dtype is 'float16'; expected auto or float32 or bfloat16"),
     ("task: rte\ntrainable_layers: some\n", "trainable_layers is 'some'; expected a whole number or all"),
     ("task: rte\ntrainable: 3\n", "trainable is 3; expected a list of texts"),
     ("task: files\nlabel_names: [no, yes]\n", r"label_names is \[False, True\]; expected a list of texts .*in quotes"),

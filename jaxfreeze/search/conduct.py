@@ -24,6 +24,7 @@ from jaxfreeze.search.rows import in_three_sets
 from jaxfreeze.search.trial import Candidate, Finding, Question, Stage, Trial, ladder
 from jaxfreeze.search.wording import one_line
 from jaxfreeze.sweep.workshop import Engine
+from jaxfreeze.training.platform_choices import with_dtype
 
 
 def find_layers(config: TrainConfig, search: SearchConfig, folder: Path, engine: Engine | None = None) -> Answer:
@@ -36,6 +37,7 @@ def find_layers(config: TrainConfig, search: SearchConfig, folder: Path, engine:
     """
     if config.max_steps is not None:
         raise InputError("--max_steps: not with --find_layers, which tries --epochs and fewer of them; give --epochs")
+    config = with_dtype(config, elsewhere=engine is not None)
     laboratory = Laboratory(in_three_sets(config, search.selection_share), folder, LONGER * config.epochs, engine)
     num_layers = read_config(model_folder(config.model)).num_hidden_layers
     laboratory.open(ladder(num_layers))

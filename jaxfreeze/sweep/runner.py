@@ -17,6 +17,7 @@ from jaxfreeze.sweep.progress import SweepProgress
 from jaxfreeze.sweep.results import RESULTS_FILE
 from jaxfreeze.sweep.results_file import IDENTITY, OF_SEARCH, ResultsFile
 from jaxfreeze.sweep.workshop import Engine, Outcome, Workshop
+from jaxfreeze.training.platform_choices import with_dtype
 
 
 class DivergedError(Exception):
@@ -83,6 +84,8 @@ def run_groups(
     """
     if any(from_standard_input(run) for group in groups for run in group.runs):
         raise InputError("standard input can be read once, but every group of runs reads the rows; give a file")
+    elsewhere = engine not in (None, make_groups)
+    groups = [group._replace(runs=tuple(with_dtype(run, elsewhere) for run in group.runs)) for group in groups]
     file = ResultsFile(folder, RESULTS_FILE if part is None else part.file_name, OF_SEARCH if searching else IDENTITY)
     if dry_run:
         from jaxfreeze.sweep.plan import describe_plan

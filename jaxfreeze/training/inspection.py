@@ -21,6 +21,7 @@ TWO_CLASSES = ("0", "1")  # of own rows without --label_names, which are not rea
 
 def inspect(config: TrainConfig) -> None:
     """Print the parameter table, every parameter's label, the cut, and the cost of a step against full fine-tuning."""
+    config = platform_choices.with_dtype(config)
     devices.configure(config.dtype)
     encoder = read_config(model_folder(config.model))
     task = _own_task(config) if config.task in OWN_TASKS else get_task(config.task)

@@ -13,7 +13,7 @@ from jaxfreeze.config import TrainConfig
 from jaxfreeze.data.dispatch import prefetch
 from jaxfreeze.run_folder import RunFolder, write_json
 from jaxfreeze.training import experiment as experiments
-from jaxfreeze.training import preparation, signals
+from jaxfreeze.training import platform_choices, preparation, signals
 from jaxfreeze.training.checkpoint import CheckpointWriter
 from jaxfreeze.training.experiment import Experiment, TrainState
 from jaxfreeze.training.hooks import EvaluationHook, Hook, LogHook
@@ -51,6 +51,7 @@ def finetune(config: TrainConfig) -> dict[str, Any]:
     An unfinished run continues from its last good checkpoint. Raises InputError for a user's mistake, and Stopped after
     a signal or once standard output is closed; the run is saved if it had begun.
     """
+    config = platform_choices.with_dtype(config)
     devices.platform()  # there before anything else asks for it
     with processes.exit_if_others_are_lost():
         console.console.quiet = not processes.is_first()

@@ -1,10 +1,12 @@
 """What is done in one way on a CPU and in another on an accelerator, and the line that says so."""
 
+import dataclasses
 from typing import NamedTuple
 
 from jax.sharding import Mesh
 
 from jaxfreeze import cpu_products, devices, processes
+from jaxfreeze.config import TrainConfig
 from jaxfreeze.model.classifier import Column
 
 MOST_SHAPES = 4
@@ -22,6 +24,16 @@ def most_shapes(platform: str, steps: int, layers: int, batch_size: int) -> int:
     if platform == "cpu":
         return min(MOST_SHAPES, 1 + steps * layers // STEPS_FOR_A_SHAPE)
     return min(MOST_SHAPES, 1 + steps * layers * batch_size // EXAMPLES_FOR_A_SHAPE)
+
+
+def with_dtype(config: TrainConfig, elsewhere: bool = False) -> TrainConfig:
+    """The config with what --dtype auto means here: what a run records, and keeps wherever it is continued or used.
+
+    elsewhere: the run is made on devices that are not known here; float32 then.
+    """
+    if config.dtype != "auto":
+        return config
+    return dataclasses.replace(config, dtype="float32" if elsewhere or devices.platform() == "cpu" else "bfloat16")
 
 
 class Arithmetic(NamedTuple):

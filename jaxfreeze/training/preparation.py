@@ -38,6 +38,7 @@ def prepare(configs: Sequence[TrainConfig], watch: Stopwatch, longest: int | Non
     longest: epochs of the longest of several runs that differ in epochs, seed and learning rate alone and are to share
     one program; None: a single run, whose batches have the shapes that fit its length and seed best.
     """
+    configs = [platform_choices.with_dtype(config) for config in configs]
     config = configs[0]
     devices.configure(config.dtype)
     mesh = devices.data_mesh()

@@ -1,18 +1,20 @@
 """What depends on the platform is chosen by the devices of the mesh, and said in one line on an accelerator."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from jaxfreeze import cpu_products, devices
-from jaxfreeze.config import TrainConfig
+from jaxfreeze.config import TrainConfig, from_yaml
 from jaxfreeze.cpu_products import Speeds
+from jaxfreeze.errors import InputError
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.hub import read_config
 from jaxfreeze.training import experiment as experiments
 from jaxfreeze.training import loop, preparation
-from jaxfreeze.training.platform_choices import Arithmetic, arithmetic, most_shapes, note
+from jaxfreeze.training.platform_choices import Arithmetic, arithmetic, most_shapes, note, with_dtype
 from jaxfreeze.training.preparation import prepare
 from jaxfreeze.training.stopwatch import Stopwatch
 from jaxfreeze.training.summary import introduce
@@ -50,6 +52,29 @@ def test_a_mesh_of_an_accelerator_decides(
     lines = [line for line in capsys.readouterr().out.splitlines() if "--dtype bfloat16" in line]
     assert len(lines) == 1
     assert "1 batch shape;" in lines[0]
+
+
+def test_a_run_keeps_the_dtype_of_the_devices_where_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_on_an_accelerator: None
+) -> None:
+    folder, data = make_folder(tmp_path / "bert", "bert"), tiny_rte(tmp_path / "glue", train=40)
+    asked = TrainConfig("rte", str(data), model=str(folder), trainable_layers=1, max_length=32)
+    runs = {name: dataclasses.replace(asked, output_dir=str(tmp_path / name)) for name in ("cpu", "gpu", "explicit")}
+    loop.finetune(runs["cpu"])
+    with monkeypatch.context() as patch:
+        patch.setattr(devices, "platform", lambda: "gpu")
+        assert with_dtype(asked, elsewhere=True).dtype == "float32"
+        loop.finetune(runs["gpu"])
+        loop.finetune(dataclasses.replace(runs["explicit"], dtype="float32"))
+        with pytest.raises(InputError, match="dtype"):
+            loop.finetune(runs["cpu"])
+    dtypes = {name: from_yaml(tmp_path / name / "config.yaml").dtype for name in runs}
+    assert dtypes == {"cpu": "float32", "gpu": "bfloat16", "explicit": "float32"}
+    audit = json.loads((tmp_path / "gpu" / "freeze.json").read_text())
+    assert {leaf["dtype"] for leaf in audit["parameters"] if leaf["label"] == "frozen"} == {"bfloat16"}
+    loop.finetune(runs["cpu"])  # finished
+    with pytest.raises(InputError, match="dtype"):
+        loop.finetune(runs["gpu"])
 
 
 def test_what_is_said(tmp_path: Path) -> None:
