@@ -61,7 +61,7 @@ def test_rows_are_common_to_both_sides(statistics: Any) -> None:
     """Of one and the same run, whatever rows are drawn, the difference is nothing."""
     one = runs(statistics, 0.7, 1, seeds=1)
     (line, _) = statistics.conclude({("rte", OURS): one, ("rte", THEIRS): one})
-    assert line["interval"] == [0.0, 0.0]
+    assert line["interval"] == line["interval_90"] == [0.0, 0.0]
     assert line["disagreement"]["between"] == 0.0
     other = [statistics.Run(one[0].losses, one[0].logits, 1 - one[0].label)]
     with pytest.raises(ValueError, match="rte: expected the same dev rows"):
@@ -79,6 +79,30 @@ def test_losses_and_disagreement_by_hand(statistics: Any) -> None:
     found = statistics.disagreement("rte", [run, opposite], [swapped])
     assert found[OURS] == 0.5  # the tie is answered alike
     assert found["between"] == 0.25
+
+
+def test_gradients_under_two_kinds_of_masks(statistics: Any) -> None:
+    """Draws of one kind are as far apart as chance takes them, draws at a fifth higher rate farther."""
+    import same_training
+
+    def draws(rate: float, seed: int) -> Any:
+        random, made = np.random.default_rng(seed), same_training.Draws()
+        for _ in range(400):
+            kept = (random.random(64) >= rate).astype(np.float32)
+            made.add(float(kept.mean()), {"kernel": kept, "key.bias": random.random(64)})
+        return made
+
+    ours = draws(0.1, 1)
+    assert ours.total.keys() == {"kernel"}
+    for rate, far in ((0.1, False), (0.12, True)):
+        found = same_training.compare_draws(ours, draws(rate, 2))
+        assert (abs(found["losses"]["standard_errors_apart"]) > 4) == far
+        assert (found["mean_gradients_apart"] > 1.3 * found["by_chance"]) == far
+    two = same_training.Draws()
+    for value in (1.0, 3.0):
+        two.add(value, {"kernel": np.array([value, 0.0])})
+    assert (two.mean["kernel"].tolist(), two.error, two.norms) == ([2.0, 0.0], 1.0, [1.0, 3.0])
+    assert same_training.compare_draws(two, two)["by_chance"] == pytest.approx(2**0.5, abs=1e-5)
 
 
 def test_a_stopped_benchmark_goes_on(
