@@ -102,6 +102,9 @@ README_ROWS = {
     "whole run, everything trained, two CPU cores": [median("all")],
     "training step, k = 3 of 12 layers, batch 16, H100": [step(3, 16, "cached")],
     "training step, everything trained, batch 128, H100": [step("all", 128, "jaxfreeze")],
+    "mean score of four tasks, 16 seeds of 10 epochs each": [
+        Cell("same_training_scores", "jaxfreeze", {"task": "mean of the four"})
+    ],
     "sweep of twelve runs, two CPU cores": [Cell("sweep", "the sweep's share", {"way": "Trainer, one by one"})],
     "eight tasks on one model, predictions": EIGHT_TASKS,
 }

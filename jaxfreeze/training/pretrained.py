@@ -77,7 +77,7 @@ def load_model(
     column = dataclasses.replace(uncut, cut=freezing.cut_of(labels, encoder.num_hidden_layers))
     pretrained = weights.load(folder, encoder, objective.output_names, config.seed, objective.by_token)
     trained, frozen = freezing.split(pretrained.params, labels)
-    frozen = {path: leaf.astype(config.dtype) for path, leaf in frozen.items()}
+    frozen = {path: leaf.astype(arithmetic.dtype) for path, leaf in frozen.items()}
     if not digest:
         held = {path: leaf for path, leaf in pretrained.params.items() if path not in pretrained.fresh}
         digest = freezing.digest_of(freezing.digests(held))

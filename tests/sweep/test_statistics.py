@@ -314,7 +314,8 @@ def test_cost_is_the_mean_over_runs(tmp_path: Path) -> None:
 
 
 def test_runs_of_a_curve_that_are_not_alike_are_named(tmp_path: Path) -> None:
-    runs = [line(0.5, 1, 1), line(0.6, "all", 1, epochs=3), line(0.6, "all", 2, dtype="bfloat16", output_dir="there")]
+    float32, bfloat16 = {"dtype": "float32"}, {"dtype": "bfloat16", "output_dir": "there"}
+    runs = [line(0.5, 1, 1, **float32), line(0.6, "all", 1, epochs=3, **float32), line(0.6, "all", 2, **bfloat16)]
     curve = curves(results.read([write(tmp_path, runs)]).runs)[0]
     assert differing_settings(curve) == ["dtype float32 and bfloat16"]
 
