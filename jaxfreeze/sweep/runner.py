@@ -90,11 +90,11 @@ def run_groups(
     if dry_run:
         from jaxfreeze.sweep.plan import describe_plan
 
-        describe_plan(_missing(groups, file, engine))
+        describe_plan(_missing(groups, file, elsewhere))
         return
     diverged: list[dict[str, Any]] = []
     with file.locked():
-        missing = _missing(groups, file, engine)
+        missing = _missing(groups, file, elsewhere)
         with SweepProgress(missing) as progress:
             for outcome in (engine or make_groups)(missing, progress):
                 for record, logits in zip(outcome.records, outcome.logits, strict=True):
@@ -109,13 +109,13 @@ def run_groups(
         raise DivergedError(f"the loss was not finite, try a lower learning rate: {_described(diverged)}")
 
 
-def _missing(groups: Sequence[Group], file: ResultsFile, engine: Engine | None) -> list[Group]:
+def _missing(groups: Sequence[Group], file: ResultsFile, elsewhere: bool) -> list[Group]:
     """What is left of the groups without the runs whose results are there; says how many there are of each."""
     file.read()
     for note in file.notes:
         console.say(note)
     finished = [run for group in groups for run in group.runs if file.has(run)]
-    file.check_origins(finished, elsewhere=engine not in (None, make_groups))
+    file.check_origins(finished, elsewhere)
     missing = [group._replace(runs=tuple(run for run in group.runs if not file.has(run))) for group in groups]
     total = sum(len(group.runs) for group in groups)
     console.say(f"{file.folder}: {total} runs, {len(finished)} of them finished, {total - len(finished)} to do")

@@ -51,8 +51,8 @@ def finetune(config: TrainConfig) -> dict[str, Any]:
     An unfinished run continues from its last good checkpoint. Raises InputError for a user's mistake, and Stopped after
     a signal or once standard output is closed; the run is saved if it had begun.
     """
-    config = platform_choices.with_dtype(config)
     devices.platform()  # there before anything else asks for it
+    config = platform_choices.with_dtype(config)
     with processes.exit_if_others_are_lost():
         console.console.quiet = not processes.is_first()
         with processes.shared_errors():
