@@ -134,7 +134,7 @@ class Checks:
         began = time.perf_counter()
         run = jaxfreeze.finetune(
             "rte", data_dir=self.options.data_dir, model=str(self.model), output_dir=str(out), seed=1, log_every=5,
-            learning_rate=1e-4, epochs=100, max_steps=self.options.max_steps, **RUNS[name],
+            learning_rate=1e-4, epochs=100, max_steps=self.options.max_steps, **{"dtype": "float32"} | RUNS[name],
         )  # fmt: skip
         proof = json.loads((out / "freeze.json").read_text())
         score = run.metrics[run.record["primary_metric"]]

@@ -175,6 +175,12 @@ def shuffled(split: Split, batch_size: int, seed: int) -> Iterator[list[int]]:
             yield batch.tolist()
 
 
+def loss_of(model: Any, tokenizer: Any, split: Split, examples: list[int]) -> torch.Tensor:
+    """The mean loss of these examples."""
+    labels = split.labels[examples].to(model.device)
+    return model(**split.inputs(tokenizer, examples, model.device), labels=labels).loss
+
+
 def train(
     model: Any, tokenizer: Any, split: Split, args: argparse.Namespace, batches: Iterator[list[int]]
 ) -> Iterator[Step]:
@@ -184,8 +190,7 @@ def train(
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, math.ceil(WARMUP_RATIO * steps), steps)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for batch in itertools.islice(batches, steps):
-        labels = split.labels[batch].to(model.device)
-        loss = model(**split.inputs(tokenizer, batch, model.device), labels=labels).loss
+        loss = loss_of(model, tokenizer, split, batch)
         loss.backward()
         grad_norm = torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM)
         learning_rate = optimizer.param_groups[0]["lr"]

@@ -1,10 +1,12 @@
 """Whether two sides' runs of fine-tuning come from one distribution: what benchmarks/same_training.py concludes.
 
 A run is a seed's predictions for every dev row after every epoch. Rows are common to both sides; seeds are not paired.
+Draws are losses and gradients of one batch at the same weights, under many dropout masks.
 """
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -153,3 +155,47 @@ def conclude(runs: Runs) -> list[dict[str, Any]]:
         p = round(float(permutation_p(scores)), 4)
         lines.append({"tasks": tasks, "difference": round(difference, 4), **intervals(runs, tasks), "p": p})
     return lines
+
+
+class Draws:
+    """Losses and gradients of one batch at the same weights."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+        self.total: dict[str, np.ndarray] = {}
+
+    def add(self, loss: float, gradients: dict[str, np.ndarray]) -> None:
+        """One more; the biases of keys are left out."""
+        some = {path: np.asarray(g, np.float64) for path, g in gradients.items() if not path.endswith("key.bias")}
+        self.losses.append(loss)
+        self.norms.append(float(np.sqrt(sum(np.square(g).sum() for g in some.values()))))
+        self.total = {path: self.total.get(path, 0.0) + g for path, g in some.items()}
+
+    @property
+    def mean(self) -> dict[str, np.ndarray]:
+        """The mean gradient."""
+        return {path: total / len(self.norms) for path, total in self.total.items()}
+
+    @property
+    def error(self) -> float:
+        """The square of the mean gradient's standard error, over all of its elements."""
+        square = sum(np.square(g).sum() for g in self.mean.values())
+        return float(np.square(self.norms).mean() - square) / (len(self.norms) - 1)
+
+
+def compare_draws(ours: Draws, theirs: Draws) -> dict[str, Any]:
+    """How far both sides' draws are apart, and how far chance alone takes them apart."""
+    found: dict[str, Any] = {}
+    for name in ("losses", "norms"):
+        sides = [np.array(getattr(draws, name)) for draws in (ours, theirs)]
+        errors = [values.var(ddof=1) / len(values) for values in sides]
+        means = [float(values.mean()) for values in sides]
+        found[name] = {
+            side: [round(mean, 5), round(float(values.std(ddof=1)), 5)]
+            for side, mean, values in zip(SIDES, means, sides, strict=True)
+        } | {"standard_errors_apart": round(float((means[0] - means[1]) / math.sqrt(sum(errors))), 2)}
+    mine, other = ours.mean, theirs.mean
+    distance = math.sqrt(sum(np.square(mine[path] - other[path]).sum() for path in mine))
+    expected = math.sqrt(ours.error + theirs.error)
+    return {**found, "mean_gradients_apart": round(distance, 5), "by_chance": round(expected, 5)}

@@ -36,7 +36,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytorch_reference as pytorch  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from same_statistics import SIDES, Run, answers, conclude, score  # noqa: E402
+from same_statistics import SIDES, Draws, Run, answers, compare_draws, conclude, score  # noqa: E402
 
 from jaxfreeze.config import TrainConfig  # noqa: E402
 from jaxfreeze.data.batches import steps_per_epoch  # noqa: E402
@@ -86,7 +86,7 @@ def config_of(args: argparse.Namespace, task: str, layers: int | str, seed: int,
     where = {"task": task, "data_dir": str(args.data_dir), "model": str(args.model), "output_dir": "same_training"}
     sizes = {"epochs": args.epochs, "batch_size": args.batch_size, "max_length": pytorch.MAX_LENGTH}
     settings: Any = {**where, **sizes, "trainable_layers": layers, "seed": seed, "log_every": log_every}
-    return TrainConfig(**settings, learning_rate=args.learning_rate)
+    return TrainConfig(**settings, learning_rate=args.learning_rate, dtype="float32")
 
 
 def pytorch_arguments(args: argparse.Namespace, task: str, layers: int | str, threads: int) -> argparse.Namespace:
@@ -129,7 +129,8 @@ class Peer:
         # Frozen layers are not in the model any more, and those that are left are counted from 0.
         below = 0 if layers == "all" else model.encoder.num_hidden_layers - int(layers)
         self.leaves: dict[str, tuple[torch.nn.Parameter, bool]] = {}
-        for path in model.start(ours.config.seed):
+        start = model.start(ours.config.seed)
+        for path in start:
             name_there, transposed = weights.hugging_face_name(path, model.encoder.model_type)
             parts = name_there.split(".")
             if path.startswith("layers."):
@@ -137,7 +138,7 @@ class Peer:
                 parts[place] = str(int(parts[place]) - below)
             parameter = named[".".join(parts)]
             self.leaves[path] = parameter, transposed
-        self.take(model.start(ours.config.seed))
+        self.take(start)
         of = self.training
         self.steps = pytorch.train(of.model, of.tokenizer, of.train_set, options, batches_of(ours))
 
@@ -150,11 +151,9 @@ class Peer:
         """Loss and gradients of a batch, by our paths, with new masks."""
         of = self.training
         of.model.zero_grad()
-        labels = of.train_set.labels[examples].to(of.model.device)
-        loss = of.model(**of.train_set.inputs(of.tokenizer, examples, of.model.device), labels=labels).loss
+        loss = pytorch.loss_of(of.model, of.tokenizer, of.train_set, examples)
         loss.backward()
-        found = {path: (parameter.grad.cpu().numpy(), turned) for path, (parameter, turned) in self.leaves.items()}
-        return loss.item(), {path: values.T if turned else values for path, (values, turned) in found.items()}
+        return loss.item(), self._by_path(lambda parameter: parameter.grad)
 
     def advance(self, count: int) -> np.ndarray:
         """Take so many steps -> loss, gradient norm and learning rate of each: float64 [count, 3]."""
@@ -163,7 +162,10 @@ class Peer:
 
     def values(self) -> dict[str, np.ndarray]:
         """The trained leaves by our paths."""
-        found = {path: (parameter.detach().cpu().numpy(), turned) for path, (parameter, turned) in self.leaves.items()}
+        return self._by_path(torch.Tensor.detach)
+
+    def _by_path(self, of: Callable[[torch.Tensor], Any]) -> dict[str, np.ndarray]:
+        found = {path: (of(parameter).cpu().numpy(), turned) for path, (parameter, turned) in self.leaves.items()}
         return {path: values.T if turned else values for path, (values, turned) in found.items()}
 
 
@@ -216,50 +218,6 @@ def compare(args: argparse.Namespace, task: str, layers: int | str) -> None:
 
 
 # ---------------------------------------------------------------- the same gradients, under many masks
-
-
-class Draws:
-    """Losses and gradients of one batch at the same weights."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.norms: list[float] = []
-        self.total: dict[str, np.ndarray] = {}
-
-    def add(self, loss: float, gradients: dict[str, np.ndarray]) -> None:
-        """One more; the biases of keys are left out."""
-        some = {path: np.asarray(g, np.float64) for path, g in gradients.items() if not path.endswith("key.bias")}
-        self.losses.append(loss)
-        self.norms.append(float(np.sqrt(sum(np.square(g).sum() for g in some.values()))))
-        self.total = {path: self.total.get(path, 0.0) + g for path, g in some.items()}
-
-    @property
-    def mean(self) -> dict[str, np.ndarray]:
-        """The mean gradient."""
-        return {path: total / len(self.norms) for path, total in self.total.items()}
-
-    @property
-    def error(self) -> float:
-        """The square of the mean gradient's standard error, over all of its elements."""
-        square = sum(np.square(g).sum() for g in self.mean.values())
-        return float(np.square(self.norms).mean() - square) / (len(self.norms) - 1)
-
-
-def compare_draws(ours: Draws, theirs: Draws) -> dict[str, Any]:
-    """How far both sides' draws are apart, and how far chance alone takes them apart."""
-    found: dict[str, Any] = {}
-    for name in ("losses", "norms"):
-        sides = [np.array(getattr(draws, name)) for draws in (ours, theirs)]
-        errors = [values.var(ddof=1) / len(values) for values in sides]
-        means = [float(values.mean()) for values in sides]
-        found[name] = {
-            side: [round(mean, 5), round(float(values.std(ddof=1)), 5)]
-            for side, mean, values in zip(SIDES, means, sides, strict=True)
-        } | {"standard_errors_apart": round(float((means[0] - means[1]) / math.sqrt(sum(errors))), 2)}
-    mine, other = ours.mean, theirs.mean
-    distance = math.sqrt(sum(np.square(mine[path] - other[path]).sum() for path in mine))
-    expected = math.sqrt(ours.error + theirs.error)
-    return {**found, "mean_gradients_apart": round(distance, 5), "by_chance": round(expected, 5)}
 
 
 def compare_gradients(args: argparse.Namespace, task: str, layers: int | str) -> None:

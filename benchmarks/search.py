@@ -36,7 +36,7 @@ SHARE = "0.95"
 
 def ours(options: argparse.Namespace, cache: Path, *arguments: str) -> float:
     """Seconds of a process of run.py."""
-    command = [sys.executable, "run.py", *arguments, "--data_dir", str(options.data_dir)]
+    command = [sys.executable, "run.py", *arguments, "--data_dir", str(options.data_dir), "--dtype", "float32"]
     return run_process(command, OFFLINE | {"JAXFREEZE_CACHE": str(cache)}).seconds
 
 

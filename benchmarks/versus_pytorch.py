@@ -97,10 +97,10 @@ def flags(args: argparse.Namespace, task: str, layers: int | str, seed: int) -> 
     return [text for name, value in values.items() for text in (f"--{name}", str(value))]
 
 
-def run_ours(shared_flags: list[str], cache: Path) -> tuple[Usage, Record]:
+def run_ours(shared_flags: list[str], cache: Path, dtype: str = "float32") -> tuple[Usage, Record]:
     """Run jaxfreeze with this cache folder -> (usage, the content of metrics.json)."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "run.py", *shared_flags, "--output_dir", f"{folder}/run"]
+        command = [sys.executable, "run.py", *shared_flags, "--dtype", dtype, "--output_dir", f"{folder}/run"]
         usage = run_process(command, {**OFFLINE, "JAXFREEZE_CACHE": str(cache)})
         return usage, json.loads(Path(folder, "run", "metrics.json").read_text(encoding="utf-8"))
 
@@ -123,7 +123,7 @@ def run_turn(shared_flags: list[str], missing: list[str]) -> Iterator[tuple[str,
                 yield WARM, *run_ours(shared_flags, Path(folder))
     if BFLOAT16 in missing:
         with tempfile.TemporaryDirectory() as folder:
-            yield BFLOAT16, *run_ours([*shared_flags, "--dtype", "bfloat16"], Path(folder))
+            yield BFLOAT16, *run_ours(shared_flags, Path(folder), "bfloat16")
     for contestant in missing:
         if contestant.startswith("trainer_"):
             yield contestant, *run_peer(shared_flags, contestant.removeprefix("trainer_"))

@@ -161,7 +161,7 @@ class TrainConfig:
     seed: Annotated[int, Takes(low=0, high=MAX_SEED)] = 42
     """Seed of the fresh head, the shuffling and the dropout."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of frozen weights, products and activations (not on CPUs); auto: bfloat16 on GPUs and TPUs."""
+    """Type of frozen weights, products and, on GPUs and TPUs, activations; auto: bfloat16 on those, float32 on CPUs."""
 
     log_every: Steps = 20
     """Steps between two log lines."""

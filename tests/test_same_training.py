@@ -83,10 +83,9 @@ def test_losses_and_disagreement_by_hand(statistics: Any) -> None:
 
 def test_gradients_under_two_kinds_of_masks(statistics: Any) -> None:
     """Draws of one kind are as far apart as chance takes them, draws at a fifth higher rate farther."""
-    import same_training
 
     def draws(rate: float, seed: int) -> Any:
-        random, made = np.random.default_rng(seed), same_training.Draws()
+        random, made = np.random.default_rng(seed), statistics.Draws()
         for _ in range(400):
             kept = (random.random(64) >= rate).astype(np.float32)
             made.add(float(kept.mean()), {"kernel": kept, "key.bias": random.random(64)})
@@ -95,14 +94,14 @@ def test_gradients_under_two_kinds_of_masks(statistics: Any) -> None:
     ours = draws(0.1, 1)
     assert ours.total.keys() == {"kernel"}
     for rate, far in ((0.1, False), (0.12, True)):
-        found = same_training.compare_draws(ours, draws(rate, 2))
+        found = statistics.compare_draws(ours, draws(rate, 2))
         assert (abs(found["losses"]["standard_errors_apart"]) > 4) == far
         assert (found["mean_gradients_apart"] > 1.3 * found["by_chance"]) == far
-    two = same_training.Draws()
+    two = statistics.Draws()
     for value in (1.0, 3.0):
         two.add(value, {"kernel": np.array([value, 0.0])})
     assert (two.mean["kernel"].tolist(), two.error, two.norms) == ([2.0, 0.0], 1.0, [1.0, 3.0])
-    assert same_training.compare_draws(two, two)["by_chance"] == pytest.approx(2**0.5, abs=1e-5)
+    assert statistics.compare_draws(two, two)["by_chance"] == pytest.approx(2**0.5, abs=1e-5)
 
 
 def test_a_stopped_benchmark_goes_on(

@@ -23,6 +23,7 @@ from jaxfreeze.sweep.grid import Group
 from jaxfreeze.sweep.runner import run_groups
 from jaxfreeze.sweep.statistics import TAILS, resampled_means
 from jaxfreeze.sweep.wording import constant_answer_warning
+from jaxfreeze.training.platform_choices import with_dtype
 
 
 class Verdict(NamedTuple):
@@ -59,6 +60,7 @@ def find_layers(
     """
     if config.metric in LOWER_IS_BETTER:
         raise InputError(f"--metric {config.metric}: lower is better; --find_layers keeps a share of a score, as of r2")
+    config = with_dtype(config)
     layers = read_config(model_folder(config.model)).num_hidden_layers
     run_groups([_group(config, "all", seeds)], folder)
     undecided: list[Verdict] = []
