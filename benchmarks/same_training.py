@@ -261,7 +261,7 @@ def our_run(experiment: Experiment) -> Run:
         if not state.progress.steps % experiment.config.log_every:  # an epoch
             losses.append(np.concatenate([metrics.loss for metrics in state.unlogged]).mean())
             params = experiment.model.params(state.trained)
-            logits.append(evaluation.predict(experiment.model.column, params, dev, experiment.mesh))
+            logits.append(evaluation.predict(evaluation.one_run(experiment.model.column, params), dev, experiment.mesh))
 
     fit(experiment, state, [after_dispatch])
     return Run(np.array(losses, np.float64), np.stack(logits), dev.store.label)

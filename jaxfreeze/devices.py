@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import jax
 import numpy as np
@@ -85,22 +85,32 @@ def compiler_options(mesh: Mesh | None = None, onednn: bool = False) -> dict[str
     return {name: value for name, value in options.items() if f"--{name}=" not in flags}
 
 
-def jit(function: Callable[..., Result], **how: Any) -> Callable[..., Result]:
+class Jitted(Generic[Result]):
     """jax.jit with the compiler options of the backend, which is asked for at the first call, not before.
 
     The first argument of the function is static: a column, or several that are computed alike; see `compiler_options`
     for its `onednn`.
     """
 
-    @functools.cache
-    def compiled(onednn: bool) -> Callable[..., Result]:
-        return jax.jit(function, compiler_options=compiler_options(onednn=onednn), **how)
+    def __init__(self, function: Callable[..., Result], **how: Any) -> None:
+        """how: what else jax.jit is told."""
 
-    def call(columns: Any, *inputs: Any) -> Result:
-        first = columns[0] if isinstance(columns, tuple) else columns
-        return compiled(first.onednn)(columns, *inputs)
+        @functools.cache
+        def with_products(onednn: bool) -> Any:
+            return jax.jit(function, compiler_options=compiler_options(onednn=onednn), **how)
 
-    return call
+        self._with_products = with_products
+
+    def _function(self, columns: Any) -> Any:
+        return self._with_products((columns[0] if isinstance(columns, tuple) else columns).onednn)
+
+    def __call__(self, columns: Any, *inputs: Any) -> Result:
+        """What the function returns."""
+        return self._function(columns)(columns, *inputs)
+
+    def compile(self, columns: Any, *inputs: Any) -> None:
+        """Compile what a call with such inputs will find compiled."""
+        self._function(columns).lower(columns, *inputs).compile()
 
 
 def pass_batch_size() -> int:

@@ -146,4 +146,4 @@ class FinishedRun:
     def logits(self, split: Split) -> tuple[Dataset, np.ndarray]:
         """The tokenised split and its logits: float32 [N, C]."""
         dataset = make_dataset(split, self.encoder, self.mesh)
-        return dataset, evaluation.predict(self.model.column, self.params, dataset, self.mesh)
+        return dataset, evaluation.predict(evaluation.one_run(self.model.column, self.params), dataset, self.mesh)

@@ -41,7 +41,7 @@ def shared_step(
     return tuple(model.top(state, batch, lowest) for model in models)
 
 
-compiled_shared_step = devices.jit(shared_step, static_argnames="columns")
+compiled_shared_step = devices.Jitted(shared_step, static_argnames="columns")
 
 
 class SharedTrunk:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxfreeze import devices, freezing
 from jaxfreeze.config import TrainConfig, as_json
-from jaxfreeze.freezing import order
+from jaxfreeze.freezing import Layers, order
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.sweep.grid import Group
 from jaxfreeze.sweep.progress import SweepProgress
@@ -19,13 +19,14 @@ from jaxfreeze.training.experiment import Experiment, TrainState, begin, compile
 from jaxfreeze.training.hooks import LogHook, NonFiniteLossError
 from jaxfreeze.training.loop import fit
 from jaxfreeze.training.preparation import alike, prepare
-from jaxfreeze.training.scoring import score_runs
+from jaxfreeze.training.scoring import compile_scoring, score_runs
 from jaxfreeze.training.stopwatch import PARTS, Stopwatch
 from jaxfreeze.training.summary import result_of
 
 MEMORY_SHARE = 0.5  # of the free device memory: what runs side by side may take
 BYTES_OF_A_PARAMETER = 16  # of a trained one: itself, its gradient, and Adam's two moments, float32
 HEADS = 8  # trained side by side on a CPU: more of them take longer each, since their states leave its caches
+RUNS_IN_A_SEARCH: dict[Layers, int] = {0: HEADS, 1: 6}  # side by side: about as many as most of its groups have
 ACTIVATIONS = 40  # values of width D that one trained layer keeps for each token until its gradient is computed
 
 
@@ -54,6 +55,7 @@ class Workshop:
     def __init__(self, longest: int | None = None) -> None:
         """longest: epochs of the longest run of a search, all of whose runs with one k are to share one program."""
         self._longest = longest
+        self._short = False  # whether the runs are too short for a program to save what it takes to compile
         self._experiment: Experiment | None = None
 
     def __call__(self, groups: Sequence[Group], progress: SweepProgress) -> Iterator[Outcome]:
@@ -66,17 +68,25 @@ class Workshop:
                 jax.clear_caches()  # on a CPU a program takes hundreds of memory maps, and a process may have 65,530
 
     def _width(self, group: Group) -> int:
-        """How many runs one program has; in a search the same for every group of heads alone."""
-        runs = len(group.runs) if self._longest is None or not trains_heads(group) else HEADS
+        """How many runs one program has; in a search the same for every group of a k, if such groups are filled up."""
+        runs = len(group.runs)
+        if self._longest is not None and self._fills_up(group):
+            runs = RUNS_IN_A_SEARCH.get(group.trainable_layers, 3)
         return side_by_side(group, runs)
+
+    def _fills_up(self, group: Group) -> bool:
+        """Whether the last run is repeated where there are fewer than a program has, instead of compiling another."""
+        return trains_heads(group) or self._short
 
     def _make(
         self, group: Group, configs: tuple[TrainConfig, ...], shared: Stopwatch, progress: SweepProgress
     ) -> Outcome:
         """shared: counts what all runs of the group have in common."""
-        experiment = self._ready_for(configs, shared, self._width(group) if trains_heads(group) else 1)
+        experiment = self._ready_for(configs, shared, self._width(group) if self._fills_up(group) else 1)
         state = begin(experiment)
-        experiment = self._experiment = get_ready(experiment, state, shared)
+        experiment = self._experiment = get_ready(
+            experiment, state, shared, lambda ready: compile_scoring(ready, state.trained, group.tests != "untouched")
+        )
         watch = Stopwatch()
         share = experiment.runs / len(group.runs)
         common = {part: share * seconds for part, seconds in shared.seconds().items()}
@@ -86,6 +96,7 @@ class Workshop:
     def open(self, config: TrainConfig, watch: Stopwatch) -> Experiment:
         """What runs with these settings are made of, before any of them is made."""
         self._experiment = experiment = self._ready_for([config], watch, 1)
+        self._short = len(experiment.plan.shapes) <= 2  # with the one that holds any batch; see most_shapes
         return experiment
 
     def fill_caches(self, configs: Sequence[TrainConfig], watch: Stopwatch) -> None:

@@ -1,15 +1,15 @@
 """One pass over a split without training: logits in the order of the store, and the task's metrics."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from jaxfreeze import devices, freezing
-from jaxfreeze.data.batch import Batch
-from jaxfreeze.data.batches import evaluation_batches, first_token_batches
+from jaxfreeze.data.batch import Batch, Shape
+from jaxfreeze.data.batches import SHAPES_OF_A_PASS, evaluation_batches, first_token_batches
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.training.dataset import Dataset
@@ -39,30 +39,53 @@ class Scored(NamedTuple):
         return None if word is None else word[word >= 0]
 
 
-def predict(column: Column, params: freezing.Params, dataset: Dataset, mesh: Mesh) -> np.ndarray:
-    """Logits of every example, or of every word that was read, example after example: float32 [N, C]."""
-    return _predict(lambda batch: compiled_predict_step(column, params, dataset.data, batch), dataset, mesh)
+class Predictor(NamedTuple):
+    """What answers the batches of a split."""
+
+    step: devices.Jitted[jax.Array]  # -> [..., R, G, C], or [..., R, W, C] by token
+    column: Column
+    leaves: tuple[freezing.Params, ...]  # that the step takes
+
+    def inputs(self, dataset: Dataset, batch: Batch, mesh: Mesh) -> tuple[Any, ...]:
+        """What the step is given for a batch."""
+        on_devices = devices.put(dataset.complete(batch, mesh), devices.by_row(mesh))
+        return self.column, *self.leaves, dataset.data, on_devices
 
 
-def predict_heads(
-    column: Column, trained: freezing.Params, frozen: freezing.Params, dataset: Dataset, mesh: Mesh
-) -> np.ndarray:
-    """The same of S runs that trained their heads alone, whose leaves are [S, ...]: float32 [S, N, C]."""
-    return _predict(lambda batch: compiled_predict_heads(column, trained, frozen, dataset.data, batch), dataset, mesh)
+def one_run(column: Column, params: freezing.Params) -> Predictor:
+    """A whole model."""
+    return Predictor(compiled_predict_step, column, (params,))
 
 
-def _predict(function: Callable[[Batch], jax.Array], dataset: Dataset, mesh: Mesh) -> np.ndarray:
-    """function: the logits of a batch on the devices, [..., R, G, C] -> [..., N, C] of all batches."""
+def heads(column: Column, trained: freezing.Params, frozen: freezing.Params) -> Predictor:
+    """S runs that trained their heads alone, whose leaves are [S, ...]; they share what is frozen."""
+    return Predictor(compiled_predict_heads, column, (trained, frozen))
+
+
+def _batches(dataset: Dataset, mesh: Mesh) -> Iterator[Batch]:
+    if dataset.first_tokens:
+        return first_token_batches(dataset.store, mesh.size)
+    return evaluation_batches(dataset.store, devices.pass_batch_size(), mesh.size)
+
+
+def compile_for(predictor: Predictor, dataset: Dataset, mesh: Mesh) -> None:
+    """Compile what `predict` will need, without computing anything."""
+    compiled: set[Shape] = set()
+    for batch in _batches(dataset, mesh):
+        if batch.shape not in compiled:
+            predictor.step.compile(*predictor.inputs(dataset, batch, mesh))
+            compiled.add(batch.shape)
+            if len(compiled) == SHAPES_OF_A_PASS:
+                break
+
+
+def predict(predictor: Predictor, dataset: Dataset, mesh: Mesh) -> np.ndarray:
+    """Logits of every example, or of every word that was read, example after example: float32 [..., N, C].
+
+    The leading axis is that of the S runs of `heads`.
+    """
     store = dataset.store
-    batches = (
-        first_token_batches(store, mesh.size)
-        if dataset.first_tokens
-        else evaluation_batches(store, devices.pass_batch_size(), mesh.size)
-    )
-    finished: list[tuple[Batch, jax.Array]] = []
-    for batch in batches:
-        device_batch = devices.put(dataset.complete(batch, mesh), devices.by_row(mesh))
-        finished.append((batch, function(device_batch)))
+    finished = [(batch, predictor.step(*predictor.inputs(dataset, batch, mesh))) for batch in _batches(dataset, mesh)]
     *runs, _, _, outputs = finished[0][1].shape
     result = np.full((*runs, int(store.counts.sum()), outputs), np.nan, np.float32)
     for batch, logits in finished:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -155,12 +155,19 @@ def _compile_initializer(
     return jax.jit(over_runs, out_shardings=places).lower(*inputs).compile()
 
 
-def get_ready(experiment: Experiment, state: TrainState, watch: Stopwatch) -> Experiment:
-    """Fill the trunk cache, and compile the training steps meanwhile -> the experiment with its cache filled."""
+def get_ready(
+    experiment: Experiment, state: TrainState, watch: Stopwatch, also: Callable[[Experiment], None] | None = None
+) -> Experiment:
+    """Fill the trunk cache, and compile the training steps meanwhile -> the experiment with its cache filled.
+
+    also: compiles what else the experiment will need, in the same time.
+    """
     with ThreadPoolExecutor(1) as worker:
         compiling = worker.submit(compile_steps, experiment, state)
         experiment = fill_cache(experiment, state.trained, watch)
         with watch.part("compile"):
+            if also is not None:
+                also(experiment)
             compiling.result()
     return experiment
 
@@ -236,9 +243,9 @@ def _scores(
     answers: list[Scored] | None,
 ) -> dict[str, float]:
     metrics: dict[str, float] = {}
-    params = experiment.model.params(trained)
+    predictor = evaluation.one_run(experiment.model.column, experiment.model.params(trained))
     for dataset in sets:
-        logits = evaluation.predict(experiment.model.column, params, dataset, experiment.mesh)
+        logits = evaluation.predict(predictor, dataset, experiment.mesh)
         metrics |= evaluation.score(task, dataset, logits)
         if answers is not None:
             answers.append(Scored(dataset, logits))

@@ -20,6 +20,7 @@ from jaxfreeze.training.hooks import EvaluationHook, Hook, LogHook
 from jaxfreeze.training.log import RunLog
 from jaxfreeze.training.predictions import Answers, keep_answers
 from jaxfreeze.training.saving import SavingHook, resume
+from jaxfreeze.training.scoring import compile_scoring
 from jaxfreeze.training.step import Metrics
 from jaxfreeze.training.stopwatch import Stopwatch
 from jaxfreeze.training.summary import conclude, introduce, result_of
@@ -101,7 +102,9 @@ def _finetune(
     begun = resume(experiment, experiments.begin(experiment), writer, watch)
     if begun.state.progress.steps:
         console.say(f"continuing after step {begun.state.progress.steps:,} of {experiment.total_steps:,}")
-    experiment = experiments.get_ready(experiment, begun.state, watch)
+    experiment = experiments.get_ready(
+        experiment, begun.state, watch, lambda ready: compile_scoring(ready, begun.state.trained, tests=True)
+    )
 
     with processes.shared_errors():
         trackers = trackers_of(config, folder, begun.state.progress.steps)

@@ -1,6 +1,6 @@
 """The scores of runs at their end, of one or of several side by side, with the logits that they rest on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ from jaxfreeze import freezing
 from jaxfreeze.objectives import answers
 from jaxfreeze.training import evaluation
 from jaxfreeze.training.dataset import Dataset
+from jaxfreeze.training.evaluation import Predictor
 from jaxfreeze.training.experiment import Experiment, settled_task
 
 
@@ -58,15 +59,26 @@ def _scores_of(
 
 
 def logits_of_runs(experiment: Experiment, trained: freezing.Params, sets: Sequence[Dataset]) -> list[np.ndarray]:
-    """The logits of each of the S runs for each split: float32 [S, N, C], S = 1 for a single run.
+    """The logits of each of the S runs for each split: float32 [S, N, C], S = 1 for a single run."""
+    predictors = list(_predictors(experiment, trained))
+    answered = [[evaluation.predict(of, dataset, experiment.mesh) for of in predictors] for dataset in sets]
+    return [np.concatenate([logits.reshape(-1, *logits.shape[-2:]) for logits in of]) for of in answered]
 
-    Where only heads are trained side by side, one program has all of them.
-    """
-    model, mesh = experiment.model, experiment.mesh
+
+def compile_scoring(experiment: Experiment, trained: freezing.Params, tests: bool) -> None:
+    """Compile what `score_runs`, or the evaluation of a single run, will need. tests: of the test rows too."""
+    predictor = next(_predictors(experiment, trained))
+    for dataset in (*experiment.validation_sets, *(experiment.test_sets if tests else ())):
+        evaluation.compile_for(predictor, dataset, experiment.mesh)
+
+
+def _predictors(experiment: Experiment, trained: freezing.Params) -> Iterator[Predictor]:
+    """One for each run; where only heads are trained side by side, one for all."""
+    model = experiment.model
     if not experiment.side_by_side:
-        params = model.params(trained)
-        return [evaluation.predict(model.column, params, dataset, mesh)[None] for dataset in sets]
-    if experiment.cache.first_tokens:
-        return [evaluation.predict_heads(model.column, trained, model.frozen, dataset, mesh) for dataset in sets]
-    runs = [model.params({path: leaf[n] for path, leaf in trained.items()}) for n in range(len(experiment.configs))]
-    return [np.stack([evaluation.predict(model.column, params, dataset, mesh) for params in runs]) for dataset in sets]
+        yield evaluation.one_run(model.column, model.params(trained))
+    elif experiment.cache.first_tokens:
+        yield evaluation.heads(model.column, trained, model.frozen)
+    else:
+        for number in range(experiment.runs):
+            yield evaluation.one_run(model.column, model.params({path: leaf[number] for path, leaf in trained.items()}))

@@ -203,9 +203,9 @@ def trunk_step(column: Column, start: int, params: freezing.Params, data: Data, 
     return model.blocks(state, batch, start, column.cut, None)
 
 
-compiled_predict_step = devices.jit(predict_step, static_argnames="column")
-compiled_predict_heads = devices.jit(predict_heads, static_argnames="column")
-compiled_trunk_step = devices.jit(trunk_step, static_argnames=("column", "start"))
+compiled_predict_step = devices.Jitted(predict_step, static_argnames="column")
+compiled_predict_heads = devices.Jitted(predict_heads, static_argnames="column")
+compiled_trunk_step = devices.Jitted(trunk_step, static_argnames=("column", "start"))
 
 
 def compile_train_steps(program: Program, side_by_side: bool, *inputs: Any) -> jax.stages.Compiled:
