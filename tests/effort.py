@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 JAXLIB = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2]))
-QUICK_TO_COMPILE = "--xla_backend_optimization_level=0" + (
+QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1" + (
     " --xla_cpu_use_fusion_emitters=false" if JAXLIB < (0, 11) else ""  # later ones do not know the flag, and abort
 )
 """Tests compile much and compute little: a third of the processor time that XLA's own choice takes to compile."""

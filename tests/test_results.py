@@ -93,6 +93,11 @@ def flops(layers: int | str, cached: str) -> Cell:
     return Cell("flops", "GFLOP", {"trainable_layers": layers, "cached": cached})
 
 
+def at(task: str, model: str, layers: int, *rates: str) -> list[Cell]:
+    """Scores at these learning rates."""
+    return [Cell("rates", rate, {"task": task, "model": model, "k": str(layers)}) for rate in rates]
+
+
 EIGHT_TASKS = [Cell("shared_trunk", "of one", {"runs": 8})]
 README_ROWS = {
     "whole run, k = 0, 1, 2, 3 of 6 layers, two CPU cores": [median(layers) for layers in range(4)],
@@ -124,6 +129,21 @@ QUOTED = [  # page, text with the figures in groups, where they come from
         "docs/quickstart.md",
         r"(\d+) s in all: load (\d+), tokenize (\d+), trunk cache (\d+), compile 0, train (\d+), evaluate (\d+); (\d+)",
         demo(*TIMES, "training, examples/s"),
+    ),
+    (
+        "docs/how_many_layers.md",
+        r"head alone scores (\S+) at 1e-4 and (\S+) at 5e-3",
+        at("banking77 (accuracy)", "MiniLM", 0, "1e-4", "5e-3"),
+    ),
+    (
+        "docs/how_many_layers.md",
+        r"one layer scores (\S+) at 5e-5\n  and (\S+) at 1e-3",
+        at("banking77 (accuracy)", "MiniLM", 1, "5e-5", "1e-3"),
+    ),
+    (
+        "docs/how_many_layers.md",
+        r"a run at 5e-5 scores (\S+) and a run at 1e-3 (\S+)\.\n",
+        at("STS-B (Spearman)", "MPNet", 1, "5e-5", "1e-3"),
     ),
     ("docs/predict_export_serve.md", r"layer trained cost (\S+) times one", EIGHT_TASKS),
     ("docs/scale.md", r"400,000 rows in (\d+) s", [Cell("trunk_cache_disk", "value", {"what": "tokenize, s"})]),

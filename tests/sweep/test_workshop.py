@@ -11,8 +11,9 @@ from jaxfreeze.config import TrainConfig
 from jaxfreeze.sweep import workshop
 from jaxfreeze.sweep.grid import Group
 from jaxfreeze.sweep.progress import SweepProgress
-from jaxfreeze.sweep.workshop import Workshop
+from jaxfreeze.sweep.workshop import Outcome, Workshop
 from jaxfreeze.training import platform_choices, step
+from jaxfreeze.training.experiment import Experiment
 from jaxfreeze.training.stopwatch import Stopwatch
 from tests.folders import make_folder, tiny_rte
 
@@ -72,18 +73,28 @@ def test_groups_of_a_k_share_a_program(config: TrainConfig, traces: list[int]) -
     assert len(traces) == 1
     asked = [(run.learning_rate, run.seed, run.epochs) for group in groups for run in group.runs]
     assert [(line["learning_rate"], line["seed"], line["config"]["epochs"]) for line in records] == asked
-    alone = made(Workshop(), groups[1:2])  # in a program of its own
-    assert records[4]["validation_loss"] == pytest.approx(alone[0]["validation_loss"], abs=1e-6)
-    assert records[4]["metrics"] == alone[0]["metrics"]
+    again = made(search, [groups[0]._replace(runs=groups[1].runs + groups[0].runs[:1])])  # beside another run
+    for name in ("validation_loss", "metrics", "steps", "examples"):
+        assert again[0][name] == records[4][name]
+        assert again[1][name] == records[0][name]
 
 
-def test_long_runs_are_not_filled_up(config: TrainConfig, traces: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("traces")
+def test_long_runs_are_not_filled_up(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it pays to compile for several shapes, it pays to compile for each number of runs."""
     monkeypatch.setattr(platform_choices, "most_shapes", lambda *sizes: 2)
-    search, groups = Workshop(3), groups_of(config)[:2]
+    monkeypatch.setattr(workshop, "get_ready", lambda experiment, *inputs: experiment)
+    seen: list[int] = []
+
+    def not_trained(experiment: Experiment, *inputs: Any) -> Outcome:
+        seen.append(len(experiment.configs))
+        return Outcome([], [], [])
+
+    monkeypatch.setattr(workshop, "train_together", not_trained)
+    search = Workshop(3)
     search.open(config, Stopwatch())
-    made(search, groups)
-    assert len(traces) == 2
+    made(search, groups_of(config))
+    assert seen == [4, 1, 7]
 
 
 @pytest.mark.parametrize("layers", [0, 1])
