@@ -14,6 +14,7 @@ import platform
 import statistics
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +41,12 @@ SIZES = (2048, 384, 1536)  # of the measured product: the feed-forward of MiniLM
 REPEATS = 9
 PAYS_FROM = 1.2
 MOST_ERROR = 0.01  # of the largest entry; bfloat16 has eight significant bits
+
+
+def not_set(options: Mapping[str, str | bool]) -> dict[str, str | bool]:
+    """Those options of XLA that a person did not set in XLA_FLAGS."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    return {name: value for name, value in options.items() if f"--{name}=" not in flags}
 
 
 class Speeds(NamedTuple):
@@ -70,12 +77,13 @@ def speeds() -> Speeds:
 
 
 def _file() -> Path:
-    """Named by what the speeds depend on: the CPU, the version of jaxlib, and the person's setting for oneDNN."""
+    """Named by what the speeds depend on: the CPU, the version of jaxlib, and the person's settings for oneDNN."""
     cpu: list[str] = [platform.machine(), platform.processor()]
     with contextlib.suppress(OSError):  # Linux
         lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
         cpu += [line for line in lines if line.startswith(("model name", "flags"))]
-    made_of = repr((cpu, jaxlib.__version__, os.environ[MODE]))
+    flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag.partition("=")[0][2:] in OPTIONS]
+    made_of = repr((cpu, jaxlib.__version__, os.environ[MODE], *flags))
     return cache_root() / "cpu" / f"{hashlib.sha256(made_of.encode()).hexdigest()}.json"
 
 
@@ -87,7 +95,7 @@ def _measure() -> Speeds:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", NOT_KEPT)
-            fast = jax.jit(lambda x, w: x @ w).lower(*inputs).compile(OPTIONS)
+            fast = jax.jit(lambda x, w: x @ w).lower(*inputs).compile(not_set(OPTIONS))
         expected, found = (np.asarray(program(*inputs)) for program in (plain, fast))
     except jax.errors.JaxRuntimeError:  # this XLA has no oneDNN, or calls it by another name
         return Speeds(_speed(_seconds(plain, inputs)), 0.0)

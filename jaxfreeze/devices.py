@@ -80,9 +80,7 @@ def compiler_options(mesh: Mesh | None = None, onednn: bool = False) -> dict[str
     """
     if (platform() if mesh is None else platform_of(mesh)) != "cpu":
         return {}
-    flags = os.environ.get("XLA_FLAGS", "")
-    options = CPU_COMPILER_OPTIONS | (cpu_products.OPTIONS if onednn else {})
-    return {name: value for name, value in options.items() if f"--{name}=" not in flags}
+    return cpu_products.not_set(CPU_COMPILER_OPTIONS | (cpu_products.OPTIONS if onednn else {}))
 
 
 class Jitted(Generic[Result]):

@@ -75,6 +75,29 @@ def test_an_xla_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not cpu_products.speeds().pays
 
 
+def test_what_a_person_tells_xla_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's programs keep to XLA_FLAGS, so the measured one does; with other flags it is measured again."""
+    asked: list[object] = []
+    honest = jax.stages.Lowered.compile
+
+    def compile(lowered: jax.stages.Lowered, options: object = None) -> jax.stages.Compiled:
+        asked.append(options)
+        return honest(lowered, None)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compile)
+    without = {"xla_cpu_experimental_onednn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+    for flags, expected in (
+        ("--xla_cpu_use_onednn=false", [None, without]),  # the product in float32, and in bfloat16
+        ("", [None, cpu_products.OPTIONS]),
+        ("--xla_force_host_platform_device_count=1", []),  # has nothing to do with it: kept
+    ):
+        monkeypatch.setenv("XLA_FLAGS", flags)
+        cpu_products.speeds.cache_clear()
+        asked.clear()
+        cpu_products.speeds()
+        assert asked == expected, flags
+
+
 def test_wrong_results_do_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_products, "MOST_ERROR", -1.0)
     assert cpu_products.speeds().bfloat16 == 0
