@@ -211,7 +211,7 @@ def test_hostile_streams_are_refused_and_nothing_is_called(case, tmp_path: Path,
 @pytest.mark.parametrize("number_of_tensors", [1, 3000])
 def test_the_bounds_leave_room(number_of_tensors, tmp_path: Path):
     """One storage as two tensors and more, as tied weights have; thousands of tensors."""
-    names = [f"layer.{tensor}.weight" for tensor in range(number_of_tensors)]
+    names = [f"layer.{number}.weight" for number in range(number_of_tensors)]
     items = {f"{name}{copy}": tensor() for name in names for copy in range(2)}
     found = read(archive(tmp_path / "x.bin", state_dict(**items), data__0=SIX.tobytes()))
     assert len(found) == 2 * number_of_tensors
