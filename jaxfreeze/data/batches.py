@@ -144,7 +144,7 @@ def _in_parts(examples: np.ndarray, parts: int) -> np.ndarray:
 
 
 def evaluation_batches(store: TokenStore, batch_size: int, row_multiple: int = 1) -> Iterator[Batch]:
-    """Every example once, in at most SHAPES_OF_A_PASS shapes; a chunk of the store after the other."""
+    """Every example once, in at most SHAPES_OF_A_PASS shapes; one chunk of the store after another."""
     batches, shapes = _evaluation_plan(store, batch_size, row_multiple)
     for examples in batches:
         yield pack(store, examples, shapes)
