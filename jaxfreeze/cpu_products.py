@@ -45,8 +45,13 @@ MOST_ERROR = 0.01  # of the largest entry; bfloat16 has eight significant bits
 
 def not_set(options: Mapping[str, str | bool]) -> dict[str, str | bool]:
     """Those options of XLA that a person did not set in XLA_FLAGS."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    return {name: value for name, value in options.items() if f"--{name}=" not in flags}
+    return {name: value for name, value in options.items() if name not in _flags()}
+
+
+def _flags() -> dict[str, str]:
+    """XLA_FLAGS by name: {"xla_cpu_use_onednn": "false"}; "" for a flag without a value, which is true."""
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    return {name.removeprefix("--"): value for name, _, value in (flag.partition("=") for flag in flags)}
 
 
 class Speeds(NamedTuple):
@@ -82,7 +87,7 @@ def _file() -> Path:
     with contextlib.suppress(OSError):  # Linux
         lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
         cpu += [line for line in lines if line.startswith(("model name", "flags"))]
-    flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag.partition("=")[0][2:] in OPTIONS]
+    flags = sorted((name, value) for name, value in _flags().items() if name in OPTIONS)
     made_of = repr((cpu, jaxlib.__version__, os.environ[MODE], *flags))
     return cache_root() / "cpu" / f"{hashlib.sha256(made_of.encode()).hexdigest()}.json"
 

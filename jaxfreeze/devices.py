@@ -92,12 +92,9 @@ class Jitted(Generic[Result]):
 
     def __init__(self, function: Callable[..., Result], **how: Any) -> None:
         """how: what else jax.jit is told."""
-
-        @functools.cache
-        def with_products(onednn: bool) -> Any:
-            return jax.jit(function, compiler_options=compiler_options(onednn=onednn), **how)
-
-        self._with_products = with_products
+        self._with_products = functools.cache(
+            lambda onednn: jax.jit(function, compiler_options=compiler_options(onednn=onednn), **how)
+        )
 
     def _function(self, columns: Any) -> Any:
         return self._with_products((columns[0] if isinstance(columns, tuple) else columns).onednn)

@@ -3,7 +3,12 @@
 import importlib.metadata
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
 
 JAXLIB = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2]))
 QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1" + (
@@ -38,6 +43,33 @@ def share_programs() -> None:
     from jax._src import cache_key
 
     cache_key._hash_accelerator_config = cache_key._hash_devices
+
+
+COMPILED = "/jax/core/compile/backend_compile_duration"
+"""JAX's name of the event that a program was compiled, or found on disk."""
+
+
+def compiled_until(patch: pytest.MonkeyPatch, module: ModuleType, name: str) -> list[int]:
+    """From now on, with nothing compiled yet: how many programs there are before and after each call of a function.
+
+    module, name: of the function, which a caller finds there. The list gets two numbers for each call.
+    """
+    import jax
+
+    compiled: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, _, **more: compiled.append(event))
+    honest: Callable[..., Any] = getattr(module, name)
+    counts: list[int] = []
+
+    def counted(*inputs: Any) -> Any:
+        counts.append(compiled.count(COMPILED))
+        answer = honest(*inputs)
+        counts.append(compiled.count(COMPILED))
+        return answer
+
+    patch.setattr(module, name, counted)
+    jax.clear_caches()
+    return counts
 
 
 def xla_flags(devices: int = 1) -> str:

@@ -89,6 +89,7 @@ def test_what_a_person_tells_xla_is_measured(monkeypatch: pytest.MonkeyPatch) ->
     for flags, expected in (
         ("--xla_cpu_use_onednn=false", [None, without]),  # the product in float32, and in bfloat16
         ("", [None, cpu_products.OPTIONS]),
+        ("--xla_cpu_use_onednn --xla_dump_to=", [None, without]),  # a flag without a value is true
         ("--xla_force_host_platform_device_count=1", []),  # has nothing to do with it: kept
     ):
         monkeypatch.setenv("XLA_FLAGS", flags)

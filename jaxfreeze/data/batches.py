@@ -12,7 +12,6 @@ from jaxfreeze.data.shapes import PLAN_SAMPLE, choose_shapes, surely_holding, wi
 from jaxfreeze.data.token_store import TokenStore
 
 PLAN_DRAW = 8 * PLAN_SAMPLE  # examples in the batches that the chosen shapes must hold
-SHAPES_OF_A_PASS = 2  # that the batches of a pass without training have, at most
 PLAN_BATCHES = 4096  # of these batches, at most
 NO_RUN = 2**63 - 1  # the seed of those batches: any that no run has
 CHUNK = 1024  # examples, neighbours in the store, that a pass without training takes before the next ones
@@ -144,17 +143,22 @@ def _in_parts(examples: np.ndarray, parts: int) -> np.ndarray:
 
 
 def evaluation_batches(store: TokenStore, batch_size: int, row_multiple: int = 1) -> Iterator[Batch]:
-    """Every example once, in at most SHAPES_OF_A_PASS shapes; one chunk of the store after another."""
+    """Every example once, in the shapes of `evaluation_shapes`; one chunk of the store after another."""
     batches, shapes = _evaluation_plan(store, batch_size, row_multiple)
     for examples in batches:
         yield pack(store, examples, shapes)
+
+
+def evaluation_shapes(store: TokenStore, batch_size: int, row_multiple: int = 1) -> tuple[Shape, ...]:
+    """The shapes, two at most, that `evaluation_batches` has."""
+    return _evaluation_plan(store, batch_size, row_multiple)[1]
 
 
 @functools.lru_cache(maxsize=8)
 def _evaluation_plan(store: TokenStore, batch_size: int, row_multiple: int) -> tuple[np.ndarray, tuple[Shape, ...]]:
     """The examples of each batch [steps, B], and the shapes that hold them."""
     batches = dealt_batches(store.lengths, batch_size)
-    return batches, choose_shapes(_lengths(store.lengths, batches), row_multiple, limit=SHAPES_OF_A_PASS)
+    return batches, choose_shapes(_lengths(store.lengths, batches), row_multiple, limit=2)
 
 
 def first_token_batches(store: TokenStore, row_multiple: int = 1) -> Iterator[Batch]:

@@ -26,7 +26,8 @@ from jaxfreeze.training.summary import result_of
 MEMORY_SHARE = 0.5  # of the free device memory: what runs side by side may take
 BYTES_OF_A_PARAMETER = 16  # of a trained one: itself, its gradient, and Adam's two moments, float32
 HEADS = 8  # trained side by side on a CPU: more of them take longer each, since their states leave its caches
-RUNS_IN_A_SEARCH: dict[Layers, int] = {0: HEADS, 1: 6}  # side by side: about as many as most of its groups have
+RUNS_IN_A_SEARCH: dict[Layers, int] = {0: HEADS, 1: 6}  # side by side, by k: about as many as most of its groups have
+RUNS_OF_OTHERS = 3  # the same for every other k
 ACTIVATIONS = 40  # values of width D that one trained layer keeps for each token until its gradient is computed
 
 
@@ -71,7 +72,7 @@ class Workshop:
         """How many runs one program has; in a search the same for every group of a k, if such groups are filled up."""
         runs = len(group.runs)
         if self._longest is not None and self._fills_up(group):
-            runs = RUNS_IN_A_SEARCH.get(group.trainable_layers, 3)
+            runs = RUNS_IN_A_SEARCH.get(group.trainable_layers, RUNS_OF_OTHERS)
         return side_by_side(group, runs)
 
     def _fills_up(self, group: Group) -> bool:

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from jaxfreeze import devices, freezing
 from jaxfreeze.data.batch import Batch, Shape
-from jaxfreeze.data.batches import SHAPES_OF_A_PASS, evaluation_batches, first_token_batches
+from jaxfreeze.data.batches import evaluation_batches, evaluation_shapes, first_token_batches
 from jaxfreeze.data.tasks import Task
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.training.dataset import Dataset
@@ -70,12 +70,14 @@ def _batches(dataset: Dataset, mesh: Mesh) -> Iterator[Batch]:
 
 def compile_for(predictor: Predictor, dataset: Dataset, mesh: Mesh) -> None:
     """Compile what `predict` will need, without computing anything."""
+    store = dataset.store
+    shapes = 1 if dataset.first_tokens else len(evaluation_shapes(store, devices.pass_batch_size(), mesh.size))
     compiled: set[Shape] = set()
     for batch in _batches(dataset, mesh):
         if batch.shape not in compiled:
             predictor.step.compile(*predictor.inputs(dataset, batch, mesh))
             compiled.add(batch.shape)
-            if len(compiled) == SHAPES_OF_A_PASS:
+            if len(compiled) == shapes:  # no further batch is packed
                 break
 
 

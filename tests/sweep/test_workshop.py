@@ -1,10 +1,8 @@
 """How many programs the groups of a search take where runs are trained side by side, and when they are compiled."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
-import jax
 import pytest
 
 from jaxfreeze.config import TrainConfig
@@ -15,9 +13,8 @@ from jaxfreeze.sweep.workshop import Outcome, Workshop
 from jaxfreeze.training import platform_choices, step
 from jaxfreeze.training.experiment import Experiment
 from jaxfreeze.training.stopwatch import Stopwatch
+from tests.effort import compiled_until
 from tests.folders import make_folder, tiny_rte
-
-COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +26,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
 
 @pytest.fixture
 def traces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A number for every program of training steps that is traced: of the runs in it."""
+    """A 1 for every program of training steps that is traced."""
     seen: list[int] = []
     honest = step.train_steps
 
@@ -47,18 +44,18 @@ def traces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def groups_of(config: TrainConfig) -> list[Group]:
     """A race over rates, one more rate, and final trials with more epochs."""
 
-    def group(epochs: int, rates: tuple[float, ...], seeds: tuple[int, ...], tests: Any) -> Group:
+    def group(epochs: int, rates: tuple[float, ...], seeds: tuple[int, ...]) -> Group:
         runs = tuple(
             dataclasses.replace(config, epochs=epochs, learning_rate=rate, seed=seed)
             for rate in rates
             for seed in seeds
         )
-        return Group(config.model, config.task, 1, runs, tests)
+        return Group(config.model, config.task, 1, runs, "untouched")
 
     return [
-        group(1, (1e-3, 1e-4), (1, 2), "untouched"),
-        group(1, (1e-2,), (1,), "untouched"),
-        group(3, (1e-3,), (3, 4, 5, 6, 7, 8, 9), "untouched"),  # more than a program has
+        group(1, (1e-3, 1e-4), (1, 2)),
+        group(1, (1e-2,), (1,)),
+        group(3, (1e-3,), (3, 4, 5, 6, 7, 8, 9)),  # more than a program has
     ]
 
 
@@ -102,19 +99,7 @@ def test_scoring_compiles_nothing(
     layers: int, config: TrainConfig, traces: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it needs is compiled with the training steps, so its seconds are its own."""
-    compiled: list[str] = []
-    jax.monitoring.register_event_duration_secs_listener(lambda event, _, **more: compiled.append(event))
-    honest: Callable[..., Any] = workshop.score_runs
-    counts: list[int] = []
-
-    def counted(*inputs: Any) -> Any:
-        counts.append(compiled.count(COMPILED))
-        scores = honest(*inputs)
-        counts.append(compiled.count(COMPILED))
-        return scores
-
-    monkeypatch.setattr(workshop, "score_runs", counted)
-    jax.clear_caches()
+    counts = compiled_until(monkeypatch, workshop, "score_runs")
     runs = tuple(dataclasses.replace(config, trainable_layers=layers, seed=seed, epochs=1) for seed in (1, 2))
     assert made(Workshop(), [Group(config.model, config.task, layers, runs)])
     before, after = counts

@@ -1,20 +1,20 @@
 """What a process has traced and compiled for one run is found again by the next one of the same shapes."""
 
 from pathlib import Path
-from typing import Any
 
 import jax
 import pytest
 
 from jaxfreeze import finetune
 from jaxfreeze.training import loop
+from tests import effort
+from tests.effort import compiled_until
 from tests.folders import make_folder, tiny_rte
 
-COMPILED = "/jax/core/compile/backend_compile_duration"
 EVENTS = {  # JAX's own names of what costs time: tracing, lowering, compiling
     "/jax/core/compile/jaxpr_trace_duration",
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
-    COMPILED,
+    effort.COMPILED,
 }
 
 
@@ -45,21 +45,9 @@ def test_a_second_run_traces_nothing(more: dict, model: Path, tmp_path: Path, tr
     assert traced  # other settings of the optimizer are another program
 
 
-def test_scoring_compiles_nothing(
-    model: Path, tmp_path: Path, traced: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scoring_compiles_nothing(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was compiled with the training steps, so the seconds of `eval` are its own."""
-    counts: list[int] = []
-    honest = loop._score
-
-    def counted(*inputs: Any) -> Any:
-        counts.append(traced.count(COMPILED))
-        scores = honest(*inputs)
-        counts.append(traced.count(COMPILED))
-        return scores
-
-    monkeypatch.setattr(loop, "_score", counted)
-    jax.clear_caches()
+    counts = compiled_until(monkeypatch, loop, "_score")
     settings = {"trainable_layers": 2, "max_steps": 2, "max_length": 32, "data_dir": tiny_rte(tmp_path / "glue")}
     finetune("rte", model=model, output_dir=tmp_path / "run", **settings)
     before, after = counts
