@@ -1,12 +1,16 @@
 """What a process has traced and compiled for one run is found again by the next one of the same shapes."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
 
-from jaxfreeze import finetune
-from jaxfreeze.training import loop
+from jaxfreeze import devices, finetune
+from jaxfreeze.data import batches
+from jaxfreeze.data.batch import Batch, Shape
+from jaxfreeze.training import evaluation, loop
 from tests import effort
 from tests.effort import compiled_until
 from tests.folders import make_folder, tiny_rte
@@ -48,7 +52,18 @@ def test_a_second_run_traces_nothing(more: dict, model: Path, tmp_path: Path, tr
 def test_scoring_compiles_nothing(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was compiled with the training steps, so the seconds of `eval` are its own."""
     counts = compiled_until(monkeypatch, loop, "_score")
+    monkeypatch.setattr(devices, "pass_batch_size", lambda: 2)
+    shapes: set[Shape] = set()
+    honest = batches.evaluation_batches
+
+    def noted(*inputs: Any) -> Iterator[Batch]:
+        for batch in honest(*inputs):
+            shapes.add(batch.shape)
+            yield batch
+
+    monkeypatch.setattr(evaluation, "evaluation_batches", noted)
     settings = {"trainable_layers": 2, "max_steps": 2, "max_length": 32, "data_dir": tiny_rte(tmp_path / "glue")}
     finetune("rte", model=model, output_dir=tmp_path / "run", **settings)
     before, after = counts
     assert before == after > 0
+    assert len(shapes) == 2
