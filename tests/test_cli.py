@@ -1,9 +1,11 @@
 """The command line: help, flags and files of flags. What is wrong with them is in test_bad_input.py."""
 
+import gc
 import os
 import re
 import subprocess
 import sys
+import types
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,22 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
 def test_flags(arguments: str, expected: TrainConfig, told: list[TrainConfig]) -> None:
     assert cli.main(arguments.split()) == 0
     assert told == [expected]
+
+
+def test_nothing_is_imported_under_garbage_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And all else is done under it."""
+    collects: list[bool] = []
+
+    class Loop(types.ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            if name != "finetune":
+                raise AttributeError(name)
+            collects.append(gc.isenabled())
+            return lambda config: collects.append(gc.isenabled())
+
+    monkeypatch.setitem(sys.modules, loop.__name__, Loop(loop.__name__))
+    assert cli.main(["--task", "rte"]) == 0
+    assert collects == [False, True]
 
 
 FILE = {"task": "rte", "epochs": 7, "seed": 3, "frozen_dropout": True, "trainable_layers": 1}

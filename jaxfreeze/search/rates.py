@@ -104,19 +104,24 @@ def best_rates(question: Question, findings: Sequence[Finding], expected: Expect
     rate at which a run diverged comes after those at which none did.
     """
     regret = regrets(question, findings, expected)
-    loss: dict[float, list[float]] = {}
-    for finding in findings:
-        if finding.trial.candidate.epochs == epochs:
-            loss.setdefault(finding.trial.candidate.learning_rate, []).append(finding.loss)
+    loss = losses(findings, epochs)
     of_rate = {rate: float(regret[SERIES.index(rate)]) for rate in loss}
     step = run_noise(question) / 10
     least = min(of_rate.values())
 
     def rank(rate: float) -> tuple[bool, float, float, float]:
-        mean = float(np.mean(loss[rate]))
-        return math.isinf(mean), (of_rate[rate] - least) // step, mean, rate
+        return math.isinf(loss[rate]), (of_rate[rate] - least) // step, loss[rate], rate
 
     return sorted(loss, key=rank)
+
+
+def losses(findings: Iterable[Finding], epochs: int) -> dict[float, float]:
+    """The rates tried at `epochs` with their mean losses over seeds; inf where a run diverged."""
+    found: dict[float, list[float]] = {}
+    for finding in findings:
+        if finding.trial.candidate.epochs == epochs:
+            found.setdefault(finding.trial.candidate.learning_rate, []).append(finding.loss)
+    return {rate: float(np.mean(values)) for rate, values in found.items()}
 
 
 def next_edge(tried: Sequence[float], best: float) -> float | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxfreeze.freezing import ALL, Layers
 from jaxfreeze.search.price import FULL_SEEDS, epoch_seconds, expected_costs, short_epochs
-from jaxfreeze.search.rates import best_rates, expectation
+from jaxfreeze.search.rates import best_rates, expectation, losses
 from jaxfreeze.search.trial import Candidate, Dropped, Finding, Question, Trial
 
 FIRST_RACE_SEED = 1001
@@ -76,6 +76,16 @@ class Record:
     def best(self, layers: Layers, epochs: int) -> list[float]:
         """The rates tried at these epochs, the most promising first."""
         return best_rates(self.question, self.races_of(layers), expectation(layers, self.below(layers)), epochs)
+
+    def survivors(self, layers: Layers, epochs: int, count: int) -> list[float]:
+        """At least two of the rates tried at these epochs, the most promising first; one has the lowest loss.
+
+        After few epochs many runs still answer the same for every row. Their scores say nothing; their losses do.
+        """
+        loss = losses(self.races_of(layers), epochs)
+        lowest = min(loss, key=loss.__getitem__)
+        kept = self.best(layers, epochs)[:count]
+        return kept if lowest in kept else [*kept[:-1], lowest]
 
     def below(self, layers: Layers) -> float | None:
         """The rate chosen at the nearest k below."""

@@ -115,7 +115,7 @@ def _race(record: Record, layers: Layers) -> Steps:
             break
         yield from _rung(record, layers, [edge], short)
     if short < epochs:
-        survivors = record.best(layers, short)[: SURVIVORS.get(layers, FULL_SURVIVORS)]
+        survivors = record.survivors(layers, short, SURVIVORS.get(layers, FULL_SURVIVORS))
         if is_cheap(layers):
             while len(survivors) > 1 and not _affordable(record, layers, survivors[1:], epochs):
                 survivors.pop()

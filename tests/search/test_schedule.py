@@ -116,6 +116,23 @@ def test_where_the_metric_says_nothing_the_loss_decides() -> None:
     assert [candidate.learning_rate for candidate in chosen] == [1e-3]
 
 
+def test_the_lowest_loss_survives_a_short_rung_whose_scores_mislead() -> None:
+    """Of k = 2 on CoLA: after one epoch half of the runs answered the same for every row, which scores 0."""
+    short = {2e-4: (0.085, 0.5904), 5e-4: (0.0, 0.5921), 1e-3: (0.119, 0.5929), 2e-3: (0.0, 0.6047)}
+    question = dataclasses.replace(QUESTION, constant=0.0, rows=855, scale=2.0, budget=3.0)
+    usual = peaked({**BEST, 1: 1e-3})
+    findings: list[Finding] = []
+    while (stage := next_stage(question, findings)) is not None and stage.trials[0].candidate.layers != 3:
+        for trial in stage.trials:
+            found = finding(trial, usual)
+            if trial.candidate[::2] == (2, 1):
+                score, loss = short[trial.candidate.learning_rate]
+                found = found._replace(score=score, loss=loss)
+            findings.append(found)
+    long = {f.trial.candidate.learning_rate for f in findings if f.trial.candidate[::2] == (2, 3)}
+    assert long == {1e-3, 2e-4}
+
+
 def test_final_trials_have_seeds_that_chose_nothing() -> None:
     for question in (QUESTION, dataclasses.replace(QUESTION, seeds=(5, 1001, 1002))):
         _, findings = search(peaked(), question)
