@@ -98,6 +98,14 @@ def at(task: str, model: str, layers: int, *rates: str) -> list[Cell]:
     return [Cell("rates", rate, {"task": task, "model": model, "k": str(layers)}) for rate in rates]
 
 
+OWN, FULL = "score", "score at that rate"
+
+
+def answer(task: str, layers: str, column: str) -> Cell:
+    """A figure of a k in a search, with the epochs of the full model."""
+    return Cell("search_answers", column, {"task": task, "k": layers, "epochs": 3})
+
+
 EIGHT_TASKS = [Cell("shared_trunk", "of one", {"runs": 8})]
 README_ROWS = {
     "whole run, k = 0, 1, 2, 3 of 6 layers, two CPU cores": [median(layers) for layers in range(4)],
@@ -132,11 +140,35 @@ QUOTED = [  # page, text with the figures in groups, where they come from
     ),
     (
         "docs/how_many_layers.md",
-        r"a search of (\d+) runs took (\S+) times .*, with\neverything counted, and (\S+) times",
+        r"searches of (\d+) and (\d+) runs took (\S+) and (\S+) times .*\n"
+        r".*, with everything counted, and (\S+) and (\S+) times",
         [
-            Cell("search", column, {"task": "RTE"})
+            Cell("search", column, {"task": task})
             for column in ("runs", "search over full model alone", "search over as many Trainer runs")
+            for task in ("RTE", "CoLA")
         ],
+    ),
+    (
+        "docs/how_many_layers.md",
+        r"\| 0 \| 1e-2 \| (\S+) \| (\S+) \|\n\| 1 \| 1e-3 \| (\S+) \| (\S+) \|\n\| 2 \| \| \| (\S+) \|\n"
+        r"\| 3 \| 1e-4 \| (\S+) \| \|\n\| all \| 5e-5 \| (\S+) \| (\S+) \|\n",
+        [
+            answer("CoLA", layers, column)
+            for layers, columns in (
+                ("0", (OWN, FULL)), ("1", (OWN, FULL)), ("2", (FULL,)), ("3", (OWN,)), ("all", (OWN, FULL))
+            )
+            for column in columns
+        ],
+    ),
+    (
+        "docs/how_many_layers.md",
+        r"in (\S+) s instead of (\S+) s",
+        [answer("CoLA", "1", "seconds of a run"), answer("CoLA", "2", "seconds at that rate")],
+    ),
+    (
+        "docs/how_many_layers.md",
+        r"two layers score (\S+) at the full model's rate and the full model (\S+), so",
+        [answer("RTE", layers, FULL) for layers in ("2", "all")],
     ),
     (
         "docs/how_many_layers.md",
