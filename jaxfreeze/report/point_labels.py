@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from jaxfreeze.report.figures import MUTED
+from jaxfreeze.report.figures import MUTED, PAPER
 
 GAPS = (7.0, 10.0, 15.0, 22.0, 30.0, 40.0, 52.0, 66.0, 84.0, 104.0)
 """Distances between a point and its label that are tried, in points."""
@@ -23,7 +23,7 @@ MARKER = 6.0
 PADDING = 2.0
 """Room around a label, in points."""
 CROSSING = 12.0
-"""What covering a line costs, beside the gap."""
+"""What each line costs that a label covers, beside the gap."""
 COVERING = 1e4
 """What covering a label or a point costs."""
 
@@ -60,12 +60,13 @@ def place(
     figure.draw_without_rendering()  # the layout is made now
     pixels = figure.dpi / 72
     taken = [_around(axes.transData.transform(point), MARKER * pixels) for point in points]
-    soft = [box for line in lines for box in _boxes(axes, line)]
+    soft = [_boxes(axes, line) for line in lines]
     placed = []
     for label in labels:
         note = axes.annotate(
             label.text, (label.x, label.y), xytext=(0, 0), textcoords="offset points", ha="center", va="center",
             color=label.colour, fontsize=7.5, fontweight="bold" if label.bold else "normal", zorder=6,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.5},  # so that no line goes through the text
         )  # fmt: skip
         note.set_in_layout(False)
         size = note.get_window_extent(figure.canvas.get_renderer())
@@ -86,7 +87,7 @@ def _best(
     pixels: float,
     frame: Bbox,
     taken: Sequence[Bbox],
-    soft: Sequence[Bbox],
+    soft: Sequence[Sequence[Bbox]],
 ) -> tuple[float, tuple[float, float]]:
     """The gap and the offset of the label's middle, in pixels, that cover the least and are nearest."""
     found = []
@@ -97,8 +98,8 @@ def _best(
             if box.x0 < frame.x0 or box.x1 > frame.x1 or box.y0 < frame.y0 or box.y1 > frame.y1:
                 continue
             covered = sum(box.overlaps(other) for other in taken)
-            crossed = sum(box.overlaps(other) for other in soft)
-            found.append((COVERING * covered + CROSSING * (crossed > 0) + gap + 0.05 * rank, gap, shift))
+            crossed = sum(any(box.overlaps(part) for part in line) for line in soft)
+            found.append((COVERING * covered + CROSSING * crossed + gap + 0.05 * rank, gap, shift))
     _, gap, shift = min(found, default=(0.0, GAPS[0], (0.0, (size[1] / 2 + GAPS[0] * pixels))))
     return gap, shift
 

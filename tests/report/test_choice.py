@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.transforms import Bbox
 
 from jaxfreeze.freezing import ALL
 from jaxfreeze.report import choice, choice_figures, choice_tables, figures, page, paper, search_report, words
 from jaxfreeze.report.document import Heading, Lead, Picture, Table, to_markdown
 from jaxfreeze.report.figures import frame, style
-from jaxfreeze.report.point_labels import MARKER, Label, place
+from jaxfreeze.report.point_labels import MARKER, Label, Segment, place
 from jaxfreeze.report.report import report
 from jaxfreeze.report.sections import Names
 from jaxfreeze.search import answer_file, terms, wording
@@ -198,6 +199,19 @@ def test_labels_do_not_overlap(count: int, spread: float) -> None:
         for x, y in axes.transData.transform(points):
             assert not [box for box in boxes if box.overlaps(Bbox([[x - half, y - half], [x + half, y + half]]))]
         assert all(axes.bbox.contains(x, y) for box in boxes for x, y in box.corners())
+
+
+def test_a_label_covers_few_lines_and_none_goes_through_it() -> None:
+    """Beside the point and above it are many, below it one at a time."""
+    with style():
+        figure, axes = frame("labels", 4.3, 3.7)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        many = [Segment((x, x), (0.46, 1.0)) for x in np.arange(0.02, 1.0, 0.02)]
+        few = [Segment((0.0, 1.0), (height, height)) for height in np.arange(0.0, 0.45, 0.06)]
+        (note,) = place(figure, axes, [Label(0.5, 0.5, "k = 2, 2e-4", "#1b1c1e")], [(0.5, 0.5)], many + few)
+        assert note.get_position()[1] < 0
+        assert note.get_bbox_patch().get_facecolor()[:3] == pytest.approx(to_rgb(figures.PAPER))
 
 
 def drawn_texts(svg: str) -> list[str]:
