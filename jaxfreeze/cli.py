@@ -1,12 +1,10 @@
 """Commands to functions, and exit codes: 0 done, 2 an input error (one line), 1 anything else (a traceback)."""
 
-import contextlib
 import dataclasses
-import gc
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +22,7 @@ from jaxfreeze.command_config import (
 from jaxfreeze.config import File, Folder, TrainConfig, read_settings
 from jaxfreeze.errors import InputError, Stopped, one_of_names
 from jaxfreeze.flags import VERSION, Command, asks_for_help, help_text, read
+from jaxfreeze.imports import quick_imports
 from jaxfreeze.output import guarded
 from jaxfreeze.program import program, version
 from jaxfreeze.run_folder import RunFolder
@@ -118,24 +117,12 @@ def _train(given: dict[str, Any]) -> None:
         return
     cluster = make(ClusterConfig, given)
     config = _train_config(given)
-    with _importing():  # after the flags: --help and mistakes in flags answer without jax
+    with quick_imports():  # after the flags: --help and mistakes in flags answer without jax
         from jaxfreeze import processes
         from jaxfreeze.training.loop import finetune
 
     processes.join(cluster if cluster.coordinator else None)
     finetune(config)
-
-
-@contextlib.contextmanager
-def _importing() -> Iterator[None]:
-    """Imports make half a million objects and free none: looking for garbage took a sixth of their time."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,14 +147,14 @@ def _find_layers(given: dict[str, Any]) -> None:
     folder = folder_of_search(config)
     config = dataclasses.replace(config, output_dir=None)
     if search.protocol == "paper":
-        with _importing():
+        with quick_imports():
             from jaxfreeze.sweep import search as paper
 
         assert search.find_layers is not None  # checked above
         seeds, budget = search.seeds or (1, 2, 3), float(search.budget)
         paper.find_layers(config, search.find_layers, search.confidence, seeds, folder, budget)
         return
-    with _importing():
+    with quick_imports():
         from jaxfreeze.search.conduct import find_layers
 
     find_layers(config, search, folder)
@@ -175,14 +162,15 @@ def _find_layers(given: dict[str, Any]) -> None:
 
 def _inspect(given: dict[str, Any]) -> None:
     config = _train_config(given)
-    from jaxfreeze.training import inspection
+    with quick_imports():
+        from jaxfreeze.training import inspection
 
     inspection.inspect(config)
 
 
 def _sweep(given: dict[str, Any]) -> None:
     config = make(SweepConfig, given)
-    with _importing():
+    with quick_imports():
         from jaxfreeze.sweep import ray_engine, runner
         from jaxfreeze.sweep.grid import read_grid
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from jaxfreeze.config import File, Folder, Name
 from jaxfreeze.errors import InputError
+from jaxfreeze.imports import quick_imports
 from jaxfreeze.settings import Takes, check_limits, make
 
 
@@ -38,11 +39,13 @@ def evaluate(given: dict[str, Any]) -> None:
     config = make(EvaluateConfig, given)
     rows = None if config.input is None else Path(config.input)
     if config.report is not None:
-        from jaxfreeze.failures.report import report
+        with quick_imports():
+            from jaxfreeze.failures.report import report
 
         report([Path(run) for run in config.run], Path(config.report), config.best, rows)
         return
-    from jaxfreeze.inference.predict import evaluate
+    with quick_imports():
+        from jaxfreeze.inference.predict import evaluate
 
     evaluate(Path(config.run[0]), config.best, rows)
 
@@ -95,12 +98,14 @@ def predict(given: dict[str, Any]) -> None:
     config = make(PredictConfig, given)
     runs = [Path(run) for run in config.run]
     if config.glue_submission is not None:
-        from jaxfreeze.inference.submission import glue_submission
+        with quick_imports():
+            from jaxfreeze.inference.submission import glue_submission
 
         data_dir = None if config.data_dir is None else Path(config.data_dir)
         glue_submission(runs, Path(config.glue_submission), data_dir, config.best)
         return
-    from jaxfreeze.inference.predict import predict
+    with quick_imports():
+        from jaxfreeze.inference.predict import predict
 
     files = Path(config.input or ""), Path(config.output or "")
     predict(runs, *files, config.format, config.best, config.ensemble, config.calibrated)
@@ -130,7 +135,8 @@ class ExportConfig:
 def export(given: dict[str, Any]) -> None:
     """Write a finished run for transformers."""
     config = make(ExportConfig, given)
-    from jaxfreeze.inference.export import export
+    with quick_imports():
+        from jaxfreeze.inference.export import export
 
     export(Path(config.run), Path(config.output), config.best, config.top_only, config.format == "stablehlo")
 
@@ -165,7 +171,8 @@ class ServeConfig:
 def serve(given: dict[str, Any]) -> None:
     """Answer over HTTP with finished runs."""
     config = make(ServeConfig, given)
-    from jaxfreeze.inference.serve import serve
+    with quick_imports():
+        from jaxfreeze.inference.serve import serve
 
     runs = [Path(run) for run in config.run]
     serve(runs, config.best, config.host, config.port, config.ensemble, config.calibrated)
@@ -219,7 +226,8 @@ class PushConfig:
 def push(given: dict[str, Any]) -> None:
     """Publish a finished run or an exported folder."""
     config = make(PushConfig, given)
-    from jaxfreeze.inference.push import push
+    with quick_imports():
+        from jaxfreeze.inference.push import push
 
     folder, run = (None if path is None else Path(path) for path in (config.exported, config.run))
     push(folder, run, config.repo, config.private)

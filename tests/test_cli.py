@@ -59,9 +59,10 @@ def test_flags(arguments: str, expected: TrainConfig, told: list[TrainConfig]) -
     assert told == [expected]
 
 
-def test_nothing_is_imported_under_garbage_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And all else is done under it."""
+@pytest.mark.parametrize("first", [True, False], ids=["first", "again"])
+def test_the_first_imports_are_not_looked_through_for_garbage(first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     collects: list[bool] = []
+    frozen: list[bool] = []
 
     class Loop(types.ModuleType):
         def __getattr__(self, name: str) -> Any:
@@ -70,9 +71,13 @@ def test_nothing_is_imported_under_garbage_collection(monkeypatch: pytest.Monkey
             collects.append(gc.isenabled())
             return lambda config: collects.append(gc.isenabled())
 
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(gc.isenabled()))
     monkeypatch.setitem(sys.modules, loop.__name__, Loop(loop.__name__))
+    if first:
+        monkeypatch.delitem(sys.modules, "jax")
     assert cli.main(["--task", "rte"]) == 0
-    assert collects == [False, True]
+    assert collects == [not first, True]
+    assert frozen == [False] * first
 
 
 FILE = {"task": "rte", "epochs": 7, "seed": 3, "frozen_dropout": True, "trainable_layers": 1}

@@ -31,7 +31,7 @@ FLOORS = (  # from the top; a module may import from its own floor's folder and 
     {"config"},
     {"settings"},
     {"strict_yaml"},
-    {"errors", "arrays", "fetched", "program", "hub_client"},
+    {"errors", "arrays", "fetched", "program", "imports", "hub_client"},
 )
 FILES = sorted(ROOT.rglob("*.py"))
 
