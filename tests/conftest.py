@@ -35,7 +35,7 @@ from jaxfreeze.training.platform_choices import Arithmetic
 from tests.folders import empty_cache, make_folder
 from tests.inference.runs import train
 
-gc.set_threshold(20_000, 20, 50)  # as Python has it, looking for garbage takes an eighth of the tests' time
+gc.set_threshold(20_000, 20, 50)  # as Python has it, looking for garbage takes up to an eighth of the time
 CACHE = empty_cache(Path(os.environ["JAXFREEZE_CACHE"]))
 effort.share_programs()
 MESH = devices.data_mesh

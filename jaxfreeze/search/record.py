@@ -78,9 +78,10 @@ class Record:
         return best_rates(self.question, self.races_of(layers), expectation(layers, self.below(layers)), epochs)
 
     def survivors(self, layers: Layers, epochs: int, count: int) -> list[float]:
-        """At least two of the rates tried at these epochs, the most promising first; one has the lowest loss.
+        """The most promising of the rates tried at these epochs, best first; one of them has the lowest loss.
 
         After few epochs many runs still answer the same for every row. Their scores say nothing; their losses do.
+        count: how many, at least two.
         """
         loss = losses(self.races_of(layers), epochs)
         lowest = min(loss, key=loss.__getitem__)
