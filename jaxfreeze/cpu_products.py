@@ -5,6 +5,7 @@ hold, takes float32 matrices, rounds them to bfloat16 and multiplies them in uni
 (AMX, AVX512-BF16); sums are float32. A program uses it if it is compiled with `OPTIONS`, and no other program does.
 """
 
+import atexit
 import contextlib
 import functools
 import hashlib
@@ -39,7 +40,9 @@ NOT_KEPT = ".*not implemented for thunk kind: onednn-fusion"
 
 _NEVER_FREED: list[jax.stages.Compiled] = []
 """The measured program. XLA ends the process ("Check failed: available_.size() == num_created_") if a program is freed
-before oneDNN's objects are back from its last product, which is a moment after its result is there."""
+before oneDNN's objects are back from its last product, less than a millisecond after its result is there. Programs of
+runs are freed later than that; at the end of a process there is a pause, see `speeds`."""
+PAUSE = 0.05  # seconds
 
 SIZES = (2048, 384, 1536)  # of the measured product: the feed-forward of MiniLM for 16 examples of 128 tokens
 REPEATS = 9
@@ -74,6 +77,7 @@ class Speeds(NamedTuple):
 def speeds() -> Speeds:
     """Of this machine, as the cache folder keeps them; measured if it does not, which takes about a second."""
     os.environ.setdefault(MODE, "BF16")
+    atexit.register(time.sleep, PAUSE)  # before JAX frees all programs, so that none has just ended
     file = _file()
     with contextlib.suppress(OSError, ValueError, TypeError, LookupError):
         return Speeds(*(float(json.loads(file.read_text())[name]) for name in Speeds._fields))

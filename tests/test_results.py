@@ -162,7 +162,7 @@ QUOTED = [  # page, text with the figures in groups, where they come from
     ),
     (
         "docs/how_many_layers.md",
-        r"in (\S+) s instead of (\S+) s",
+        r"in (\S+) s instead of\n  (\S+) s",
         [answer("CoLA", "1", "seconds of a run"), answer("CoLA", "2", "seconds at that rate")],
     ),
     (
