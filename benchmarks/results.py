@@ -22,6 +22,8 @@ figures, in the same form, and is not rendered.
 """
 
 import argparse
+import datetime
+import functools
 import json
 import os
 import shlex
@@ -153,21 +155,34 @@ def values(text: str) -> list[Any]:
     return found
 
 
+def commit_to_measure() -> str:
+    """The commit of this checkout. Raises SystemExit if other files than tables differ from it.
+
+    What has finished is kept by commit: with changes it could not be told from what is measured with other ones.
+    """
+    git = functools.partial(subprocess.run, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    tables = [f":!{path.relative_to(ROOT)}" for path in (FOLDER, RESULTS)]
+    changed = git(["git", "status", "--porcelain", "--untracked-files=no", "--", ".", *tables]).stdout
+    if changed:
+        sys.exit(f"--run measures a commit; commit these changes first, or put them away:\n{changed.rstrip()}")
+    found = git(["git", "describe", "--always", "--abbrev=12"]).stdout.strip()
+    return found or sys.exit("--run measures a commit; this is no git checkout")
+
+
 def run(file: Path, options: argparse.Namespace) -> None:
     """Run the commands of a table and replace its rows, date, machine, commit and versions; or print the commands.
 
     Raises subprocess.CalledProcessError if a command fails; the table stays as it was.
     """
-    from versus_pytorch import commit, now
-
     table = read(file)
     if file.stem not in READERS:
         print(f"# {file.stem}: run this, and enter its figures in {file.relative_to(ROOT)}")
         print("\n".join(table["command"]))
         return
-    kept = f"build/benchmark-{commit()}"  # a benchmark that stopped goes on here
+    kept = f"build/benchmark-{options.commit}"  # a benchmark that stopped goes on here
     (ROOT / "build").mkdir(exist_ok=True)
-    folders = {name: getattr(options, flag) for name, flag in FOLDERS.items()} | {"DIR": kept, FILE: f"{kept}.jsonl"}
+    folders = {name: getattr(options, flag) for name, flag in FOLDERS.items()}
+    folders |= {"DIR": kept, FILE: f"{kept}-{file.stem}.jsonl"}
     printed = []
     for line in table["command"]:
         words = [sys.executable, *(folders.get(word) or word for word in shlex.split(line)[1:])]
@@ -176,7 +191,8 @@ def run(file: Path, options: argparse.Namespace) -> None:
         printed += values(done.stdout)
     rows = [[row.get(column) for column in table["columns"]] for row in READERS[file.stem](printed)]
     versions = {name: version(name) for name in table["versions"] if name != "Python"}
-    table |= {"rows": rows, "date": now()[:10], "machine": options.machine, "commit": commit()}
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    table |= {"rows": rows, "date": today, "machine": options.machine, "commit": options.commit[:7]}
     write(file, table | {"versions": {"Python": sys.version.split()[0], **versions}})
     print(f"{file.relative_to(ROOT)}: new rows; read its notes again", file=sys.stderr)
 
@@ -207,6 +223,7 @@ def main() -> None:
     words = {word for name in measured for line in read(FOLDER / f"{name}.json")["command"] for word in line.split()}
     if missing := [f"--{flag}" for word, flag in FOLDERS.items() if word in words and not getattr(options, flag)]:
         parser.error(f"--run requires {' and '.join(missing)}")
+    options.commit = commit_to_measure() if measured else None
     failed = []
     for name in chosen:
         try:

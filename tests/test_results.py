@@ -140,12 +140,12 @@ QUOTED = [  # page, text with the figures in groups, where they come from
     ),
     (
         "docs/how_many_layers.md",
-        r"searches of (\d+) and (\d+) runs took (\S+) and (\S+) times .*\n"
-        r".*, with everything counted, and (\S+) and (\S+) times",
+        r"searches of (\d+), (\d+) and (\d+) runs took (\S+), (\S+) and (\S+) times .*\n"
+        r".*, with everything counted, and (\S+), (\S+) and (\S+) times",
         [
             Cell("search", column, {"task": task})
             for column in ("runs", "search over full model alone", "search over as many Trainer runs")
-            for task in ("RTE", "CoLA")
+            for task in ("RTE", "MRPC", "CoLA")
         ],
     ),
     (
@@ -167,8 +167,8 @@ QUOTED = [  # page, text with the figures in groups, where they come from
     ),
     (
         "docs/how_many_layers.md",
-        r"two layers score (\S+) at the full model's rate and the full model (\S+), so",
-        [answer("RTE", layers, FULL) for layers in ("2", "all")],
+        r"three layers score (\S+) F1 and the full model (\S+), both at (\S+),",
+        [*(answer("MRPC", layers, FULL) for layers in ("3", "all")), answer("MRPC", "3", "the full model's rate")],
     ),
     (
         "docs/how_many_layers.md",
@@ -262,12 +262,9 @@ def test_run_replaces_the_rows(
         ran.append(words[1:])
         return subprocess.CompletedProcess(words, 0, stdout=json.dumps(FLOPS, indent=1) + "\n")
 
-    import versus_pytorch
-
-    monkeypatch.setattr(versus_pytorch, "commit", lambda: "abc")
     monkeypatch.setattr(results, "ROOT", tmp_path)
     monkeypatch.setattr(results.subprocess, "run", run)
-    options = results.argparse.Namespace(machine="E", data_dir=None, model=None, mpnet=None)
+    options = results.argparse.Namespace(machine="E", commit="0123456789ab", data_dir=None, model=None, mpnet=None)
     for name in ("flops", "serve"):
         (tmp_path / f"{name}.json").write_bytes((ROOT / "benchmarks" / "results" / f"{name}.json").read_bytes())
         results.run(tmp_path / f"{name}.json", options)
@@ -278,7 +275,7 @@ def test_run_replaces_the_rows(
         ["all", "no", "500.0", "1.000", "1000.0", "900.0"],
         ["3", "yes", "100.0", "0.200", "100.0", "100.0"],
     ]
-    assert (table["machine"], table["commit"]) == ("E", "abc")
+    assert (table["machine"], table["commit"]) == ("E", "0123456")
     assert table["versions"]["Python"] == sys.version.split()[0]
     assert table["notes"] == results.read(ROOT / "benchmarks" / "results" / "flops.json")["notes"]
     assert results.read(tmp_path / "serve.json") == results.read(ROOT / "benchmarks" / "results" / "serve.json")
@@ -308,6 +305,7 @@ def test_what_run_requires(
 ) -> None:
     machine = next(iter(results.read(results.PAGE)["machines"]))
     ran: list[str] = []
+    monkeypatch.setattr(results, "commit_to_measure", lambda: "abc")
     monkeypatch.setattr(results, "run", lambda file, options: ran.append(file.stem))
     monkeypatch.setattr(results, "RESULTS", tmp_path / "RESULTS.md")
     monkeypatch.setattr(sys, "argv", ["results.py", *asked.replace(" M", f" {machine}").split()])
@@ -332,6 +330,7 @@ def test_a_table_that_fails_does_not_stop_the_others(
         if file.stem == "flops":
             raise subprocess.CalledProcessError(3, "flops.py")
 
+    monkeypatch.setattr(results, "commit_to_measure", lambda: "abc")
     monkeypatch.setattr(results, "run", run)
     monkeypatch.setattr(results, "RESULTS", tmp_path / "RESULTS.md")
     command = "results.py --run --machine E --data_dir a --model b --mpnet c"
@@ -341,6 +340,30 @@ def test_a_table_that_fails_does_not_stop_the_others(
     assert ran == sorted(results.READERS.keys() - results.ON_A_GPU)
     assert "gpu_steps_h200" not in ran
     assert (tmp_path / "RESULTS.md").is_file()
+
+
+def test_a_commit_is_measured(results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables may differ from it, since --run writes them one after the other; nothing else may."""
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "benchmarks" / "results")
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "benchmarks" / "RESULTS.md")
+    with pytest.raises(SystemExit, match="no git checkout"):
+        results.commit_to_measure()
+    results.FOLDER.mkdir(parents=True)
+    table, code = results.FOLDER / "flops.json", tmp_path / "code.py"
+    for file in (table, code, results.RESULTS):
+        file.write_text("1")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *words], check=True)
+    found = results.commit_to_measure()
+    assert re.fullmatch(r"[0-9a-f]{12}", found)
+    for file in (table, results.RESULTS, tmp_path / "new.txt"):
+        file.write_text("2")
+    assert results.commit_to_measure() == found
+    code.write_text("2")
+    with pytest.raises(SystemExit, match=r"put them away:\n M code\.py$"):
+        results.commit_to_measure()
 
 
 def test_check(results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
