@@ -150,20 +150,25 @@ QUOTED = [  # page, text with the figures in groups, where they come from
     ),
     (
         "docs/how_many_layers.md",
-        r"\| 0 \| 1e-2 \| (\S+) \| (\S+) \|\n\| 1 \| 1e-3 \| (\S+) \| (\S+) \|\n\| 2 \| \| \| (\S+) \|\n"
-        r"\| 3 \| 1e-4 \| (\S+) \| \|\n\| all \| 5e-5 \| (\S+) \| (\S+) \|\n",
+        r"\| 0 \| 5e-3 \| (\S+) \| (\S+) \|\n\| 1 \| 1e-3 \| (\S+) \| (\S+) \|\n\| 2 \| 5e-4 \| (\S+) \| \|\n"
+        r"\| 3 \| 2e-4 \| (\S+) \| \|\n\| all \| 1e-4 \| (\S+) \| (\S+) \|\n",
         [
-            answer("CoLA", layers, column)
+            answer("STS-B", layers, column)
             for layers, columns in (
-                ("0", (OWN, FULL)), ("1", (OWN, FULL)), ("2", (FULL,)), ("3", (OWN,)), ("all", (OWN, FULL))
+                ("0", (OWN, FULL)), ("1", (OWN, FULL)), ("2", (OWN,)), ("3", (OWN,)), ("all", (OWN, FULL))
             )
             for column in columns
         ],
     ),
     (
         "docs/how_many_layers.md",
-        r"in (\S+) s instead of\n  (\S+) s",
-        [answer("CoLA", "1", "seconds of a run"), answer("CoLA", "2", "seconds at that rate")],
+        r"a run takes (\S+) s instead of\n  (\S+) s\.",
+        [answer("STS-B", layers, "seconds of a run") for layers in ("3", "all")],
+    ),
+    (
+        "docs/how_many_layers.md",
+        r"one layer scores (\S+) at its own rate, (\S+), and (\S+) at the full model's rate, (\S+)\.",
+        [answer("CoLA", "1", column) for column in (OWN, "its own rate", FULL, "the full model's rate")],
     ),
     (
         "docs/how_many_layers.md",
@@ -229,6 +234,19 @@ def test_figures_of_the_pages(page: str, text: str, cells: list[Cell], results: 
     assert found
     for quoted, figure in zip(found.groups(), figures(results, cells), strict=True):
         assert agrees(quoted, figure), figure
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how_many_layers.md"])
+def test_the_line_of_a_search_is_in_its_report(page: str) -> None:
+    """Every clause of the answer that the page shows."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    (line,) = re.findall(r"```text\n(\d of 6 layers.*?)\.\njaxfreeze --task stsb \.\.\.\n```", text, re.DOTALL)
+    report = (ROOT / "docs" / "example_search" / "report.md").read_text(encoding="utf-8").replace("\\", "")
+    setting, rest = line.replace("\n", " ").split(": ", 1)
+    clauses = rest.split("; ")
+    assert len(clauses) == 4
+    said = [f"**{setting}**", *(f"- {clause[0].upper()}{clause[1:]}\n" for clause in clauses)]
+    assert [clause for clause in said if clause not in report] == []
 
 
 def test_a_figure_keeps_its_digits(results: ModuleType, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from jaxfreeze.freezing import Layers
 from jaxfreeze.report.document import Table, Value
 from jaxfreeze.report.words import NOTHING, layers_value, typographic
 from jaxfreeze.search import terms, wording
@@ -112,7 +113,7 @@ def all_answers(answers: Sequence[Answer]) -> Table:
     for answer in answers:
         chosen, (k, rate, epochs) = answer.chosen, answer.chosen.candidate
         share = chosen.seconds / answer.full.seconds if answer.full is not None and answer.full.seconds > 0 else None
-        of_paper = wording.paper_choice(answer)
+        of_paper = wording.paper_choices(answer)
         rows.append([
             Value(terms.data(answer.task)),
             layers_value(k, answer.num_layers),
@@ -124,7 +125,7 @@ def all_answers(answers: Sequence[Answer]) -> Table:
             Value(terms.metric(answer.metric)),
             Value(typographic(terms.score(answer.best.score, answer.metric)), answer.best.score),
             NOTHING if share is None else Value(terms.part(share), share),
-            NOTHING if of_paper is None else layers_value(of_paper.candidate.layers, answer.num_layers),
+            _either(of_paper, answer.num_layers),
             Value(str(answer.num_layers), answer.num_layers),
             Value(terms.short(answer.model)),
         ])  # fmt: skip
@@ -132,9 +133,17 @@ def all_answers(answers: Sequence[Answer]) -> Table:
         "The answers of all searches. Keeps its share: the probability that this k keeps the asked share of the best "
         "model's gain over a constant prediction. Not decided: no k keeps it with the asked probability, and "
         "the row shows the best model found. The paper's k: the smallest whose mean keeps that share of the full "
-        "model's raw score, all at the full model's learning rate."
+        "model's raw score, all at the full model's learning rate. Where there are several, only the last of them was "
+        "run at that rate."
     )
     return Table(caption, columns, rows)
+
+
+def _either(choices: Sequence[Layers], num_layers: int) -> Value:
+    """'2, 3 or all'; sorted by the last one."""
+    if not choices:
+        return NOTHING
+    return layers_value(choices[-1], num_layers)._replace(text=terms.listed(choices, "or"))
 
 
 def verdict(answer: Answer) -> str:

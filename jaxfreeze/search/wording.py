@@ -2,11 +2,11 @@
 
 import math
 
-from jaxfreeze.freezing import ALL, Layers
+from jaxfreeze.freezing import ALL, Layers, order
 from jaxfreeze.search import terms
 from jaxfreeze.search.answer import Answer, Point
 from jaxfreeze.search.terms import listed
-from jaxfreeze.search.trial import Candidate
+from jaxfreeze.search.trial import Candidate, ladder
 
 DECIDES = 2.0
 """One source of uncertainty this many times as large as the other leaves the other without effect."""
@@ -62,7 +62,7 @@ def _why_the_best(answer: Answer) -> str:
     others = [point for point in answer.points if not same(point, chosen)]
     if not others:
         return "nothing else was run to its end, so there is nothing to compare it with"
-    smaller = [point for point in others if size(point, answer) < size(chosen, answer)]
+    smaller = [point for point in others if order(point.candidate.layers) < order(chosen.candidate.layers)]
     asked = f"{terms.share(answer.share)} of its {_gain(answer)} with the asked probability of " + terms.probability(
         answer.confidence
     )
@@ -133,23 +133,37 @@ def of_paper(answer: Answer) -> str:
     if full.score <= 0:
         score = terms.score(full.score, answer.metric)
         return f"The full model scores {score}, of which no ratio can be taken ({setting})."
-    found = paper_choice(answer) or full
+    *unknown, layers = paper_choices(answer)
+    found = next(point for point in answer.paper if point.candidate.layers == layers)
     score = terms.score(found.score, answer.metric)
-    text = f"{_capital(name(found.candidate))}, which scores {score}, {terms.hundred(found.quality)}% of the full "
+    text = f"{_capital(name(layers))}, which scores {score}, {terms.hundred(found.quality)}% of the full "
     text += f"model's {terms.score(full.score, answer.metric)} ({setting})"
     if found is full:
         text = f"The full model: no smaller k keeps {terms.share(answer.share)} of its score ({setting})"
+    if found is full and unknown:
+        text = (
+            f"Not known: k = {listed(unknown)} had no run at the full model's rate; of the others, only the full model "
+        )
+        text += f"keeps {terms.share(answer.share)} of its score ({setting})"
+    elif unknown:
+        text += f"; k = {listed(unknown)} had no run at the full model's rate"
     constant = terms.score(answer.constant, answer.metric)
     return f"{text}." if learned(answer, found) else f"{text}; but a constant prediction scores {constant}."
 
 
-def paper_choice(answer: Answer) -> Point | None:
-    """The smallest k whose mean keeps the asked share of the full model's; None where that is not defined."""
+def paper_choices(answer: Answer) -> tuple[Layers, ...]:
+    """The k that the paper's protocol may ask for; () where that is not defined.
+
+    The last one is the smallest whose mean keeps the asked share of the full model's. Before it are smaller ones that
+    had no run at the full model's rate, so that nothing is known of them.
+    """
     full = next((point for point in answer.paper if point.candidate.layers == ALL), None)
     if full is None or full.score <= 0 or terms.lower_is_better(answer.metric):
-        return None
-    keeping = [point for point in answer.paper if point.quality >= answer.share]
-    return min(keeping, key=lambda point: size(point, answer), default=full)
+        return ()
+    keeping = [point.candidate.layers for point in answer.paper if point.quality >= answer.share]
+    found = min(keeping, key=order, default=ALL)
+    run = {point.candidate.layers for point in answer.paper}
+    return *(k for k in ladder(answer.num_layers) if k not in run and order(k) < order(found)), found
 
 
 def described(candidate: Candidate, num_layers: int) -> str:
@@ -186,12 +200,6 @@ def anything_learned(answer: Answer) -> bool:
 def same(one: Point, other: Point) -> bool:
     """Whether two points are of one setting."""
     return one.candidate == other.candidate
-
-
-def size(point: Point, answer: Answer) -> int:
-    """k as a number; the full model comes after all layers."""
-    layers = point.candidate.layers
-    return answer.num_layers + 1 if layers == ALL else int(layers)
 
 
 def _with_interval(answer: Answer, point: Point) -> str:

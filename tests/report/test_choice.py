@@ -113,6 +113,34 @@ def test_the_papers_answer_stands_beside_it() -> None:
     assert wording.of_paper(single()).startswith("Not run")
 
 
+def without(found: Answer, *missing: int) -> Answer:
+    """The answer of a search whose budget left no room for these k at the full model's rate."""
+    paper = tuple(point for point in found.paper if point.candidate.layers not in missing)
+    return dataclasses.replace(found, paper=paper)
+
+
+def test_of_what_the_papers_protocol_did_not_run_nothing_is_said() -> None:
+    """A smaller k may keep the share, where it was not run."""
+    assert wording.paper_choices(stsb()) == ("all",)
+    some = without(stsb(), 2, 3)
+    assert wording.paper_choices(some) == (2, 3, "all")
+    assert wording.of_paper(some).startswith(
+        "Not known: k = 2 and 3 had no run at the full model's rate; of the others, only the full model keeps 95% of "
+        "its score (every k at learning rate 5e-5 for 3 epochs"
+    )
+    assert wording.paper_choices(deep()) == (3,)
+    assert wording.paper_choices(without(deep(), 6)) == (3,)
+    assert wording.paper_choices(without(deep(), 3)) == (3, 6)
+    said = wording.of_paper(without(deep(), 0, 2))
+    assert said.startswith("k = 3, which scores")
+    assert said.endswith("no interval); k = 0 and 2 had no run at the full model's rate.")
+    assert [wording.paper_choices(found) for found in (single(), lower())] == [(), ()]
+    table = choice_tables.all_answers([stsb(), some, without(deep(), 0, 2), single()])
+    column = [row[table.columns.index("the paper's k")] for row in table.rows]
+    assert [value.text for value in column] == ["all", "2, 3 or all", "0, 2 or 3", words.NOTHING.text]
+    assert [value.key for value in column][:3] == [7, 7, 3]
+
+
 @pytest.mark.parametrize(
     ("task", "said"),
     [("mrpc", "MRPC"), ("files (in/reviews.csv)", "reviews.csv"), ("hub (imdb)", "imdb"), ("files", "this data")],
