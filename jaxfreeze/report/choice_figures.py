@@ -3,7 +3,7 @@
 import itertools
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -28,6 +28,7 @@ from jaxfreeze.report.figures import (
 from jaxfreeze.report.point_labels import Label, Segment, place
 from jaxfreeze.search import terms
 from jaxfreeze.search.answer import Answer, Point, RateScore
+from jaxfreeze.search.trial import ladder
 from jaxfreeze.search.wording import anything_learned, same
 from jaxfreeze.search.wording import name as name_of
 
@@ -45,7 +46,7 @@ def front_figure(name: str, answer: Answer) -> Drawing:
         front = [point for point in answer.points if point.on_front]
         _joined(axes, answer, [point.seconds for point in front], front)
         _own(axes, answer, [point.seconds for point in answer.points])
-        _of_paper(axes, answer, [point.seconds for point in answer.paper])
+        _of_paper(axes, answer, lambda point: point.seconds)
         _limits(axes, answer)
         _seconds_axis(axes, [point.seconds for point in (*answer.points, *answer.paper)])
         _level(axes, answer, answer.constant, "constant prediction", DOTTED)
@@ -65,7 +66,7 @@ def layers_figure(name: str, answer: Answer) -> Drawing:
         own = [point for point in best if point is not None]
         _joined(axes, answer, [at[point.candidate.layers] for point in own], own)
         _own(axes, answer, [at[point.candidate.layers] - _shift(answer, point) for point in answer.points])
-        _of_paper(axes, answer, [at[point.candidate.layers] + 0.18 for point in answer.paper])
+        _of_paper(axes, answer, lambda point: at[point.candidate.layers] + 0.18)
         _limits(axes, answer)
         if anything_learned(answer):
             kept = answer.constant + answer.share * (answer.best.score - answer.constant)
@@ -161,17 +162,26 @@ def _joined(axes: Axes, answer: Answer, x: Sequence[float], points: Sequence[Poi
     axes.plot([at for at, _ in pairs], [y for _, y in pairs], color=OWN, linewidth=1.1, zorder=2)
 
 
-def _of_paper(axes: Axes, answer: Answer, x: Sequence[float]) -> None:
-    """The paper's protocol: hollow points on a dashed line."""
-    pairs = sorted(zip(x, [_shown(answer, point.score) for point in answer.paper], strict=True))
-    if not pairs:
-        return
+def _of_paper(axes: Axes, answer: Answer, x: Callable[[Point], float]) -> None:
+    """The paper's protocol: hollow points on a dashed line, which ends where a k had no run."""
     rates = {point.candidate.learning_rate for point in answer.paper}
-    axes.plot(
-        [at for at, _ in pairs], [y for _, y in pairs], color=OF_PAPER, linewidth=1.0, linestyle=DASHED, marker="s",
-        markersize=4.2, markerfacecolor=PAPER, markeredgewidth=1.1, zorder=3,
-        label=f"the paper's protocol, every k at {terms.listed([terms.rate(one) for one in sorted(rates)])}",
-    )  # fmt: skip
+    label = (
+        f"the paper's protocol, every k at {terms.listed([terms.rate(one) for one in sorted(rates)])}" if rates else ""
+    )
+    for points in _stretches(answer):
+        axes.plot(
+            [x(point) for point in points], [_shown(answer, point.score) for point in points], color=OF_PAPER,
+            linewidth=1.0, linestyle=DASHED, marker="s", markersize=4.2, markerfacecolor=PAPER, markeredgewidth=1.1,
+            zorder=3, label=label,
+        )  # fmt: skip
+        label = ""  # a name in the legend is enough
+
+
+def _stretches(answer: Answer) -> list[list[Point]]:
+    """The paper's points by k, parted where a k of the ladder had no run."""
+    by_layers = {point.candidate.layers: point for point in answer.paper}
+    parts = itertools.groupby(ladder(answer.num_layers), key=by_layers.__contains__)
+    return [[by_layers[layers] for layers in some] for run, some in parts if run]
 
 
 def _limits(axes: Axes, answer: Answer) -> None:
@@ -231,7 +241,7 @@ def _label_points(figure: Figure, axes: Axes, answer: Answer, front: Sequence[Po
         labels.append(Label(point.seconds, _shown(answer, point.score), text, INK, bold))
     taken = [(point.seconds, _shown(answer, point.score)) for point in (*answer.points, *answer.paper)]
     lines = [Segment((p.seconds, p.seconds), _bar(answer, p)) for p in answer.points]
-    for series in (sorted(front, key=lambda p: p.seconds), sorted(answer.paper, key=lambda p: p.seconds)):
+    for series in (sorted(front, key=lambda p: p.seconds), *_stretches(answer)):
         lines += [
             Segment((a.seconds, b.seconds), (_shown(answer, a.score), _shown(answer, b.score)))
             for a, b in itertools.pairwise(series)

@@ -5,6 +5,7 @@ import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -254,6 +255,18 @@ def test_every_point_is_labelled_with_k_and_rate() -> None:
     assert "constant prediction: 50.5" in texts
     assert drawing == choice_figures.front_figure("front", deep())
     assert drawing.png.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("draw", [choice_figures.front_figure, choice_figures.layers_figure])
+def test_the_papers_line_ends_where_a_k_had_no_run(draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line from k = 1 to the full model would show scores of k that nobody has run."""
+    monkeypatch.setattr(choice_figures, "written", lambda figure, name: figure)
+    for missing, points in (((), [5]), ((2, 3), [2, 1]), ((0,), [4]), ((1, 3), [1, 1, 1])):
+        figure = draw("name", without(stsb(), *missing))
+        lines = [line for line in figure.axes[0].lines if line.get_color() == choice_figures.OF_PAPER]
+        assert [len(line.get_xdata()) for line in lines] == points
+        names = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+        assert sum("the paper's protocol" in name for name in names) == 1
 
 
 def test_a_level_out_of_sight_is_named() -> None:
