@@ -51,7 +51,6 @@ ON_A_GPU = {"gpu_steps_h200"}
 KEYS = ("title", "about", "columns", "rows", "date", "machine", "commit", "versions", "command", "notes")
 
 Table = dict[str, Any]
-Row = dict[str, Any]
 
 
 def read(file: Path) -> Table:
