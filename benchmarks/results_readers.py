@@ -5,10 +5,11 @@ columns than a table has; a column that a row lacks stays empty. Figures are rou
 """
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+from jaxfreeze.freezing import ALL, Layers, order
 from jaxfreeze.search import terms
 
 Row = dict[str, Any]
@@ -24,11 +25,6 @@ def significant(value: float, digits: int = 3) -> Decimal:
     return Decimal(f"{Decimal(f'{value:.{digits - 1}e}'):f}")
 
 
-def in_order(depths: Iterable[Any]) -> list[str]:
-    """Numbers of layers as texts: numbers by their size, then `all`."""
-    return sorted({str(depth) for depth in depths}, key=lambda text: (len(text), text))
-
-
 def rows_of_versus(printed: list[Any]) -> list[Row]:
     """versus_pytorch.py: a row for a k and a task; where there are several tasks, one with the medians of the ratios.
 
@@ -36,12 +32,12 @@ def rows_of_versus(printed: list[Any]) -> list[Row]:
     """
     rows = []
     results = [result for one in printed for result in one["results"]]
-    for layers in in_order(result["trainable_layers"] for result in results):
-        found = [_versus(result) for result in results if str(result["trainable_layers"]) == layers]
+    for layers in sorted({result["trainable_layers"] for result in results}, key=order):
+        found = [_versus(result) for result in results if result["trainable_layers"] == layers]
         if len(found) > 1:
             ratios = [name for name in found[0] if name.startswith("ratio") and name != PROCESSOR]
             medians = {name: statistics.median(row[name] for row in found) for name in ratios}
-            found.append({"k": found[0]["k"], "task": "median", **medians})
+            found.append({"k": layers, "task": "median", **medians})
         rows += [{name: _rounded(name, cell) for name, cell in row.items()} for row in found]
     return rows
 
@@ -130,8 +126,7 @@ def rows_of_answers(printed: list[Any]) -> list[Row]:
                 row = points.setdefault((point["trainable_layers"], point["epochs"]), {})
                 row |= {"task": terms.task(line["task"]), "k": str(point["trainable_layers"])}
                 row |= {"epochs": point["epochs"], **columns(point)}
-        order = in_order(layers for layers, _ in points)
-        rows += [points[key] for key in sorted(points, key=lambda key: (order.index(str(key[0])), key[1]))]
+        rows += [points[key] for key in sorted(points, key=lambda key: (order(key[0]), key[1]))]
     return rows
 
 
@@ -181,18 +176,14 @@ def rows_of_predict(printed: list[Any]) -> list[Row]:
 def rows_of_shared_trunk(printed: list[Any]) -> list[Row]:
     """shared_trunk.py: a row for each number of runs."""
     (found,) = printed
-    counts = [name.removesuffix(" together") for name in found["seconds"] if name.endswith(" together")]
-    rows = []
-    for count in counts:
-        row: Row = {"runs": int(count)}
-        for way, column in (("together", "together, s"), ("apart", "each by itself, s")):
-            if (name := f"{count} {way}") in found["seconds"]:
-                row[column] = rounded(found["seconds"][name], 2)
-                row[column.replace(", s", ", of one") if way == "apart" else "of one"] = rounded(
-                    found["of one task"][name], 2
-                )
-        rows.append(row)
-    return rows
+    seconds, ratios = found["seconds"], found["of one task"]
+    columns = {"together": ("together, s", "of one"), "apart": ("each by itself, s", "each by itself, of one")}
+    rows: dict[int, Row] = {}
+    for name in seconds:
+        count, way = name.split()
+        row = rows.setdefault(int(count), {"runs": int(count)})
+        row |= dict(zip(columns[way], (rounded(seconds[name], 2), rounded(ratios[name], 2)), strict=True))
+    return [rows[count] for count in sorted(rows)]
 
 
 def rows_of_device_times(printed: list[Any]) -> list[Row]:
@@ -237,19 +228,19 @@ def rows_of_packing(printed: list[Any]) -> list[Row]:
 
 def rows_of_scaling(printed: list[Any]) -> list[Row]:
     """scaling.py: a row for each k and number of epochs; what was measured twice counts once, the first time."""
-    rows: dict[tuple[str, int], Row] = {}
+    rows: dict[tuple[Layers, int], Row] = {}
     for one in printed:
         cached = one["cache"] != "off"
-        rows.setdefault((str(one["k"]), int(one["epochs"])), {
-            "k": one["k"] if one["k"] == "all" else int(one["k"]), "epochs": int(one["epochs"]),
+        layers: Layers = ALL if one["k"] == ALL else int(one["k"])
+        rows.setdefault((layers, int(one["epochs"])), {
+            "k": layers, "epochs": int(one["epochs"]),
             "whole process, s": rounded(one["process_seconds"], 1),
             "trunk cache, s": rounded(one["seconds"]["cache"], 1) if cached else None,
             "training, s": rounded(one["seconds"]["train"], 1),
             "trunk cache, MB": rounded(one["cache_bytes"] / 1e6, 1) if cached else None,
             "peak memory, GB": rounded(one["resident_bytes"] / 1e9, 2),
         })  # fmt: skip
-    order = in_order(layers for layers, _ in rows)
-    return [rows[key] for key in sorted(rows, key=lambda key: (order.index(key[0]), key[1]))]
+    return [rows[key] for key in sorted(rows, key=lambda key: (order(key[0]), key[1]))]
 
 
 CONTESTANTS = {"pytorch": "PyTorch", "pytorch_graphs": "PyTorch, CUDA graphs"}

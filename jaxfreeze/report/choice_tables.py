@@ -132,9 +132,9 @@ def all_answers(answers: Sequence[Answer]) -> Table:
     caption = (
         "The answers of all searches. Keeps its share: the probability that this k keeps the asked share of the best "
         "model's gain over a constant prediction. Not decided: no k keeps it with the asked probability, and "
-        "the row shows the best model found. The paper's k: the smallest whose mean keeps that share of the full "
-        "model's raw score, all at the full model's learning rate. Where there are several, only the last of them was "
-        "run at that rate."
+        "the row shows the best model found. The paper's k: the smallest k tried whose mean keeps that share of the "
+        "full model's raw score, all at the full model's learning rate. Where there are several, only the last of them "
+        "was run at that rate."
     )
     return Table(caption, columns, rows)
 

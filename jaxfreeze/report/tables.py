@@ -150,7 +150,7 @@ def smallest(curves: Sequence[Curve], title: Callable[[Curve], str]) -> Table:
                 Value(words.verdict(found)),
             ])  # fmt: skip
     caption = (
-        "The smallest k tried that keeps 90, 95 and 99% of the full model's mean; all: no smaller k does. Agree: the "
+        "The smallest k tried that keeps 90, 95 and 99% of the full model's mean; all: no smaller one does. Agree: the "
         "share of the resamples in which it is this k. Decided: the interval of the relative quality at this k lies "
         "above the threshold, and those of all smaller k below it (for all: those of all k tried lie below it)."
     )

@@ -135,18 +135,16 @@ def of_paper(answer: Answer) -> str:
         return f"The full model scores {score}, of which no ratio can be taken ({setting})."
     *unknown, layers = paper_choices(answer)
     found = next(point for point in answer.paper if point.candidate.layers == layers)
-    score = terms.score(found.score, answer.metric)
-    text = f"{_capital(name(layers))}, which scores {score}, {terms.hundred(found.quality)}% of the full "
-    text += f"model's {terms.score(full.score, answer.metric)} ({setting})"
-    if found is full:
-        text = f"The full model: no smaller k keeps {terms.share(answer.share)} of its score ({setting})"
-    if found is full and unknown:
-        text = (
-            f"Not known: k = {listed(unknown)} had no run at the full model's rate; of the others, only the full model "
-        )
-        text += f"keeps {terms.share(answer.share)} of its score ({setting})"
+    keeps = f"keeps {terms.share(answer.share)} of its score ({setting})"
+    not_run = f"k = {listed(unknown)} had no run at the full model's rate" if unknown else ""
+    if found is not full:
+        score, whole = (terms.score(point.score, answer.metric) for point in (found, full))
+        text = f"{_capital(name(layers))}, which scores {score}, {terms.hundred(found.quality)}% of the full model's "
+        text += f"{whole} ({setting}){'; ' * bool(unknown)}{not_run}"
     elif unknown:
-        text += f"; k = {listed(unknown)} had no run at the full model's rate"
+        text = f"Not known: {not_run}; of the others, only the full model {keeps}"
+    else:
+        text = f"The full model: no smaller k that was tried {keeps}"
     constant = terms.score(answer.constant, answer.metric)
     return f"{text}." if learned(answer, found) else f"{text}; but a constant prediction scores {constant}."
 

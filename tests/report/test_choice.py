@@ -110,7 +110,7 @@ def test_the_papers_answer_stands_beside_it() -> None:
         "The head alone, which scores 81.5, 99.5% of the full model's 81.9 (every k at learning rate 5e-5"
     )
     assert said.endswith("; but a constant prediction scores 81.2.")
-    assert wording.of_paper(stsb()).startswith("The full model: no smaller k keeps 95% of its score")
+    assert wording.of_paper(stsb()).startswith("The full model: no smaller k that was tried keeps 95% of its score")
     assert wording.of_paper(single()).startswith("Not run")
 
 
