@@ -1,5 +1,6 @@
 """benchmarks/head_first.py: what it concludes by hand, and how its learning rates fall."""
 
+import argparse
 import runpy
 from pathlib import Path
 from typing import Any
@@ -60,3 +61,22 @@ def test_rates_fall_from_layer_to_layer(benchmark: dict[str, Any], monkeypatch: 
     assert steps.keys() == {"layers.1.a.bias", "layers.2.a.bias", "head.a.bias"}
     for path, rate in (("head.a.bias", 0.1), ("layers.2.a.bias", 0.05), ("layers.1.a.bias", 0.025)):
         np.testing.assert_allclose(steps[path], rate, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "ways"),
+    [
+        ({"epochs": 4}, ["plain", "head_first", "decay"]),
+        ({"model": Path("other")}, ["plain", "head_first", "decay"]),
+        ({"decay": 0.8}, ["decay"]),
+        ({"head_rates": ["1e-2"]}, ["head_first"]),
+        ({"seeds": [1, 2, 3]}, ["head_first"]),
+    ],
+)
+def test_a_run_with_other_settings_is_another_run(
+    changed: dict[str, Any], ways: list[str], benchmark: dict[str, Any]
+) -> None:
+    options = {"epochs": 3, "model": Path("model"), "decay": 0.5, "head_rates": ["1e-3"], "seeds": [1, 2]}
+    before, after = argparse.Namespace(**options), argparse.Namespace(**(options | changed))
+    settings = benchmark["settings_of"]
+    assert [way for way in benchmark["WAYS"] if settings(before, way) != settings(after, way)] == ways
