@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -112,15 +113,14 @@ def room(budget: int, wanted: Collection[Path] = ()) -> Room:
     parent = cache_root() / "trunk"
     parent.mkdir(parents=True, exist_ok=True)
     atomic.remove_abandoned(parent)
-    kept = [entry for entry in entries() if entry.kind == "trunk"]
+    kept = _entries("trunk")
     sizes = [entry.size for entry in _removable(kept, wanted)]
     return Room(budget, sum(entry.size for entry in kept), sizes, shutil.disk_usage(parent).free, str(parent))
 
 
 def make_room(need: int, budget: int, wanted: Collection[Path] = ()) -> None:
     """Remove trunk caches, the longest unused first and none of `wanted`, until `need` bytes more keep to `budget`."""
-    kept = [entry for entry in entries() if entry.kind == "trunk"]
-    for entry in _removable(kept, wanted)[: room(budget, wanted).removals(need)]:
+    for entry in _removable(_entries("trunk"), wanted)[: room(budget, wanted).removals(need)]:
         remove(entry.path)
 
 
@@ -130,15 +130,20 @@ def _removable(kept: Collection[Entry], wanted: Collection[Path]) -> list[Entry]
 
 def entries() -> list[Entry]:
     """What takes room in the cache folder; compiled programs as one entry, measured speeds not at all."""
-    found = []
-    for kind in ("tokens", "trunk"):
-        for folder in sorted((cache_root() / kind).glob("[!.]*")):
-            if _DIGEST.fullmatch(folder.name) and (folder / NOTE).is_file():
-                note = json.loads((folder / NOTE).read_text())
-                found.append(Entry(kind, folder, _size(folder), folder.stat().st_mtime, note))
+    found = [*_entries("tokens"), *_entries("trunk")]
     compiled = cache_root() / "xla"
     if compiled.is_dir():
         found.append(Entry("compiled", compiled, _size(compiled), compiled.stat().st_mtime, {}))
+    return found
+
+
+def _entries(kind: str) -> list[Entry]:
+    found = []
+    for folder in sorted((cache_root() / kind).glob("[!.]*")):
+        if _DIGEST.fullmatch(folder.name) and (folder / NOTE).is_file():
+            with contextlib.suppress(FileNotFoundError):  # another process removes it at this moment
+                note = json.loads((folder / NOTE).read_text())
+                found.append(Entry(kind, folder, _size(folder), folder.stat().st_mtime, note))
     return found
 
 
@@ -164,7 +169,13 @@ def clear() -> int:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+    """Bytes of the files in it, at any depth; one that goes meanwhile has none."""
+    size = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return size
 
 
 def describe(entry: Entry) -> str:

@@ -1,6 +1,7 @@
 """One device for every test, eight simulated ones where sharding is the subject; nothing from the network."""
 
 import gc
+import itertools
 import os
 import shutil
 import signal
@@ -36,6 +37,7 @@ from tests.folders import empty_cache, make_folder
 from tests.inference.runs import train
 
 gc.set_threshold(20_000, 20, 50)  # as Python has it, looking for garbage takes up to an eighth of the time
+TESTS = itertools.count()
 CACHE = empty_cache(Path(os.environ["JAXFREEZE_CACHE"]))
 effort.share_programs()
 MESH = devices.data_mesh
@@ -125,6 +127,8 @@ def few_programs() -> Iterator[None]:
     """Let go of compiled programs before their memory maps reach Linux's limit for a process, where XLA crashes."""
     yield
     maps = Path("/proc/self/maps")
+    if next(TESTS) % 16:  # to read the maps takes up to 20 ms
+        return
     if maps.is_file() and maps.read_bytes().count(b"\n") > 15_000:
         jax.clear_caches()
         step.forget_programs()

@@ -77,6 +77,32 @@ def test_the_longest_unused_make_room() -> None:
     assert a != b
 
 
+def test_room_is_made_without_a_look_at_other_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be thousands of compiled programs, and every run asks for room."""
+    folder = add("a", 10, used=1)
+    for kind in ("xla", "tokens"):
+        (cache_root() / kind).mkdir()
+    honest, looked = cache_folder._size, []
+    monkeypatch.setattr(cache_folder, "_size", lambda folder: looked.append(folder) or honest(folder))
+    cache_folder.room(100)
+    cache_folder.make_room(1, 100)
+    assert {*looked} == {folder}
+
+
+def test_an_entry_that_another_process_removes_meanwhile_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    add("a", 10, used=1)
+    gone = add("b", 10, used=2)
+    honest = cache_folder._size
+
+    def removed_meanwhile(folder: Path) -> int:
+        if folder == gone:
+            cache_folder.remove(folder)
+        return honest(folder)
+
+    monkeypatch.setattr(cache_folder, "_size", removed_meanwhile)
+    assert names() == {"a"}
+
+
 def test_list_and_clear(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "list"]) == 0
     assert "empty" in capsys.readouterr().out

@@ -40,6 +40,7 @@ def traced() -> list[str]:
 @pytest.mark.parametrize("more", [{}, {"trainable_layers": 0, "cache": "host"}, {"trainable_layers": "all"}], ids=str)
 def test_a_second_run_traces_nothing(more: dict, model: Path, tmp_path: Path, traced: list[str]) -> None:
     settings = {"trainable_layers": 1, "max_steps": 6, "max_length": 32, "data_dir": tiny_rte(tmp_path / "glue")} | more
+    settings["batch_size"] = 7  # no other test's, which would have traced the first run's program before
     finetune("rte", model=model, output_dir=tmp_path / "first", seed=1, **settings)
     assert traced  # the listener hears
     traced.clear()
