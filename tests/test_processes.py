@@ -27,6 +27,12 @@ ROOT = Path(__file__).parents[1]
 STEPS = 12
 DEVICES = 2  # of each process
 MESH = devices.data_mesh
+IMPATIENT = """
+import sys
+from jaxfreeze import cli, processes
+processes.HEARTBEAT_SECONDS = 10  # a third of what it is for users
+sys.exit(cli.main())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +166,7 @@ class Pair:
         self.runs = runs
         self.processes: list[subprocess.Popen[str]] = []
 
-    def start(self, out: str, *flags: str, slurm: bool = False) -> "Pair":
+    def start(self, out: str, *flags: str, slurm: bool = False, program: Sequence[str] = ("run.py",)) -> "Pair":
         """slurm: no flags say where the others are, the environment does; and nothing but the run folder is shared."""
         port = str(free_port())
         for number, place in enumerate(places(2)):
@@ -170,7 +176,7 @@ class Pair:
                     "SLURM_JOB_ID": port, "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2",
                     "SLURM_PROCID": str(number), "SLURM_LOCALID": str(number), "JAX_COORDINATOR_PORT": port,
                 }  # fmt: skip
-            command = [sys.executable, "run.py", *self.runs.words(out, *flags), *(() if slurm else place)]
+            command = [sys.executable, *program, *self.runs.words(out, *flags), *(() if slurm else place)]
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
             self.processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
         return self
@@ -263,11 +269,11 @@ def test_a_signal_to_one_process_stops_both(pair: Pair, runs: Runs) -> None:
 def test_one_process_is_killed(pair: Pair, members: Members, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one says so and ends. In two again, the bits of a run without a stop; elsewhere the same losses."""
     flags = ("--shard_optimizer", "--checkpoint_every", "4", "--max_steps", "24")
-    pair.start("pair", *flags).wait_for_step("pair", 6)
+    pair.start("pair", *flags, program=("-c", IMPATIENT)).wait_for_step("pair", 6)
     pair.processes[1].kill()
     begun = time.monotonic()
     (code, _, error), _ = pair.ends()
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 40
     assert code != 0
     assert "another process of this run is gone" in error
     step = checkpoint.steps_in(runs.folder / "pair" / "checkpoints")[-1]

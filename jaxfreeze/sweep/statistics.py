@@ -11,6 +11,7 @@ exactly Student's.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -193,10 +194,14 @@ def resampled_deviations(
     """
     random = np.random.default_rng(seed)
     weights = random.standard_normal((resamples, len(influence)))
-    tail = random.random((len(freedom) if apart else 1, resamples))
-    tails = np.broadcast_to(tail, (len(freedom), resamples))
-    chi = [np.sqrt(stats.chi2.ppf(some, df) / df) if df else np.nan for some, df in zip(tails, freedom, strict=True)]
-    return np.stack([weights @ influence[:, place] / one for place, one in enumerate(chi)], axis=1)
+    tails = random.random((len(freedom) if apart else 1, resamples))
+
+    @functools.cache  # one draw for all cells, whose seeds are as many, needs these many quantiles once
+    def chi(row: int, df: int) -> np.ndarray | float:
+        return np.sqrt(stats.chi2.ppf(tails[row], df) / df) if df else np.nan
+
+    spreads = [chi(place if apart else 0, df) for place, df in enumerate(freedom)]
+    return np.stack([weights @ influence[:, place] / spread for place, spread in enumerate(spreads)], axis=1)
 
 
 def relative_qualities(cells: Sequence[Cell], means: np.ndarray) -> dict[Layers, Quality]:

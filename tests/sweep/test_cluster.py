@@ -121,7 +121,9 @@ def test_ray_loses_a_worker(file: Path, tmp_path: Path, own_cache: Path) -> None
 
     flags = ["--config", str(file), "--max_steps", "60", "--log_every", "5", "--trainable_layers", "0", "1", "2"]
     flags += ["--seeds", "1"]
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    soon = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}  # not after 15 s
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": soon}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         cluster.wait_for_nodes()
