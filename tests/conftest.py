@@ -44,7 +44,8 @@ MESH = devices.data_mesh
 
 
 SLOW = (  # modules that train many runs, start processes, or work through very many inputs; the longest first
-    *("test_processes", "training/test_step", "training/test_trunk_cache", "training/test_stopped"),
+    *("test_processes", "training/test_traces", "sweep/test_workshop"),  # two that let go of all programs, still few
+    *("training/test_step", "training/test_trunk_cache", "training/test_stopped"),
     *("inference/test_shared_trunk", "training/test_memory", "sweep/test_runner", "test_flops", "sweep/test_cluster"),
     *("training/test_resume", "training/test_side_by_side", "test_run", "test_stale", "test_walk", "test_fuzz"),
     *("inference/test_export", "inference/test_predict", "inference/test_submission", "test_api"),
@@ -52,8 +53,8 @@ SLOW = (  # modules that train many runs, start processes, or work through very 
     *("inference/test_other_weights", "test_families", "model/test_deberta_v2", "model/test_modernbert"),
     *("model/test_esm", "model/test_attention", "training/test_tokens", "model/test_token_heads"),
     *("training/test_trajectory", "test_hub_run", "test_tour", "training/test_platform_choices", "search/test_several"),
-    *("training/test_traces", "model/test_dropout_effect"),
-    *("inference/test_tokens", "test_bad_tokens", "training/test_own_rows", "test_own_labels", "training/test_best"),
+    *("model/test_dropout_effect", "inference/test_tokens", "test_bad_tokens", "training/test_own_rows"),
+    *("test_own_labels", "training/test_best"),
     *("failures/test_command", "failures/test_kinds", "inference/test_ensemble", "search/test_conduct"),
 )
 

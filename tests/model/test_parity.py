@@ -79,7 +79,7 @@ def test_gradients(pair):
         chosen = jnp.take_along_axis(log_probs, jnp.asarray(store.label)[batch.example][..., None], axis=-1)[..., 0]
         return -jnp.sum(jnp.where(real, chosen, 0)) / real.sum()
 
-    gradients = jax.grad(loss)(params)
+    gradients = jax.jit(jax.grad(loss))(params)
     named = {name: leaf for name, leaf in theirs.named_parameters() if leaf.grad is not None}  # others give no logits
     for path, ours in gradients.items():
         name, transposed = weights.hugging_face_name(path, theirs.config.model_type)
