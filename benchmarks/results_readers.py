@@ -145,6 +145,23 @@ def _full_rate(point: Row) -> Row:
     }  # fmt: skip
 
 
+def rows_of_ways(printed: list[Any]) -> list[Row]:
+    """head_first.py: a row for each task, k and way to train; scores x 100."""
+    return [
+        {
+            "task": terms.task(one["task"]), "k": one["trainable_layers"], "way": WAYS_TO_TRAIN[one["way"]],
+            "learning rate": one["learning_rate"], "score": rounded(100 * one["mean"], 1),
+            "sd": rounded(100 * one["sd"], 1), "seeds": [rounded(100 * score, 1) for score in one["scores"]],
+            **{
+                name: rounded(100 * one[name.replace(" ", "_")], 1)
+                for name in ("difference", "standard error") if name.replace(" ", "_") in one
+            },
+        }
+        for one in printed
+    ]  # fmt: skip
+
+
+WAYS_TO_TRAIN = {"plain": "plain", "head_first": "head first", "decay": "rate halved from layer to layer"}
 WAYS = {
     "sweep": "sweep", "one_by_one": "one by one, without the trunk cache", "trainer": "Trainer, one by one"
 }  # fmt: skip
@@ -291,6 +308,7 @@ READERS: dict[str, Callable[[list[Any]], list[Row]]] = {
     "flops": rows_of_flops,
     "search": rows_of_searches,
     "search_answers": rows_of_answers,
+    "head_first": rows_of_ways,
     "sweep": rows_of_sweep,
     "predict": rows_of_predict,
     "shared_trunk": rows_of_shared_trunk,

@@ -1,6 +1,7 @@
 """What benchmark scripts print becomes rows of their tables: every reader by hand, on values as JSON gives them."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -130,6 +131,18 @@ PRINTED: dict[str, tuple[list[Any], list[str]]] = {
             "CoLA 0 1e-2 9 8.1 -4.2 to 18.1 - - 1.7 -",
             "CoLA 2 - 3 - - 5e-5 15.0 - 37.6",
             "CoLA all 5e-5 3 27.7 15.4 to 37.7 5e-5 27.7 160.4 160.4",
+        ],
+    ),
+    "head_first": (
+        [
+            {"task": "cola", "trainable_layers": 1, "way": "plain", "learning_rate": "5e-4", "head_rate": None,
+             "scores": [0.18, 0.1827], "mean": 0.18135, "sd": 0.00191},
+            {"task": "cola", "trainable_layers": 1, "way": "decay", "learning_rate": "1e-3", "head_rate": None,
+             "scores": [0.17, 0.17], "mean": 0.17, "sd": 0.0, "difference": -0.01135, "standard_error": 0.00135},
+        ],
+        [
+            f"CoLA 1 plain 5e-4 18.1 0.2 {[Decimal('18.0'), Decimal('18.3')]} - -",
+            f"CoLA 1 rate halved from layer to layer 1e-3 17.0 0.0 {[Decimal('17.0'), Decimal('17.0')]} -1.1 0.1",
         ],
     ),
     "sweep": (
