@@ -110,17 +110,21 @@ class Room(NamedTuple):
 
 def room(budget: int, wanted: Collection[Path] = ()) -> Room:
     """The room for new trunk caches if all but those of `wanted` may be removed."""
+    return _room(_entries("trunk"), budget, wanted)
+
+
+def _room(kept: Collection[Entry], budget: int, wanted: Collection[Path]) -> Room:
     parent = cache_root() / "trunk"
     parent.mkdir(parents=True, exist_ok=True)
     atomic.remove_abandoned(parent)
-    kept = _entries("trunk")
     sizes = [entry.size for entry in _removable(kept, wanted)]
     return Room(budget, sum(entry.size for entry in kept), sizes, shutil.disk_usage(parent).free, str(parent))
 
 
 def make_room(need: int, budget: int, wanted: Collection[Path] = ()) -> None:
     """Remove trunk caches, the longest unused first and none of `wanted`, until `need` bytes more keep to `budget`."""
-    for entry in _removable(_entries("trunk"), wanted)[: room(budget, wanted).removals(need)]:
+    kept = _entries("trunk")
+    for entry in _removable(kept, wanted)[: _room(kept, budget, wanted).removals(need)]:
         remove(entry.path)
 
 

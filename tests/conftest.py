@@ -44,7 +44,7 @@ MESH = devices.data_mesh
 
 
 SLOW = (  # modules that train many runs, start processes, or work through very many inputs; the longest first
-    *("test_processes", "training/test_traces", "sweep/test_workshop"),  # two that let go of all programs, still few
+    *("test_processes", "training/test_traces", "sweep/test_workshop"),  # two drop all compiled programs: few yet
     *("training/test_step", "training/test_trunk_cache", "training/test_stopped"),
     *("inference/test_shared_trunk", "training/test_memory", "sweep/test_runner", "test_flops", "sweep/test_cluster"),
     *("training/test_resume", "training/test_side_by_side", "test_run", "test_stale", "test_walk", "test_fuzz"),
