@@ -10,6 +10,9 @@ MINILM_SHA256 := 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 # tests at once: with another in its place pytest-xdist waits for ever.
 PARALLEL := -n 3 --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
+# Where the environment forbids them, every process of the tests compiles the package's sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-fast test-chips lint types docs results minilm clean
 
 demo: minilm

@@ -2,7 +2,7 @@
 
 import sys
 
-from jaxfreeze.cli import main
+from jaxfreeze.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -20,6 +20,7 @@ from jaxfreeze.data.split import CHUNK, Split
 from jaxfreeze.data.words import first_pieces, labels_of, prepare_tokenizer, unread
 from jaxfreeze.errors import InputError, shorten
 from jaxfreeze.fetched import check_fetched
+from jaxfreeze.imports import without
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -130,7 +131,8 @@ class TextEncoder:
     def tokenizer(self) -> "PreTrainedTokenizerBase":
         """The Hugging Face tokenizer of the folder, checked: it has words, and only those the model has rows for."""
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
+        with without("torch"):
+            from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
         for name in TOKENIZER_FILES:
             check_fetched(self.folder / name)

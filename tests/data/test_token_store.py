@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -521,3 +523,20 @@ def test_more_tokens_than_a_batch_can_number(folders, empty_cache: Path, monkeyp
     assert not list(empty_cache.glob("*"))
     monkeypatch.setattr(token_store, "MOST_TOKENS", tokens)
     assert tokenize(PAIRS, encoder).num_tokens == tokens
+
+
+@pytest.mark.parametrize("only_a_command", [True, False])
+def test_a_command_reads_texts_without_pytorch(only_a_command: bool, folders: dict[str, Path]) -> None:
+    """transformers would import it because it is installed. A person's program may go on with it, so there it may."""
+    code = f"""
+import sys
+from pathlib import Path
+from jaxfreeze import imports
+from jaxfreeze.data.token_store import TextEncoder
+imports.only_a_command = {only_a_command}
+tokenizer = TextEncoder(Path(sys.argv[1]), 32, 1_000_000, 2, 0, "bert").tokenizer
+print(len(tokenizer(["a bowl"])["input_ids"]), "torch" in sys.modules)
+"""
+    words = [sys.executable, "-c", code, str(folders["bert"])]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (f"1 {not only_a_command}\n", "")
