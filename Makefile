@@ -25,9 +25,9 @@ test: $(VENV)/test.installed minilm lint types
 test-fast: $(VENV)/test.installed lint types
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGUMENTS)
 
-# Compiles steps for TPUs that are not here: 213 MB to install, in a folder of its own, and minutes of two cores.
-test-chips: $(VENV)/test.installed $(VENV)/libtpu.installed
-	PYTHONPATH=$(VENV)/libtpu $(BIN)/python -m pytest chip_tests $(PYTEST_ARGUMENTS)
+# Compiles steps for TPUs and GPUs that are not here: 436 MB to install, in a folder of its own, and minutes of two cores.
+test-chips: $(VENV)/test.installed $(VENV)/compilers.installed
+	PYTHONPATH=$(VENV)/compilers $(BIN)/python -m pytest chip_tests $(PYTEST_ARGUMENTS)
 
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check .
@@ -66,10 +66,11 @@ $(VENV)/docs.installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable ".[docs]"
 	@touch $@ $(VENV)/installed
 
-# The one that this jax asks for; in the environment itself, every process would look for a TPU.
-$(VENV)/libtpu.installed: $(VENV)/installed
-	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/libtpu "$$($(BIN)/python -c "import importlib.metadata as m; \
-	print(next(r.split(';')[0] for r in m.requires('jax') if r.startswith('libtpu')))")"
+# Those that this jax asks for; in the environment itself, every process would look for a TPU and a GPU.
+$(VENV)/compilers.installed: $(VENV)/installed
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/compilers $$($(BIN)/python -c "import importlib.metadata as m; \
+	print(next(r.split(';')[0] for r in m.requires('jax') if r.startswith('libtpu')).replace(' ', ''), \
+	*(f'jax-cuda12-{part}=={m.version(\"jax\")}' for part in ('plugin', 'pjrt')), 'nvidia-cuda-nvcc-cu12')")
 	@touch $@
 
 clean:

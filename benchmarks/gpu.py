@@ -36,9 +36,10 @@ import jax.numpy as jnp
 import numpy as np
 from chip_table import peak_of
 from flops import bert, column_and_labels
+from products import step_flops
 
 from jaxfreeze import devices, freezing
-from jaxfreeze.data.batch import Shape, Tokens
+from jaxfreeze.data.batch import Tokens
 from jaxfreeze.data.batches import BatchPlan
 from jaxfreeze.data.dispatch import stack
 from jaxfreeze.data.token_store import TokenStore
@@ -67,27 +68,6 @@ def random_store(num_examples: int, vocab_size: int) -> TokenStore:
     types = position > np.repeat(lengths // 2, lengths)
     labels = random.integers(0, OBJECTIVE.num_outputs, num_examples, np.int32)
     return TokenStore(ids, types.astype(np.int8), position.astype(np.int16), start, labels)
-
-
-def matmul_flops(encoder: EncoderConfig, shape: Shape, cut: int, cached: bool) -> float:
-    """Floating-point operations of the matrix products of one training step in a batch of this shape.
-
-    Forward from the first layer, or from the cut where the state there is cached; gradients from the cut on.
-    """
-    width, slots, firsts = encoder.hidden_size, shape.slots, shape.rows * shape.segments
-    total = 0.0
-    for layer in range(max(1, cut if cached else 1), encoder.num_hidden_layers + 1):
-        queries = firsts if layer == encoder.num_hidden_layers else slots
-        key_value, query = 4 * slots * width**2, 2 * queries * width**2
-        rest = (
-            2 * queries * width**2 + 4 * queries * shape.width * width + 4 * queries * width * encoder.intermediate_size
-        )
-        total += key_value + query + rest
-        if layer >= cut:
-            total += 2 * (key_value + query + rest) - (
-                key_value + query if layer == cut else 0
-            )  # no gradient of inputs
-    return total + 3 * 2 * firsts * width**2  # the pooler; the classifier is nothing beside it
 
 
 class Ours:
@@ -119,7 +99,8 @@ class Ours:
 
     def matmul_flops(self, cached: bool) -> float:
         """Of all steps."""
-        return sum(matmul_flops(self.column.encoder, batch.shape, self.column.cut, cached) for batch in self.batches)
+        of = functools.partial(step_flops, self.column, OBJECTIVE, self.program.labels, cached=cached)
+        return sum(of(batch.shape) for batch in self.batches)
 
     def with_cache(self, store: TokenStore) -> None:
         """Take the state at the cut from a cache from now on; its values do not matter here."""

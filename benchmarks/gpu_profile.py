@@ -17,6 +17,7 @@ The compiled programs of the steps are written to DIR as text.
 """
 
 import argparse
+import functools
 import gzip
 import json
 import statistics
@@ -33,16 +34,17 @@ import numpy as np
 from chip_table import peak_of
 from flops import bert
 from gpu import OBJECTIVE, Ours, random_params, random_store
+from products import product_flops
 
 from jaxfreeze import devices
-from jaxfreeze.data.batch import Shape, Tokens
+from jaxfreeze.data.batch import Tokens
 from jaxfreeze.data.batches import evaluation_batches
 from jaxfreeze.data.hidden_store import Layout
 from jaxfreeze.model.classifier import Column
 from jaxfreeze.model.encoder import EncoderConfig
 from jaxfreeze.training.dataset import Dataset
 from jaxfreeze.training.optimizer import apply_gradients
-from jaxfreeze.training.step import Data, compiled_trunk_step
+from jaxfreeze.training.step import Data, compiled_trunk_step, trunk_step
 from jaxfreeze.training.trunk_cache import TrunkCache, load_or_compute
 
 SAME = 10  # calls between two looks at the clock
@@ -72,13 +74,6 @@ def ceilings(size: int) -> dict[str, float]:
     }
 
 
-def trunk_flops(encoder: EncoderConfig, shape: Shape, layers: int) -> float:
-    """Floating-point operations of the matrix products of the first layers, forward."""
-    width = encoder.hidden_size
-    per_slot = 8 * width**2 + 4 * width * encoder.intermediate_size + 4 * shape.width * width
-    return float(layers * shape.slots * per_slot)
-
-
 def trunk_pass(encoder: EncoderConfig, examples: int, peak: float | None) -> dict[str, Any]:
     """One pass of the trunk below k = 3, or below the last layer."""
     mesh, store = devices.data_mesh(1), random_store(examples, encoder.vocab_size)
@@ -97,8 +92,9 @@ def trunk_pass(encoder: EncoderConfig, examples: int, peak: float | None) -> dic
     def step(batch: Any) -> jax.Array:
         return compiled_trunk_step(column, 0, params, dataset.data, batch)
 
+    of_each_shape = {batch.shape: batch for batch in batches}
     began = time.perf_counter()
-    for batch in {batch.shape: batch for batch in batches}.values():
+    for batch in of_each_shape.values():
         jax.block_until_ready(step(devices.put(batch, devices.by_row(mesh))))
     compiling = time.perf_counter() - began
     alone = []
@@ -115,7 +111,9 @@ def trunk_pass(encoder: EncoderConfig, examples: int, peak: float | None) -> dic
     began = time.perf_counter()
     rows = np.asarray(last)
     fetching = rows.nbytes / (time.perf_counter() - began)
-    flops = sum(trunk_flops(encoder, batch.shape, layers) for batch in batches)
+    trunk = functools.partial(trunk_step, column, 0)
+    by_shape = {shape: product_flops(trunk, params, dataset.data, batch) for shape, batch in of_each_shape.items()}
+    flops = sum(by_shape[batch.shape] for batch in batches)
     slots = sum(batch.shape.slots for batch in batches)
     result = {
         "layers": layers, "tokens": int(store.num_tokens), "real_tokens": round(store.num_tokens / slots, 3),
