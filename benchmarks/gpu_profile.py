@@ -236,6 +236,7 @@ def main() -> None:
     parser.add_argument("--depths", nargs="+", default=["3", "all"])
     parser.add_argument("--skip", nargs="+", default=[], choices=("ceilings", "trunk"))
     options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
     devices.configure("bfloat16")
     encoder = bert(options.layers, options.hidden_size)
     kind = jax.local_devices()[0].device_kind
