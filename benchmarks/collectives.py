@@ -73,16 +73,20 @@ def collectives(text: str) -> list[Collective]:
     """The collectives in the text of a compiled program, those in the body of a loop once.
 
     XLA for TPUs fuses one that runs beside other work into several operations: its start, its end, and what it runs
-    beside. Each of them names it, by its channel; it is counted once.
+    beside. Each of them names it, by its channel; it is counted once. XLA for GPUs has the start of a gathering return
+    what goes in before what comes out; what comes out is counted.
     """
     found, channels = [], set()
-    for results, kind, rest in re.findall(rf"= (.*?) ({'|'.join(KINDS)})(?:-start)?\((.*)", text):
+    for results, kind, start, rest in re.findall(rf"= (.*?) ({'|'.join(KINDS)})(-start)?\((.*)", text):
         channel = re.search(r"channel_id=(\d+)", rest)
         if channel is not None and channel[1] in channels:
             continue
         if channel is not None:
             channels.add(channel[1])
-        found.append(Collective(kind, sum(map(_bytes, re.findall(r"([a-z]+\d+)\[([\d,]*)\]", results)))))
+        arrays = re.findall(r"([a-z]+\d+)\[([\d,]*)\]", results)
+        if start and kind == "all-gather":
+            arrays = arrays[len(arrays) // 2 :]
+        found.append(Collective(kind, sum(map(_bytes, arrays))))
     return found
 
 

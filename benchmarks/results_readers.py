@@ -286,9 +286,11 @@ def rows_of_chips(printed: list[Any]) -> list[Row]:
     rows = []
     for one in (one for one in printed if "error" not in one):
         row = {
+            "model": f"{one['family']}, {one['rows']} x {one['width']}",
+            "device": f"{one['count']} x {one['chip']}",
             "k": one["trainable_layers"],
             "states": ("cached" if one["cached"] else "computed") + ", optimizer sharded" * one["shard_optimizer"],
-            "chips": one["count"], "compile, s": rounded(one["compile_seconds"], 1),
+            "compile, s": rounded(one["compile_seconds"], 1),
             "memory, MB": significant(one["memory_bytes"] / 1e6),
             "floor, ms": rounded(max(one["arithmetic_milliseconds"], one["memory_milliseconds"]), 3),
             "sent, MB": " and ".join(f"{size / 1e6:.1f}" for size in one["sent_bytes"].values()) or "nothing",

@@ -86,8 +86,9 @@ def grown(layers: str, epochs: str, cache: str, seconds: float) -> dict[str, Any
 
 
 CHIP = {
-    "chip": "v5e", "count": 4, "trainable_layers": 1, "cached": True, "shard_optimizer": True, "compile_seconds": 199.3,
-    "memory_bytes": 55_049_000, "arithmetic_milliseconds": 0.2, "memory_milliseconds": 0.225,
+    "family": "bert", "chip": "v5e", "count": 4, "rows": 16, "width": 128, "trainable_layers": 1, "cached": True,
+    "shard_optimizer": True, "compile_seconds": 199.3, "memory_bytes": 55_049_000,
+    "arithmetic_milliseconds": 0.2, "memory_milliseconds": 0.225,
     "sent_bytes": {"all-gather": 15.4e6, "reduce-scatter": 30.74e6},
 }  # fmt: skip
 ESTIMATE = {"estimated_milliseconds": 0.6449, "times_floor": 2.868, "copy_share": 0.0091}
@@ -188,8 +189,8 @@ PRINTED: dict[str, tuple[list[Any], list[str]]] = {
     "chips": (
         [CHIP | ESTIMATE, CHIP | {"cached": False, "shard_optimizer": False, "sent_bytes": {}}, {"error": "no room"}],
         [
-            "1 cached, optimizer sharded 4 199.3 55.0 0.9% 0.645 0.225 2.87 15.4 and 30.7",
-            "1 computed 4 199.3 55.0 - - 0.225 - nothing",
+            "bert, 16 x 128 4 x v5e 1 cached, optimizer sharded 199.3 55.0 0.9% 0.645 0.225 2.87 15.4 and 30.7",
+            "bert, 16 x 128 4 x v5e 1 computed 199.3 55.0 - - 0.225 - nothing",
         ],
     ),
 }  # fmt: skip

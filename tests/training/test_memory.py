@@ -181,11 +181,14 @@ def test_three_layers_of_bert_base_are_under_a_fifth_of_it(tmp_path: Path) -> No
 def test_collectives_are_counted() -> None:
     text = """
       %r.1 = (f32[768,2]{1,0}, bf16[3]{0}) all-reduce(%a, %b), channel_id=1
-      ROOT %g = s32[8]{0} all-gather-start(%c), dimensions={0}
+      %s = f32[5]{0} all-reduce-start(%e), channel_id=2
+      ROOT %g = ((s32[2]{0}, f32[1]{0}), (s32[8]{0}, f32[4]{0})) all-gather-start(%c, %f), dimensions={0}
       %n = pred[] all-reduce(%d)
       %sum = f32[9]{0} add(%r, %all-reduce.3)
     """
-    assert collectives.by_kind(collectives.collectives(text)) == {"all-reduce": 4 * 768 * 2 + 2 * 3, "all-gather": 32}
+    assert collectives.by_kind(collectives.collectives(text)) == {
+        "all-reduce": 4 * 768 * 2 + 2 * 3 + 4 * 5, "all-gather": 4 * 8 + 4 * 4
+    }  # fmt: skip
 
 
 def test_a_collective_that_runs_beside_other_work_counts_once() -> None:
