@@ -10,11 +10,12 @@ import json
 import os
 import sys
 
-from jaxfreeze import cli
+from jaxfreeze import cli, imports
 
 
 def main() -> None:
     """Answer until standard input ends."""
+    imports.only_a_command = True
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)  # where gloo writes by itself
         for line in sys.stdin:

@@ -1,6 +1,7 @@
 """The installed package: its version, its command, the files it reads, and how messages name the program."""
 
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import jaxfreeze
-from jaxfreeze import cli
+from jaxfreeze import __main__, cli, imports
 from jaxfreeze.config import TrainConfig, command
 from jaxfreeze.errors import InputError
 from jaxfreeze.model.hub import model_folder
@@ -49,6 +50,18 @@ def test_the_program_is_named_as_it_was_called(called: str, name: str, monkeypat
 def test_the_name_stands_at_one_place() -> None:
     texts = {file: file.read_text(encoding="utf-8") for file in PACKAGE.rglob("*.py")}
     assert [str(file) for file, text in texts.items() if "run.py" in text and file.name != "program.py"] == []
+
+
+def test_every_way_to_start_a_command_says_that_the_process_is_for_it_alone(monkeypatch) -> None:
+    """So it does without PyTorch, which transformers would import; see tests/data/test_token_store.py."""
+    seen: list[bool] = []
+    monkeypatch.setattr(imports, "only_a_command", False)
+    monkeypatch.setattr(cli, "main", lambda: seen.append(imports.only_a_command) or 7)
+    assert PROJECT["project"]["scripts"] == {"jaxfreeze": "jaxfreeze.__main__:main"}
+    assert runpy.run_path(str(ROOT / "run.py"))["main"] is __main__.main
+    with pytest.raises(SystemExit, match="7"):
+        runpy.run_path(str(PACKAGE / "__main__.py"), run_name="__main__")
+    assert (__main__.main(), seen) == (7, [True, True])
 
 
 @pytest.mark.parametrize(
