@@ -14,7 +14,7 @@ from tests import effort
 os.environ["XLA_FLAGS"] = effort.xla_flags(devices=8)
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ |= effort.SHARED_PROGRAMS
+os.environ |= effort.SHARED_PROGRAMS | effort.NO_LOCATIONS
 os.environ["OMP_NUM_THREADS"] = "1"  # the PyTorch reference is small: more threads wait for each other
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has the cache of the process that started it
     os.environ["JAXFREEZE_CACHE"] = tempfile.mkdtemp(prefix="jaxfreeze-tests-")  # not the person's
@@ -69,6 +69,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if names[item] in order:
             item.add_marker("slow")
     items.sort(key=lambda item: order.get(names[item], len(SLOW)))  # so all workers end at the same time
+    gc.freeze()  # what was imported and collected stays: no search for garbage has to look through it
 
 
 def pytest_sessionfinish() -> None:
