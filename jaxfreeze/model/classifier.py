@@ -69,14 +69,25 @@ class SequenceClassifier(nnx.Module):
             if block == 0:
                 state = self.embeddings(state, batch, block_seeds)
             else:
-                pool = block == len(self.layers) and not self.by_token
-                layer = functools.partial(self.layers[block - 1], pool=pool)
-                state = (jax.checkpoint(layer) if remat else layer)(state, batch, block_seeds)
+                graph, values = nnx.split(self.layers[block - 1])
+                layer = functools.partial(apply_layer, graph, block == len(self.layers) and not self.by_token)
+                state = (jax.checkpoint(layer) if remat else layer)(values, state, batch, block_seeds)
         return state
 
     def __call__(self, tokens: Tokens, batch: Batch, seeds: jax.Array | None = None) -> jax.Array:
         """The whole column: gathered tokens [R, W] -> logits [R, G, C], or [R, W, C] by token."""
         return self.top(tokens, batch, 0, seeds)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def apply_layer(
+    graph: nnx.GraphDef, pool: bool, values: nnx.State, state: Array, batch: Batch, seeds: jax.Array | None
+) -> Array:
+    """A layer with these values: [R, W, D] -> [R, W, D], with pool -> [R, G, D].
+
+    Traced once for all layers that are alike, in whatever programs they are; compiled as part of these.
+    """
+    return nnx.merge(graph, values)(state, batch, seeds, pool)
 
 
 @dataclasses.dataclass(frozen=True)
