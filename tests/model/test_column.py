@@ -1,6 +1,7 @@
 """A column is its values: equal ones share a graph and a compiled program; and what a family is asked for."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from jax.extend.core import jaxprs_in_params
 from safetensors.numpy import load_file, save_file
 
@@ -55,6 +57,26 @@ def test_equal_columns_are_built_and_traced_once(family: str, tmp_path: Path) ->
     assert classifier._structure.cache_info().misses == 1
     changes = ({"num_outputs": 2}, {"cut": 1}, {"dtype": "bfloat16"}, {"platform": "tpu"})
     assert len({*columns, *(dataclasses.replace(columns[0], **change) for change in changes)}) == 5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layers_that_are_alike_are_traced_once(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of six the last one is read at the first tokens alone; ModernBERT's first one has no LayerNorm, one is global."""
+    size = 44 + 2 * list(FAMILIES).index(family)  # that no other test has traced
+    config = read_config(reference.write_folder(tmp_path, family, num_hidden_layers=6, intermediate_size=size))
+    column, batch = Column(config, 3), reference.packed(reference.random_store(family))
+    tokens = reference.tokens_of(reference.random_store(family)).of(batch)
+    merged: list[object] = []
+    honest = nnx.merge
+    monkeypatch.setattr(nnx, "merge", lambda graph, *state: merged.append(graph) or honest(graph, *state))
+
+    def loss(params: dict[str, jax.Array], scale: float) -> jax.Array:
+        return scale * column.bind(params)(tokens, batch).sum()
+
+    for scale in (1.0, 2.0):  # two programs
+        jax.eval_shape(jax.grad(functools.partial(loss, scale=scale)), column.shapes())
+    whole = 2
+    assert len(merged) == whole + (4 if family == "modernbert" else 2)
 
 
 def products(jaxpr: Any) -> Iterator[int]:
