@@ -191,15 +191,8 @@ def main() -> None:
             sys.exit(f'{chip}: {package} is not installed; `pip install "jax[{extra}]"` installs it for this jax')
     shape = Shape(options.rows, options.width, 1)
     for chip, count, depth, cached in settings(options):
-        which = {
-            "family": options.family,
-            "chip": chip,
-            "count": count,
-            "trainable_layers": depth,
-            "cached": cached,
-            "dtype": options.dtype,
-        }
-        which |= {"rows": options.rows, "width": options.width, "shard_optimizer": options.shard_optimizer}
+        which = {name: getattr(options, name) for name in ("family", "rows", "width", "dtype", "shard_optimizer")}
+        which |= {"chip": chip, "count": count, "trainable_layers": depth, "cached": cached}
         try:
             mesh = mesh_of(chip, count)
             encoder = ENCODERS[options.family]

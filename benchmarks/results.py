@@ -185,7 +185,8 @@ def run(file: Path, options: argparse.Namespace) -> None:
     printed = []
     for line in table["command"]:
         words = [sys.executable, *(folders.get(word) or word for word in shlex.split(line)[1:])]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        searched = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(searched)}
         done = subprocess.run(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         printed += values(done.stdout)
     rows = [[row.get(column) for column in table["columns"]] for row in READERS[file.stem](printed)]
