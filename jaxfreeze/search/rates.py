@@ -16,7 +16,9 @@ USUAL_FULL = 2
 OPTIMUM = np.linspace(-1, len(SERIES), 2 * len(SERIES) + 3)
 """Positions of the best rate that are considered."""
 CURVATURE = np.geomspace(0.001, 0.1, 7)
-"""What a score of scale 1 loses one position away from the best rate: from flat to sharp."""
+"""What a score of scale 1 loses one position away from the best rate, on either side of it: from flat to sharp."""
+TOP = 0.25
+"""How far below its best score a curve is modelled, as a share of what that score gains over the constant answer."""
 
 
 class Expectation(NamedTuple):
@@ -64,25 +66,32 @@ def run_noise(question: Question) -> float:
 def regrets(question: Question, findings: Iterable[Finding], expected: Expectation) -> np.ndarray:
     """Expected distance of every rate of SERIES from the best one, given the runs of one k: float64 [rates].
 
-    The score is modelled as a parabola over the positions, cut off at the constant answer's score. The result is a mean
-    over parabolas (OPTIMUM, CURVATURE). Each is weighted by how well it fits the means over seeds at each number of
-    epochs, with a free level, and by where the optimum was expected. So neighbouring rates and the k below are averaged
-    over.
+    The score is modelled as two halves of parabolas over the positions that meet at the best rate: a rate that is too
+    low may fall off a cliff where a high one loses little. Only the top of the curve is modelled (TOP): a rate below
+    it is as bad as any, and how bad says nothing about where the best is. The result is a mean over such curves
+    (OPTIMUM, CURVATURE twice). Each is weighted by how well it fits the means over seeds at each number of epochs, with
+    a free level, and by where the optimum was expected. So neighbouring rates and the k below are averaged over.
     """
-    optimum, curvature = (axis.ravel() for axis in np.meshgrid(OPTIMUM, CURVATURE * question.scale))
-    fit = -(((optimum - expected.position) / expected.spread) ** 2) / 2
+    curves = (axis.ravel() for axis in np.meshgrid(OPTIMUM, *2 * [CURVATURE * question.scale]))
+    optimum, left, right = (values[:, None] for values in curves)
+    fit = -(((optimum[:, 0] - expected.position) / expected.spread) ** 2) / 2
     noise = run_noise(question)
     height = noise
+
+    def drop_at(position: np.ndarray) -> np.ndarray:
+        away = position - optimum
+        return np.minimum(np.where(away < 0, left, right) * away**2, height)
+
     for scores in _by_epochs(question, findings):
-        position = np.array([SERIES.index(rate) for rate in scores])
         mean = np.array([np.mean(values) for values in scores.values()])
         weight = np.array([len(values) for values in scores.values()]) / noise**2
-        height = max(float(mean.max()) - question.constant, noise)
-        drop = np.minimum(curvature[:, None] * (position - optimum[:, None]) ** 2, height)
-        level = (mean + drop) @ weight / weight.sum()
-        fit -= (mean + drop - level[:, None]) ** 2 @ weight / 2
+        gain = max(float(mean.max()) - question.constant, noise)
+        height = min(gain, max(TOP * gain, 4 * noise))
+        score = np.maximum(mean, mean.max() - height) + drop_at(np.array([SERIES.index(rate) for rate in scores]))
+        level = score @ weight / weight.sum()
+        fit -= (score - level[:, None]) ** 2 @ weight / 2
     probability = np.exp(fit - fit.max())
-    drop = np.minimum(curvature[:, None] * (np.arange(len(SERIES)) - optimum[:, None]) ** 2, height)
+    drop = drop_at(np.arange(len(SERIES)))
     drop -= drop.min(axis=1, keepdims=True)
     return probability @ drop / probability.sum()
 

@@ -8,7 +8,7 @@ import pytest
 
 from jaxfreeze.freezing import ALL, Layers
 from jaxfreeze.search import price
-from jaxfreeze.search.rates import SERIES
+from jaxfreeze.search.rates import SERIES, best_rates, expectation
 from jaxfreeze.search.schedule import candidates, dropped, next_stage, not_tried, paper_candidates, rates
 from jaxfreeze.search.trial import Candidate, Finding, Question, Stage, Trial
 
@@ -114,6 +114,22 @@ def test_where_the_metric_says_nothing_the_loss_decides() -> None:
             findings.append(Finding(trial, 0.5, float(loss), 0.01))
     chosen = [score.candidate for score in rates(QUESTION, findings) if score.chosen]
     assert [candidate.learning_rate for candidate in chosen] == [1e-3]
+
+
+def test_far_rates_do_not_outvote_the_best_one() -> None:
+    """One layer on banking77: 1e-3 has the best score and the lowest loss after one epoch and after three."""
+    rungs = {
+        1: {5e-5: (42.9, 3.246), 1e-4: (50.6, 2.414), 2e-4: (71.4, 1.444), 5e-4: (87.7, 0.553), 1e-3: (89.1, 0.389),
+            2e-3: (88.1, 0.413), 5e-3: (84.6, 0.550)},
+        3: {1e-3: (91.6, 0.301), 2e-3: (89.9, 0.320), 5e-3: (88.9, 0.409)},
+    }  # fmt: skip
+    question = Question(num_layers=6, epochs=3, constant=0.013, rows=1000)
+    expected = expectation(1, below=5e-3)
+    findings: list[Finding] = []
+    for epochs, rung in rungs.items():
+        for rate, (score, loss) in rung.items():
+            findings.append(Finding(Trial(Candidate(1, rate, epochs), 1001), score / 100, loss, 1.0))
+        assert best_rates(question, findings, expected, epochs)[0] == 1e-3
 
 
 def test_the_lowest_loss_survives_a_short_rung_whose_scores_mislead() -> None:

@@ -14,7 +14,7 @@ from jaxfreeze.search.record import Record
 from jaxfreeze.search.schedule import candidates, dropped, next_stage, paper_candidates, steps
 from jaxfreeze.search.trial import Candidate, Finding, Stage
 from tests import effort
-from tests.search.world import COSTS, NEEDS, Need, complete, judged, make_world, naive, quick_judge
+from tests.search.world import COSTS, NEEDS, Need, World, complete, judged, make_world, naive, quick_judge, with_a_cliff
 
 WORLDS = 1000 if effort.inputs(1) else 96  # all of them with JAXFREEZE_TEST_EFFORT=4
 EPOCHS = 3
@@ -106,6 +106,12 @@ def test_the_papers_protocol_fails_here() -> None:
     assert share("head_ratio", "constant") >= 0.9  # of a model that has learned nothing
 
 
+def regrets_of(world: World, record: Record) -> list[float]:
+    """What every k's chosen rate truly scores below its best one."""
+    chosen = {layers: choices[0].candidate for layers, choices in record.choices.items()}
+    return [world.best(layers, EPOCHS) - world.truth(candidate) for layers, candidate in chosen.items()]
+
+
 @pytest.mark.parametrize("num_layers", sorted(COSTS))
 def test_price_and_regret(num_layers: int) -> None:
     prices, regrets = [], []
@@ -114,12 +120,17 @@ def test_price_and_regret(num_layers: int) -> None:
         record = complete(world)
         seconds = sum(finding.seconds for finding in record.findings)
         prices.append(seconds / (reference_epochs(EPOCHS) * COSTS[num_layers]["all"]))
-        for layers, choices in record.choices.items():
-            regrets.append(world.best(layers, EPOCHS) - world.truth(choices[0].candidate))
+        regrets += regrets_of(world, record)
     assert np.mean(prices) <= 2.0
     assert np.quantile(prices, 0.95) <= 2.0
     assert np.mean(regrets) <= 0.005  # half a point
     assert np.quantile(regrets, 0.9) <= 0.015
+
+
+def test_a_cliff_below_the_best_rate_does_not_push_the_choice_up() -> None:
+    """As with many classes, where a rate that is too low scores next to nothing."""
+    worlds = (with_a_cliff(make_world(seed), rows=4000) for seed in range(WORLDS // 2))
+    assert np.mean([regret for world in worlds for regret in regrets_of(world, complete(world))]) <= 0.004
 
 
 def test_the_replayed_search_is_the_live_one() -> None:

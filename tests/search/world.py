@@ -49,6 +49,8 @@ class Curve(NamedTuple):
     """Share that is lost at a third of the epochs."""
     longer: float
     """Share that is gained at three times the epochs."""
+    steep: float = 1.0
+    """The width below the optimum, as a share of the one above it."""
 
 
 class Rows(NamedTuple):
@@ -94,6 +96,7 @@ class World:
         curve = self.curves[candidate.layers]
         thirds = np.log(candidate.epochs / self.question.epochs) / np.log(3)  # -1, 0 or 1
         away = (np.log10(candidate.learning_rate) - curve.optimum + self.shift * thirds + shift) / curve.width
+        away /= curve.steep if away < 0 else 1.0
         length = 1 + (curve.lag if thirds < 0 else curve.longer) * thirds
         return curve.peak * length * max(0.0, 1 - away**2)
 
@@ -227,6 +230,19 @@ def make_world(seed: int, num_layers: int = 6, epochs: int = 3) -> World:
         selection,
         _rows(random, reported, constant, tried),
         random,
+    )
+
+
+def with_a_cliff(world: World, rows: int) -> World:
+    """The world with many selection rows, steady seeds, and scores that fall off steeply below the best rates."""
+    selection = _rows(world.random, rows, world.constant, world.question.ladder)
+    share = float(selection.label.mean())
+    return dataclasses.replace(
+        world,
+        question=dataclasses.replace(world.question, rows=rows, constant=max(share, 1 - share)),
+        selection=selection,
+        seed_spread=0.003,
+        curves={layers: curve._replace(steep=0.3) for layers, curve in world.curves.items()},
     )
 
 
