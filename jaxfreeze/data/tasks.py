@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -150,6 +151,12 @@ def own_task(config: TrainConfig, labels: Sequence[str], kind: str | None) -> Ta
     of_kind = None if kind else functools.partial(own_task, config, labels)
     task = Task(config.task, config.text_columns, objective, label_column=config.label_column)
     return dataclasses.replace(task, of_kind=of_kind, no_header=config.no_header)
+
+
+def name_of(task: str, settings: Mapping[str, Any]) -> str:
+    """The task; for own rows with the training file or the data set of these settings: two of them are two tasks."""
+    of = {OWN_FILES: "train_file", HUB: "dataset"}.get(task)
+    return task if of is None else f"{task} ({settings.get(of)})"
 
 
 def measured(task: Task, config: TrainConfig) -> Task:

@@ -49,7 +49,7 @@ class Answer:
     """All that a search says. `answer.json` holds the same."""
 
     task: str
-    """As --task names it."""
+    """As --task names it; for own rows with their training file or data set."""
     model: str
     """As --model names it."""
     metric: str

@@ -10,6 +10,7 @@ import numpy as np
 from jaxfreeze import console
 from jaxfreeze.command_config import SearchConfig
 from jaxfreeze.config import TrainConfig, command
+from jaxfreeze.data.tasks import name_of
 from jaxfreeze.errors import InputError
 from jaxfreeze.model.hub import model_folder, read_config
 from jaxfreeze.search import answer_file, schedule, terms
@@ -130,7 +131,7 @@ def _answer(config: TrainConfig, question: Question, laboratory: Laboratory) -> 
         return [laboratory.outcomes(candidate, seeds) for candidate, seeds in finals]
 
     about = About(
-        task=config.task,
+        task=name_of(config.task, vars(config)),
         model=config.model,
         selection_rows=question.rows,
         rates=schedule.rates(question, findings),

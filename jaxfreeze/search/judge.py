@@ -17,6 +17,7 @@ class About(NamedTuple):
     """What an answer holds beside what is judged here."""
 
     task: str
+    """As `Answer.task`."""
     model: str
     selection_rows: int
     rates: tuple[RateScore, ...]

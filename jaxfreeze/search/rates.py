@@ -32,14 +32,15 @@ class Expectation(NamedTuple):
 def expectation(layers: Layers, below: float | None) -> Expectation:
     """Where the best rate of k is expected, from the one chosen at the k below.
 
-    The best rate falls smoothly as k rises: arXiv:2504.10735, and by about 0.7 positions a rung in our own runs.
+    The best rate falls smoothly as k rises: arXiv:2504.10735. In our own searches (benchmarks/RESULTS.md) it falls by about
+    two positions from the head alone to one layer, and by 0.7 from there to the next k.
     """
     position = None if below is None else SERIES.index(below)
     if layers == ALL:
         return Expectation(USUAL_FULL if position is None else (USUAL_FULL + position - 1.5) / 2, 1.0)
     if position is None:
         return Expectation({0: 6.5, 1: 5.5}.get(layers, 4.5), 2.5)
-    return Expectation(position - 0.7, 2.0 if layers == 1 else 1.2)
+    return Expectation(position - 2, 2.0) if layers == 1 else Expectation(position - 0.7, 1.2)
 
 
 def first_rates(layers: Layers, below: float | None) -> tuple[float, ...]:

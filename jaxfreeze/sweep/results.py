@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxfreeze.config import as_json, from_yaml
-from jaxfreeze.data.tasks import HUB, OWN_FILES
+from jaxfreeze.data.tasks import name_of
 from jaxfreeze.errors import InputError, shorten
 from jaxfreeze.freezing import ALL, Layers
 from jaxfreeze.identity import Origin
@@ -67,9 +67,8 @@ class RunResult:
 
     @property
     def task_name(self) -> str:
-        """The task; for own rows with the training file or the data set, since two of them are two tasks."""
-        of = {OWN_FILES: "train_file", HUB: "dataset"}.get(self.task)
-        return self.task if of is None else f"{self.task} ({self.config.get(of)})"
+        """The task as `tasks.name_of` has it."""
+        return name_of(self.task, self.config)
 
     def differences(self, other: "RunResult") -> list[str]:
         """The settings, rows and weights in which two runs of one curve differ and should not."""

@@ -310,6 +310,7 @@ def test_a_metric_of_which_less_is_better(model: Path, tmp_path: Path) -> None:
     config = TrainConfig("files", train_file=str(tmp_path / "a.csv"), model=str(model), max_length=32, metric="mae")
     engine = Real(config)
     answer = conduct.find_layers(config, asked, tmp_path / "found", engine)
+    assert answer.task == f"files ({tmp_path}/a.csv)"
     assert answer.metric == "mae"
     assert all(rate.score < 0 for rate in answer.rates)
     assert answer.best.score == min(point.score for point in answer.points)
