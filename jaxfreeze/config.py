@@ -149,7 +149,7 @@ class TrainConfig:
     shard_optimizer: bool = False
     """Keep a part of the optimizer's state on each device, to save memory."""
     learning_rate: Annotated[float, Takes("RATE", low=1e-12, high=1e6)] = 5e-5
-    """Peak learning rate of AdamW; fewer layers often need a higher one."""
+    """Peak learning rate of AdamW."""
     weight_decay: Annotated[float, Takes(low=0, high=1e6)] = 0.01
     """Weight decay; biases and LayerNorms are left out."""
     warmup_ratio: Annotated[float, Takes("SHARE", low=0, high=1)] = 0.1

@@ -17,6 +17,8 @@ OPTIMUM = np.linspace(-1, len(SERIES), 2 * len(SERIES) + 3)
 """Positions of the best rate that are considered."""
 CURVATURE = np.geomspace(0.001, 0.1, 7)
 """What a score of scale 1 loses one position away from the best rate, on either side of it: from flat to sharp."""
+FALL = 0.4
+"""Positions by which the best rate falls when epochs are tripled: a low rate gains more from longer training."""
 TOP = 0.25
 """How far below its best score a curve is modelled, as a share of what that score gains over the constant answer."""
 
@@ -32,8 +34,8 @@ class Expectation(NamedTuple):
 def expectation(layers: Layers, below: float | None) -> Expectation:
     """Where the best rate of k is expected, from the one chosen at the k below.
 
-    The best rate falls smoothly as k rises: arXiv:2504.10735. In our own searches (benchmarks/RESULTS.md) it falls by about
-    two positions from the head alone to one layer, and by 0.7 from there to the next k.
+    The best rate falls smoothly as k rises: arXiv:2504.10735. In our own searches (benchmarks/RESULTS.md) it falls by
+    about two positions from the head alone to one layer, and by 0.7 from there to the next k.
     """
     position = None if below is None else SERIES.index(below)
     if layers == ALL:
@@ -64,14 +66,15 @@ def run_noise(question: Question) -> float:
     return 0.35 * question.scale / math.sqrt(question.rows)
 
 
-def regrets(question: Question, findings: Iterable[Finding], expected: Expectation) -> np.ndarray:
-    """Expected distance of every rate of SERIES from the best one, given the runs of one k: float64 [rates].
+def regrets(question: Question, findings: Sequence[Finding], expected: Expectation, epochs: int) -> np.ndarray:
+    """Expected distance of every rate of SERIES from the best one at `epochs`, by the runs of one k: float64 [rates].
 
     The score is modelled as two halves of parabolas over the positions that meet at the best rate: a rate that is too
     low may fall off a cliff where a high one loses little. Only the top of the curve is modelled (TOP): a rate below
     it is as bad as any, and how bad says nothing about where the best is. The result is a mean over such curves
     (OPTIMUM, CURVATURE twice). Each is weighted by how well it fits the means over seeds at each number of epochs, with
-    a free level, and by where the optimum was expected. So neighbouring rates and the k below are averaged over.
+    a free level, and by where the optimum was expected. So neighbouring rates and the k below are averaged over. At
+    fewer epochs the optimum is higher (FALL).
     """
     curves = (axis.ravel() for axis in np.meshgrid(OPTIMUM, *2 * [CURVATURE * question.scale]))
     optimum, left, right = (values[:, None] for values in curves)
@@ -83,12 +86,13 @@ def regrets(question: Question, findings: Iterable[Finding], expected: Expectati
         away = position - optimum
         return np.minimum(np.where(away < 0, left, right) * away**2, height)
 
-    for scores in _by_epochs(question, findings):
+    for made, scores in _by_epochs(question, findings).items():
         mean = np.array([np.mean(values) for values in scores.values()])
         weight = np.array([len(values) for values in scores.values()]) / noise**2
         gain = max(float(mean.max()) - question.constant, noise)
         height = min(gain, max(TOP * gain, 4 * noise))
-        score = np.maximum(mean, mean.max() - height) + drop_at(np.array([SERIES.index(rate) for rate in scores]))
+        position = np.array([SERIES.index(rate) for rate in scores]) - FALL * math.log(epochs / made, 3)
+        score = np.maximum(mean, mean.max() - height) + drop_at(position)
         level = score @ weight / weight.sum()
         fit -= (score - level[:, None]) ** 2 @ weight / 2
     probability = np.exp(fit - fit.max())
@@ -97,23 +101,24 @@ def regrets(question: Question, findings: Iterable[Finding], expected: Expectati
     return probability @ drop / probability.sum()
 
 
-def _by_epochs(question: Question, findings: Iterable[Finding]) -> list[dict[float, list[float]]]:
+def _by_epochs(question: Question, findings: Iterable[Finding]) -> dict[int, dict[float, list[float]]]:
     """Scores by epochs, the fewest first, then by rate; a run that diverged scores what a constant answer scores."""
     scores: dict[int, dict[float, list[float]]] = {}
     for finding in findings:
         _, rate, epochs = finding.trial.candidate
         score = finding.score if math.isfinite(finding.score) else question.constant
         scores.setdefault(epochs, {}).setdefault(rate, []).append(score)
-    return [dict(sorted(scores[epochs].items())) for epochs in sorted(scores)]
+    return {epochs: dict(sorted(scores[epochs].items())) for epochs in sorted(scores)}
 
 
 def best_rates(question: Question, findings: Sequence[Finding], expected: Expectation, epochs: int) -> list[float]:
     """The rates tried at `epochs`, the most promising first.
 
-    By expected distance from the best rate; where that is the same to within a tenth of a run's noise, by the loss. A
-    rate at which a run diverged comes after those at which none did.
+    By expected distance from the best rate at the question's epochs, or at `epochs` if these are more. Where that is
+    the same to within a tenth of a run's noise, by the loss. A rate at which a run diverged comes after those at
+    which none did.
     """
-    regret = regrets(question, findings, expected)
+    regret = regrets(question, findings, expected, max(epochs, question.epochs))
     loss = losses(findings, epochs)
     of_rate = {rate: float(regret[SERIES.index(rate)]) for rate in loss}
     step = run_noise(question) / 10
