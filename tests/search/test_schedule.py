@@ -134,7 +134,8 @@ def test_far_rates_do_not_push_the_choice_up() -> None:
 
 def test_after_few_epochs_a_lower_rate_is_preferred_to_one_that_scores_the_same() -> None:
     """It gains more from longer training."""
-    found = [Finding(Trial(Candidate(2, rate, 1), 1001), 0.8, 0.4, 1.0) for rate in (2e-4, 5e-4)]
+    rung = {1e-4: (0.75, 0.44), 2e-4: (0.8, 0.40), 5e-4: (0.8, 0.39), 1e-3: (0.75, 0.44)}
+    found = [Finding(Trial(Candidate(2, rate, 1), 1001), score, loss, 1.0) for rate, (score, loss) in rung.items()]
     expected = Expectation(SERIES.index(2e-4) + 0.5, 1.2)  # as likely the one as the other
     assert best_rates(QUESTION, found, expected, epochs=1)[0] == 2e-4
 
