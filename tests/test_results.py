@@ -182,14 +182,14 @@ QUOTED = [  # page, text with the figures in groups, where they come from
         r"score (\S+)\. The search answers with the\n"
         r"head alone at (\S+), which scores (\S+) \(.*\) after (\S+) s of training\. "
         r"The full model scores (\S+) at its own rate, (\S+),\n"
-        r"and takes (\S+) s; the best found is two layers with (\S+)\n",
+        r"and takes (\S+) s; the best found is three layers with (\S+)\n",
         [
             Cell("own_data_banking77", "jaxfreeze", {"metric": "accuracy"}),
             *(
                 Cell("search_banking77", column, {"k": layers, "epochs": 3})
                 for layers, columns in (
                     ("0", ("its own rate", OWN, "seconds of a run")),
-                    ("all", (OWN, "its own rate", "seconds of a run")), ("2", (OWN,)),
+                    ("all", (OWN, "its own rate", "seconds of a run")), ("3", (OWN,)),
                 )
                 for column in columns
             ),
