@@ -5,6 +5,7 @@ continues as if it had not been. The search is written down once, as a generator
 findings (`steps`); the public functions replay it.
 """
 
+import itertools
 import math
 from collections.abc import Generator, Sequence
 
@@ -49,14 +50,16 @@ def dropped(question: Question, findings: Sequence[Finding]) -> tuple[Dropped, .
 def rates(question: Question, findings: Sequence[Finding]) -> tuple[RateScore, ...]:
     """Every setting that was raced, by k, epochs and rate, with its mean score on the selection rows.
 
-    The score of a setting with a run that diverged is -inf.
+    The score of a setting with a run that diverged is -inf. A choice is marked at the longest race of its rate, which
+    is the short one where nothing longer was raced.
     """
     record = _replay(question, findings)[0]
     scores: dict[Candidate, list[float]] = {}
     for finding in record.findings:
         if not finding.trial.final:
             scores.setdefault(finding.trial.candidate, []).append(finding.score)
-    chosen = {choice.candidate for choices in record.choices.values() for choice in choices}
+    choices = itertools.chain.from_iterable(record.choices.values())
+    chosen = {choice.candidate._replace(epochs=max(choice.scores)) for choice in choices}
     rank = question.ladder.index
     return tuple(
         RateScore(candidate, float(np.mean(scores[candidate])), len(scores[candidate]), candidate in chosen)

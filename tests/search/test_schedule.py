@@ -69,6 +69,14 @@ def test_every_k_is_tried_at_its_own_best_rate() -> None:
     assert all(score.runs > 0 for score in scores)
 
 
+def test_the_rate_of_every_k_is_marked_where_it_was_raced() -> None:
+    """Also where the budget has no room for a race at all epochs."""
+    _, findings = search(peaked())
+    marked = [score.candidate for score in rates(QUESTION, findings) if score.chosen and score.candidate.epochs <= 3]
+    assert {candidate.layers: candidate.learning_rate for candidate in marked} == BEST
+    assert {candidate.layers: candidate.epochs for candidate in marked} == {0: 3, 1: 3, 2: 1, 3: 1, ALL: 3}
+
+
 def test_cheap_k_first_and_races_before_final_trials() -> None:
     stages, _ = search(peaked())
     races = [trial.candidate for stage in stages for trial in stage.trials if not trial.final]
