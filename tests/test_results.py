@@ -197,7 +197,7 @@ QUOTED = [  # page, text with the figures in groups, where they come from
     ),
     (
         "docs/own_data.md",
-        r"at\n5e-5\) score (\S+), and the head alone at (\S+) scores (\S+)\. ",
+        r"at 5e-5\) score (\S+), and the head alone at (\S+) scores (\S+)\. ",
         [
             Cell("own_data_banking77", "jaxfreeze", {"metric": "accuracy"}),
             *(Cell("search_banking77", column, {"k": "0", "epochs": 3}) for column in ("its own rate", OWN)),

@@ -93,7 +93,7 @@ def rates(answer: Answer) -> Table:
         ])  # fmt: skip
     caption = (
         f"Learning rates that were raced: mean score on the {answer.selection_rows:,} selection rows (number of runs). "
-        "A star marks the rate that was chosen: by its own runs, those of its neighbours, the shorter ones and the k "
+        "A star marks the rate that was chosen. The choice also weighs neighbouring rates, shorter runs and the k "
         "below. A race begins with few epochs, and the better rates continue with more."
     )
     return Table(caption, ["k", "epochs", *map(terms.rate, tried)], rows)

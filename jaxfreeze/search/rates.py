@@ -82,7 +82,7 @@ def regrets(question: Question, findings: Sequence[Finding], expected: Expectati
     noise = run_noise(question)
     height = noise
 
-    def drop_at(position: np.ndarray) -> np.ndarray:
+    def drop_at(position: np.ndarray, height: float) -> np.ndarray:
         away = position - optimum
         return np.minimum(np.where(away < 0, left, right) * away**2, height)
 
@@ -92,11 +92,11 @@ def regrets(question: Question, findings: Sequence[Finding], expected: Expectati
         gain = max(float(mean.max()) - question.constant, noise)
         height = min(gain, max(TOP * gain, 4 * noise))
         position = np.array([SERIES.index(rate) for rate in scores]) - FALL * math.log(epochs / made, 3)
-        score = np.maximum(mean, mean.max() - height) + drop_at(position)
+        score = np.maximum(mean, mean.max() - height) + drop_at(position, height)
         level = score @ weight / weight.sum()
         fit -= (score - level[:, None]) ** 2 @ weight / 2
     probability = np.exp(fit - fit.max())
-    drop = drop_at(np.arange(len(SERIES)))
+    drop = drop_at(np.arange(len(SERIES)), height)
     drop -= drop.min(axis=1, keepdims=True)
     return probability @ drop / probability.sum()
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from jaxfreeze.config import STANDARD_INPUT
 from jaxfreeze.data.tasks import HUB, OWN_FILES
 from jaxfreeze.metrics import LOWER_IS_BETTER
 from jaxfreeze.sweep.curves import MISMATCHED
@@ -51,10 +52,10 @@ def task(name: str) -> str:
 
 
 def data(name: str) -> str:
-    """What a question is about: 'MRPC'; 'reviews.csv' of the task `files (reviews.csv)`; 'this data' of no name."""
+    """What a question is about: 'MRPC'; 'in/train.csv' of the task `files (/my/in/train.csv)`; 'this data' of no name."""
     kind, _, of = name.removesuffix(")").partition(" (")
     if kind in (OWN_FILES, HUB):
-        return short(of) or "this data"
+        return "this data" if of in ("", STANDARD_INPUT) else str(PurePosixPath(*PurePosixPath(of).parts[-2:]))
     return task(name)
 
 

@@ -144,7 +144,17 @@ def test_of_what_the_papers_protocol_did_not_run_nothing_is_said() -> None:
 
 @pytest.mark.parametrize(
     ("task", "said"),
-    [("mrpc", "MRPC"), ("files (in/reviews.csv)", "reviews.csv"), ("hub (imdb)", "imdb"), ("files", "this data")],
+    [
+        ("mrpc", "MRPC"),
+        ("files (reviews.csv)", "reviews.csv"),
+        ("files (/my/in/reviews.csv)", "in/reviews.csv"),
+        ("files (/a.csv)", "/a.csv"),
+        ("files (in/a (1).csv)", "in/a (1).csv"),
+        ("hub (imdb)", "imdb"),
+        ("hub (owner/name)", "owner/name"),
+        ("files", "this data"),
+        ("files (-)", "this data"),
+    ],
 )
 def test_own_data_is_called_by_its_name(task: str, said: str) -> None:
     assert terms.data(task) == said
