@@ -52,7 +52,7 @@ def task(name: str) -> str:
 
 
 def data(name: str) -> str:
-    """What a question is about: 'MRPC'; 'in/train.csv' of the task `files (/my/in/train.csv)`; 'this data' of no name."""
+    """What a question is about: 'MRPC'; 'in/a.csv' of the task `files (/my/in/a.csv)`; 'this data' of no name."""
     kind, _, of = name.removesuffix(")").partition(" (")
     if kind in (OWN_FILES, HUB):
         return "this data" if of in ("", STANDARD_INPUT) else str(PurePosixPath(*PurePosixPath(of).parts[-2:]))
